@@ -1,0 +1,81 @@
+"""What a profile will cost: device memory, host memory and disk. Bytes; a forecast, not a measurement.
+
+Activation figures are of SDXL's UNet, traced with its real shapes (1024 x 1024, batch 1, bf16): 0.675 GiB at the
+backward peak with every block checkpointed, 6.43 GiB with none; both are linear in pixels and batch.
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from engine.contract.layers import Layer, count
+from engine.contract.profile import Profile
+
+GIB = 1 << 30
+CHECKPOINTED_ACTIVATIONS = 0.675 * GIB
+KEPT_ACTIVATIONS = 6.43 * GIB
+# CUDA context, library modules, allocator slack: 0.6 to 1.2 GiB on the cards that were looked at.
+DEVICE_OVERHEAD = 1.0 * GIB
+SDXL_WIDTH = 320
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Device parts sum to `device`. `checkpoint` is one resumable checkpoint, `export` the finished file."""
+
+    trained: int
+    total: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    overhead: int
+    host: int
+    checkpoint: int
+    export: int
+    disk: int
+
+    @property
+    def device(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.overhead
+
+
+def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], base_bytes: int) -> Forecast:
+    """For the `plain` plan. `root` is the base checkpoint's UNet, `base_bytes` that file's size."""
+    learning = count(root, trained)
+    half = profile.model.precision == "bf16"
+    weight_bytes = 2 if half else 4
+    # fp32 sums of the window, and the widest tensor's own gradient beside them while the backward pass runs.
+    widest = max((size for name, size in zip(root.tensors, root.sizes, strict=True) if name in trained), default=0)
+    gradients = 4 * learning + (weight_bytes * widest if half else 0)
+    checkpoint = 4 * learning + _factored(root, trained)
+    kept = profile.save.keep + 1  # the new one is verified before the oldest goes
+    return Forecast(
+        trained=learning,
+        total=root.parameters,
+        weights=weight_bytes * root.parameters,
+        gradients=gradients,
+        optimizer=_factored(root, trained) + 16 * min(widest, 8 << 20),
+        activations=_activations(profile, root),
+        overhead=round(DEVICE_OVERHEAD) if profile.memory.device != "cpu" else 0,
+        host=(2 * learning if half else 0) + 2 * GIB,
+        checkpoint=checkpoint,
+        export=base_bytes,
+        disk=kept * checkpoint + (base_bytes if profile.save.export else 0),
+    )
+
+
+def _activations(profile: Profile, root: Layer) -> int:
+    pixels = profile.data.resolution**2 * profile.train.batch_size / 1024**2
+    per_picture = CHECKPOINTED_ACTIVATIONS if profile.memory.checkpointing else KEPT_ACTIVATIONS
+    precision = 1 if profile.model.precision == "bf16" else 2
+    return round(per_picture * pixels * precision * _width(root) / SDXL_WIDTH)
+
+
+def _width(root: Layer) -> int:
+    """Channels at full resolution, from the input convolution's bias."""
+    return next((n for name, n in zip(root.tensors, root.sizes, strict=True) if name == "conv_in.bias"), SDXL_WIDTH)
+
+
+def _factored(root: Layer, trained: AbstractSet[str]) -> int:
+    """Adafactor's second moments: about 18 MiB of 2.57 B parameters (rows and columns), so 0.0073 bytes each."""
+    return round(count(root, trained) * 0.0073)

@@ -1,0 +1,142 @@
+"""Everything that can be known to be wrong before a run starts, without torch: the profile against this machine."""
+
+import difflib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.contract import places
+from engine.contract.budget import Forecast, forecast
+from engine.contract.folder import has_pictures
+from engine.contract.layers import Layer, read_layers, select
+from engine.contract.problems import Problem, errors
+from engine.contract.profile import Profile, parse
+from engine.contract.safetensors_header import CheckpointError, Header, Kind, identify, read_header
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`forecast` is there when the base checkpoint could be read."""
+
+    profile: Profile | None
+    problems: tuple[Problem, ...]
+    forecast: Forecast | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.profile is not None and not errors(self.problems)
+
+
+def check_file(path: Path) -> Checked:
+    """The profile in `path`: what is wrong in it, and with what it names on this machine."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Checked(None, (Problem(str(path), "does not exist", "Check the name."),))
+    except (OSError, UnicodeDecodeError) as error:
+        return Checked(None, (Problem(str(path), f"cannot be read ({error})", "Check the file."),))
+    return check_text(text, path)
+
+
+def check_text(text: str, path: Path) -> Checked:
+    """The same for a text that is not saved yet; `path` is where relative names in it start."""
+    profile, problems = parse(text, str(path))
+    if profile is None:
+        return Checked(None, tuple(problems))
+    on_machine, cost = check_machine(profile, path.parent)
+    return Checked(profile, tuple(problems + on_machine), cost)
+
+
+def check_machine(profile: Profile, base: Path) -> tuple[list[Problem], Forecast | None]:
+    """What the profile names: does it exist, is it what it should be, is there room for what the run will write."""
+    problems = [*_check_tokenizer(profile, base), *_check_folders(profile, base)]
+    checkpoint = places.expand(profile.model.base, base)
+    if not checkpoint.exists() and is_demo(checkpoint):
+        return problems, None  # built by the run itself
+    try:
+        header = read_header(checkpoint)
+        kind = identify(header)
+        if not kind.trainable:
+            raise CheckpointError(kind.why_not)
+        root = read_layers(header)
+    except ValueError as error:
+        return [*problems, Problem("model.base", str(error).rstrip("."), "Name an SDXL .safetensors file.")], None
+    trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
+    problems += _check_markers(profile, kind)
+    problems += _check_patterns(profile, root)
+    cost = forecast(profile, root, trained.trained, header.size)
+    problems += _check_disk(cost)
+    return problems, cost
+
+
+def is_demo(path: Path) -> bool:
+    """Whether the path is one of the demo's own files, which the engine builds when they are absent."""
+    return path.is_relative_to(places.demo_folder())
+
+
+def read_base(profile: Profile, base: Path) -> tuple[Header, Layer] | None:
+    """The base checkpoint's header and UNet tree, or None if it cannot be used."""
+    try:
+        header = read_header(places.expand(profile.model.base, base))
+        return header, read_layers(header)
+    except ValueError:
+        return None
+
+
+def _check_tokenizer(profile: Profile, base: Path) -> Iterator[Problem]:
+    if not profile.model.tokenizer:
+        return
+    folder = places.expand(profile.model.tokenizer, base)
+    inner = [folder, folder / "tokenizer"]
+    if not any((place / "vocab.json").is_file() for place in inner) and not is_demo(folder):
+        text = f"{folder} has no vocab.json"
+        yield Problem("model.tokenizer", text, "Name a folder with vocab.json and merges.txt, or leave it empty.")
+
+
+def _check_folders(profile: Profile, base: Path) -> Iterator[Problem]:
+    for index, folder in enumerate(profile.data.folders):
+        path, where = places.expand(folder.path, base), f"data.folders[{index}].path"
+        if is_demo(path) and not path.exists():
+            continue
+        if not path.is_dir():
+            what = "is not a folder" if path.exists() else "does not exist"
+            yield Problem(where, f"{path} {what}", "Name the folder that holds the pictures.")
+        elif not has_pictures(path):
+            yield Problem(where, f"{path} holds no picture", "Put png, jpg, webp, bmp, tiff or avif files there.")
+
+
+def _check_markers(profile: Profile, kind: Kind) -> Iterator[Problem]:
+    ours, theirs = profile.objective.prediction_type, kind.prediction_type
+    consequence = "the export will carry the profile's markers, and ComfyUI will follow them"
+    if ours != theirs:
+        text = f"the profile trains {ours}, the base checkpoint announces {theirs}; {consequence}"
+        yield Problem("objective.prediction_type", text, f"Write {theirs} unless you mean to convert it.", "warning")
+    elif profile.objective.zero_terminal_snr != kind.zero_terminal_snr:
+        says = "has" if kind.zero_terminal_snr else "lacks"
+        text = f"differs from the base checkpoint, which {says} the ztsnr marker; {consequence}"
+        remedy = f"Write {str(kind.zero_terminal_snr).lower()} unless you mean to convert it."
+        yield Problem("objective.zero_terminal_snr", text, remedy, "warning")
+
+
+def _check_patterns(profile: Profile, root: Layer) -> Iterator[Problem]:
+    words = sorted({part for name in root.tensors for part in name.split(".") if not part.isdecimal()})
+    chosen = select(root.tensors, profile.layers.train, profile.layers.freeze)
+    for pattern in chosen.unmatched:
+        side = "train" if pattern in profile.layers.train else "freeze"
+        near = difflib.get_close_matches(pattern.strip("*."), words, 1, 0.6)
+        remedy = f"Did you mean `{near[0]}`?" if near else "Patterns look like `*`, `mid_block.*` or `attn2`."
+        yield Problem(f"layers.{side}", f'"{pattern}" matches no tensor of the UNet', remedy)
+    if not chosen.trained:
+        yield Problem("layers.train", "nothing is left to train", "Select at least one layer.")
+
+
+def _check_disk(cost: Forecast) -> Iterator[Problem]:
+    folder = places.runs_folder()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < cost.disk * 1.1:
+        text = (
+            f"the run writes up to {cost.disk / 1e9:.1f} GB (checkpoints and export), {existing} has {free / 1e9:.1f}"
+        )
+        yield Problem("save.keep", text, "Keep fewer checkpoints, free some space, or set AOZORA_RUNS.")

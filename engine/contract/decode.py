@@ -1,0 +1,142 @@
+"""Strict decoding that reports every mistake at once, each with the field's path and a remedy."""
+
+import difflib
+import math
+import types
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import NODEFAULT, Meta, Struct
+
+from engine.contract.problems import Problem
+
+S = TypeVar("S", bound=Struct)
+
+
+def unwrap(annotation: Any) -> tuple[Any, Meta]:
+    """The bare type and its msgspec `Meta` (an empty one if there is none)."""
+    if get_origin(annotation) is Annotated:
+        bare, *metas = get_args(annotation)
+        return bare, next((m for m in metas if isinstance(m, Meta)), Meta())
+    return annotation, Meta()
+
+
+def choices(bare: Any) -> tuple[str, ...]:
+    """The words of a `Literal`, else nothing."""
+    return tuple(str(word) for word in get_args(bare)) if get_origin(bare) is Literal else ()
+
+
+def decode(kind: type[S], raw: Any, path: str = "") -> tuple[S | None, list[Problem]]:
+    """`raw` (plain TOML values) as `kind`, or None with every problem in it."""
+    if not isinstance(raw, dict):
+        return None, [Problem(path, f"a table is expected, not {_shown(raw)}", f"Write it as [{path}].")]
+    known = {field.name: field for field in msgspec.structs.fields(kind)}
+    problems = [_unknown(_join(path, str(key)), str(key), tuple(known)) for key in raw if key not in known]
+    values: dict[str, Any] = {}
+    for name, field in known.items():
+        where = _join(path, name)
+        if name in raw:
+            value, found = decode_value(field.type, raw[name], where, field.default)
+            values[name] = value
+            problems += found
+        elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
+            problems.append(Problem(where, "is missing", f"Give {expected(field.type)}."))
+    return (None, problems) if problems else (kind(**values), [])
+
+
+def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT) -> tuple[Any, list[Problem]]:
+    """One field's value, checked against its type and range. `default` is only named in the remedy."""
+    bare, meta = unwrap(annotation)
+    if isinstance(bare, type) and issubclass(bare, Struct):
+        return decode(bare, raw, path)
+    if get_origin(bare) is tuple:
+        return _decode_tuple(get_args(bare)[0], meta, raw, path)
+    finite = not isinstance(raw, float) or math.isfinite(raw)
+    try:
+        if finite:
+            return msgspec.convert(raw, annotation, strict=True), []
+    except msgspec.ValidationError:
+        pass
+    text = f"{_shown(raw)} is not {expected(annotation)}"
+    return None, [Problem(path, text, _remedy(annotation, raw, default))]
+
+
+def _decode_tuple(item: Any, meta: Meta, raw: Any, path: str) -> tuple[Any, list[Problem]]:
+    if not isinstance(raw, list):
+        return None, [Problem(path, f"{_shown(raw)} is not a list", "Write it in square brackets.")]
+    if meta.min_length and len(raw) < meta.min_length:
+        return None, [Problem(path, "the list is empty", "Name at least one.")]
+    decoded = [decode_value(item, value, f"{path}[{index}]") for index, value in enumerate(raw)]
+    return tuple(value for value, _ in decoded), [problem for _, found in decoded for problem in found]
+
+
+def expected(annotation: Any) -> str:
+    """What a field takes, in words: `a whole number from 1 to 100`."""
+    bare, meta = unwrap(annotation)
+    if words := choices(bare):
+        return "one of " + ", ".join(f'"{word}"' for word in words)
+    if get_origin(bare) in (Union, types.UnionType):
+        return " or ".join(expected(part) for part in get_args(bare))
+    if bare is bool:
+        return "true or false"
+    if bare in (int, float):
+        return ("a whole number" if bare is int else "a number") + _range(meta)
+    if bare is str:
+        if meta.min_length:
+            return "a text that is not empty"
+        return "text" + (f" of the form {meta.examples[0]}" if meta.examples else "")
+    return "a list" if get_origin(bare) is tuple else "a table"
+
+
+def _range(meta: Meta) -> str:
+    low = meta.ge if meta.ge is not None else meta.gt
+    high = meta.le if meta.le is not None else meta.lt
+    steps = f", a multiple of {meta.multiple_of}" if meta.multiple_of else ""
+    if meta.ge is not None and meta.le is not None:
+        return f" from {low:,} to {high:,}{steps}"
+    above = f"above {low:,}" if meta.gt is not None else f"of at least {low:,}" if low is not None else ""
+    below = f"below {high:,}" if meta.lt is not None else f"at most {high:,}" if high is not None else ""
+    joined = ", ".join(part for part in (above, below) if part)
+    return f" {joined}{steps}" if joined else steps
+
+
+def _remedy(annotation: Any, raw: Any, default: Any) -> str:
+    bare, meta = unwrap(annotation)
+    if near := difflib.get_close_matches(str(raw), choices(bare), 1, 0.5):
+        return f'Did you mean "{near[0]}"?'
+    if bare in (int, float, bool) and isinstance(raw, str) and _is_plain_value(raw):
+        return "Remove the quotes."
+    number = isinstance(raw, (int, float)) and not isinstance(raw, bool)
+    if bare in (int, float) and number and meta.ge is not None and raw < meta.ge:
+        return f"The least allowed is {meta.ge:,}."
+    if bare in (int, float) and number and meta.le is not None and raw > meta.le:
+        return f"The most allowed is {meta.le:,}."
+    if default is not NODEFAULT:
+        return f"The default is {_shown(default)}."
+    return f"Give {expected(annotation)}."
+
+
+def _is_plain_value(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text in ("true", "false")
+    return True
+
+
+def _unknown(path: str, key: str, known: tuple[str, ...]) -> Problem:
+    near = difflib.get_close_matches(key, known, 1, 0.6)
+    remedy = f"Did you mean `{near[0]}`?" if near else f"Remove it; known here: {', '.join(known)}."
+    return Problem(path, "there is no such setting", remedy)
+
+
+def _shown(raw: Any) -> str:
+    if isinstance(raw, float) and not math.isfinite(raw):
+        return str(raw)
+    if isinstance(raw, (str, bool, int, float)):
+        return msgspec.json.encode(raw).decode()
+    return "a table" if isinstance(raw, dict) else "a list" if isinstance(raw, (list, tuple)) else type(raw).__name__
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

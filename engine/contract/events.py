@@ -1,0 +1,223 @@
+"""The engine's event stream: one JSON object a line. `events.jsonl` is the truth, stdout a copy.
+
+Readers ignore unknown events and unknown fields, so that an older app can watch a newer engine.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+PROTOCOL = 1
+
+PhaseName = Literal["demo", "scan", "cache", "load", "preflight", "train", "preview", "save", "export"]
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=str.lower):
+    """`time` is Unix seconds, filled in by the writer."""
+
+    time: float = 0.0
+
+
+class Started(Event, frozen=True, kw_only=True):
+    """A start or a resume: points after `step` in the same file are void."""
+
+    protocol: int
+    run: str
+    token: str
+    step: int
+    steps: int
+    accumulate: int
+    batch_size: int
+    plan: str
+    parameters_trained: int
+    parameters_total: int
+    device: str
+
+
+class Phase(Event, frozen=True, kw_only=True):
+    name: str
+    step: int | None = None
+
+
+class Progress(Event, frozen=True, kw_only=True):
+    phase: str
+    done: int
+    total: int
+    unit: str
+    rate: float | None = None
+
+
+class Micro(Event, frozen=True, kw_only=True):
+    """At most two a second: a sign of life inside a long window."""
+
+    step: int
+    micro: int
+    loss: float
+    seconds: float
+
+
+class Step(Event, frozen=True, kw_only=True):
+    """One optimizer update. `seconds` is the mean of one micro-batch; memory is torch's, in bytes, 0 on a CPU."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    clipped: bool
+    seconds: float
+    samples_per_second: float
+    memory_peak: int
+    memory_reserved: int
+    timesteps: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+
+
+class Skipped(Event, frozen=True, kw_only=True):
+    """A window whose loss or gradient was not finite: no weight, moment or counter changed."""
+
+    step: int
+    reason: str
+    names: tuple[str, ...]
+
+
+class Sampled(Event, frozen=True, kw_only=True):
+    step: int
+    path: str
+    prompt: str
+    settings: dict[str, Any]
+
+
+class Saved(Event, frozen=True, kw_only=True):
+    kind: Literal["checkpoint", "export"]
+    step: int
+    path: str
+    bytes: int
+    seconds: float
+
+
+class Paused(Event, frozen=True, kw_only=True):
+    step: int
+
+
+class Unpaused(Event, frozen=True, kw_only=True):
+    step: int
+
+
+class Refused(Event, frozen=True, kw_only=True):
+    """A command that was not obeyed, and why."""
+
+    command: str
+    text: str
+
+
+class Warned(Event, frozen=True, kw_only=True, tag="warning"):
+    code: str
+    text: str
+    remedy: str
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    code: str
+    text: str
+    remedy: str
+    where: str = ""
+
+
+class Finished(Event, frozen=True, kw_only=True):
+    step: int
+    reason: Literal["finished", "stopped"]
+    seconds: float
+    export: str | None = None
+
+
+AnyEvent = (
+    Started
+    | Phase
+    | Progress
+    | Micro
+    | Step
+    | Skipped
+    | Sampled
+    | Saved
+    | Paused
+    | Unpaused
+    | Refused
+    | Warned
+    | Failed
+    | Finished
+)
+
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(event: Event) -> bytes:
+    """One line with its newline. A number that is not finite is our mistake: it belongs in Skipped or Failed."""
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        assert all(math.isfinite(n) for n in numbers if isinstance(n, float)), f"{name} of {event} is not finite"
+    return _encoder.encode(event) + b"\n"
+
+
+def decode(line: bytes) -> AnyEvent | None:
+    """The event of a line, or None if it is torn, foreign or of a later protocol."""
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError:
+        return None
+
+
+def is_json(line: bytes) -> bool:
+    """Whether the line is whole: tells a torn one from an event of a later protocol."""
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+class Tail:
+    """Reads a growing `events.jsonl` by offset: whole lines only, a bounded amount at a call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.unreadable = 0
+
+    def read(self, limit: int = 4 << 20) -> list[AnyEvent]:
+        """The events that were appended since the last call, at most about `limit` bytes of them."""
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < self.offset:
+                    self.offset = 0
+                if size == self.offset:
+                    return []
+                file.seek(self.offset)
+                block = file.read(limit)
+        except FileNotFoundError:
+            return []
+        whole = block[: block.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        lines = [line for line in whole.splitlines() if line.strip()]
+        events = [event for line in lines if (event := decode(line)) is not None]
+        if len(events) < len(lines):
+            self.unreadable += sum(not is_json(line) for line in lines)
+        return events
+
+
+def last_event(path: Path, window: int = 65536) -> AnyEvent | None:
+    """The newest readable event, without reading the whole file."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - window))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return None
+    return next((event for line in reversed(lines) if (event := decode(line)) is not None), None)

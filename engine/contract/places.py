@@ -1,0 +1,58 @@
+"""Where things live on this machine, and how a profile's paths are read."""
+
+import os
+from pathlib import Path
+
+APP = "aozora-tui"
+
+
+def data_folder() -> Path:
+    """Runs and the demo's files. `AOZORA_DATA` overrides the platform's user data folder."""
+    if override := os.environ.get("AOZORA_DATA"):
+        return Path(override).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path(APP, appauthor=False)
+
+
+def cache_folder() -> Path:
+    """Encoded pictures and captions; safe to delete. `AOZORA_CACHE` overrides."""
+    if override := os.environ.get("AOZORA_CACHE"):
+        return Path(override).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_cache_path(APP, appauthor=False)
+
+
+def runs_folder() -> Path:
+    """One folder a run. `AOZORA_RUNS` overrides; else `runs` in the data folder."""
+    if override := os.environ.get("AOZORA_RUNS"):
+        return Path(override).expanduser().absolute()
+    return data_folder() / "runs"
+
+
+def profiles_folder() -> Path:
+    """A person's own profiles. `AOZORA_PROFILES` overrides; else `profiles` in the data folder."""
+    if override := os.environ.get("AOZORA_PROFILES"):
+        return Path(override).expanduser().absolute()
+    return data_folder() / "profiles"
+
+
+def shipped_profiles_folder() -> Path:
+    """The recipes that come with the program: beside the packages in a checkout, inside them in a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    packaged = root / "aozora_tui" / "profiles"
+    return packaged if packaged.is_dir() else root / "profiles"
+
+
+def demo_folder() -> Path:
+    """The demo's checkpoint, tokenizer and pictures."""
+    return data_folder() / "demo"
+
+
+def expand(text: str, base: Path) -> Path:
+    """A profile's path as an absolute one: `{data}` and `{cache}` stand for the folders above, `~` for home,
+    and a relative path starts at `base`, the profile's own folder."""
+    replaced = text.replace("{data}", str(data_folder())).replace("{cache}", str(cache_folder()))
+    path = Path(replaced).expanduser()
+    return path if path.is_absolute() else (base / path).absolute()
