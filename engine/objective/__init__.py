@@ -1,0 +1,1 @@
+"""What is learnt: pure tensor mathematics, in the order of the papers."""

@@ -1,0 +1,1 @@
+"""How a step is taken once its gradient is known."""
