@@ -1,0 +1,154 @@
+"""`python -m engine train PROFILE`: one run, JSON lines on stdout, exit code 0, 1, 2 or 130."""
+
+import argparse
+import contextlib
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine import __version__
+from engine.contract import events, places, profile, rundir
+from engine.contract.atomic import write_text
+from engine.contract.problems import ProfileError
+from engine.contract.profile import Profile
+from engine.contract.rundir import RunDir, RunInfo
+
+if TYPE_CHECKING:
+    from engine.run.session import Session
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    from engine.run.session import Emitter, Session
+
+    emitter = Emitter(_claim_stdout())
+    try:
+        settings, run = _open(options)
+        lock = rundir.acquire(run)
+    except (ProfileError, ValueError, rundir.LockedError, OSError) as error:
+        emitter.emit(events.Failed(code="profile", text=str(error), remedy="Correct it and start again."))
+        sys.stderr.write(f"{error}\n")
+        return WRONG
+    _redirect_stderr(run)
+    emitter.attach(run.events)
+    info = _describe(run, options.name or run.name, settings)
+    _write_info(run, info)
+    if not run.profile.exists():
+        write_text(run.profile, profile.dump(settings))
+    session = Session(run, emitter, info.token)
+    session.listen()
+    code = _execute(session, settings)
+    with contextlib.suppress(OSError):  # the disk may be full; the last event has said how it ended
+        _write_info(run, msgspec.structs.replace(info, exit=code))
+    os.close(lock)
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m engine", description="The training engine; JSON lines on stdout.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a profile, or go on with a run")
+    train.add_argument("profile", nargs="?", type=Path, help="a profile's .toml file")
+    where = train.add_mutually_exclusive_group()
+    where.add_argument("--run", type=Path, metavar="FOLDER", help="use this run folder (made by the caller)")
+    where.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
+    options = parser.parse_args(arguments)
+    if (options.profile is None) == (options.resume is None):
+        parser.error("give a PROFILE, or --resume FOLDER")
+    options.name = options.profile.stem if options.profile else ""
+    return options
+
+
+def _claim_stdout() -> int:
+    """Keep fd 1 for events and point it at stderr: a stray print of any library must not reach the stream."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    return kept
+
+
+def _open(options: argparse.Namespace) -> tuple[Profile, RunDir]:
+    if options.resume:
+        run = RunDir(options.resume.absolute())
+        return profile.load(run.profile), run
+    settings = profile.resolved(profile.load(options.profile), options.profile.absolute().parent)
+    if options.run:
+        return settings, RunDir(options.run.absolute())
+    return settings, rundir.create(places.runs_folder(), options.profile.stem)
+
+
+def _redirect_stderr(run: RunDir) -> None:
+    """Library chatter belongs in the run's log, also when nobody reads this process's stderr any more."""
+    log = os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    sys.stderr.flush()
+    os.dup2(log, 2)
+    os.dup2(log, 1)
+    os.close(log)
+
+
+def _describe(run: RunDir, name: str, settings: Profile) -> RunInfo:
+    before = rundir.read_info(run)
+    now = time.time()
+    pid = os.getpid()
+    return RunInfo(
+        name=run.name,
+        profile_name=before.profile_name if before else name,
+        profile_digest=profile.digest(settings),
+        token=rundir.new_token(),
+        pid=pid,
+        process_start=rundir.process_start(pid),
+        boot_id=rundir.boot_id(),
+        host=socket.gethostname(),
+        protocol=events.PROTOCOL,
+        versions={"aozora-tui": __version__} | {name: metadata.version(name) for name in ("torch", "diffusers")},
+        created=before.created if before else now,
+        started=now,
+    )
+
+
+def _write_info(run: RunDir, info: RunInfo) -> None:
+    write_text(run.info, msgspec.json.format(msgspec.json.encode(info)).decode())
+
+
+def _execute(session: "Session", settings: Profile) -> int:
+    from engine.data.cache import CacheError
+    from engine.run.errors import RunError
+    from engine.run.job import execute
+
+    try:
+        execute(session, settings)
+    except ProfileError as error:
+        for problem in error.problems:
+            session.warn("profile", f"{problem.path}: {problem.text}", problem.remedy)
+        first = error.problems[0]
+        session.emit(events.Failed(code="profile", text=first.text, remedy=first.remedy, where=first.path))
+        return WRONG
+    except (RunError, CacheError) as error:
+        session.emit(events.Failed(code=error.code, text=error.text, remedy=error.remedy))
+        return FAILED
+    except (ValueError, OSError) as error:
+        traceback.print_exc()
+        session.emit(events.Failed(code="failed", text=str(error), remedy=f"Details are in {session.run.log}."))
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the one place: whatever it is, the last event says it
+        traceback.print_exc()
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        text = f"{type(error).__name__}: {error}"[:1000]
+        session.emit(events.Failed(code="bug", text=text, remedy=f"See {session.run.log}.", where=where))
+        return FAILED
+    return INTERRUPTED if session.stopping == "SIGINT" else OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where weights, gradients and activations live while a window is computed."""

@@ -1,0 +1,1 @@
+"""The run: everything that happens between a profile and a finished file."""

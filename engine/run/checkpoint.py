@@ -1,0 +1,160 @@
+"""Resumable checkpoints: a folder that appears whole, is verified before it is trusted, and pruned last.
+
+step-000123/   weights.safetensors    fp32 masters of the trained tensors, by diffusers name
+               optimizer.safetensors  fp32 second moments, by parameter name
+               state.json             the step, and what a resume must agree with
+               manifest.json          size and hash of each of these; written last
+"""
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from engine.contract.atomic import fsync_folder, require_free, write_safetensors, write_text
+from engine.memory.plan import Plan
+from engine.model.single_file import tensor_entry
+from engine.run.errors import RunError
+
+WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+
+
+class TrainingState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a resume needs besides tensors. All but `step` must be the same again: position is a function of them."""
+
+    step: int
+    seed: int
+    batch_size: int
+    accumulate: int
+    data_fingerprint: str
+    base_fingerprint: str
+    version: str
+
+
+class FileRecord(Struct, frozen=True):
+    bytes: int
+    blake2b: str
+
+
+def save(folder: Path, state: TrainingState, plan: Plan, *, keep: int) -> tuple[Path, int, float]:
+    """Write `folder`/step-N whole, verify it, then prune to the newest `keep`. Returns (path, bytes, seconds).
+
+    An older checkpoint is never touched before the new one verified. Raises NoSpaceError and OSError with nothing
+    changed.
+    """
+    began = time.monotonic()
+    final = folder / f"step-{state.step:06d}"
+    if final.exists() and not problems(final):
+        return final, _size(final), 0.0
+    partial = final.with_suffix(".tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    weights, moments = plan.weights(), plan.optimizer_state()
+    needed = sum(4 * tensor.numel() for tensor in weights.values()) + sum(4 * m.numel() for m in moments.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    require_free(final, round(needed * 1.1))
+    try:
+        partial.mkdir()
+        _write_tensors(partial / WEIGHTS, weights)
+        _write_tensors(partial / OPTIMIZER, moments)
+        write_text(partial / STATE, msgspec.json.encode(state).decode())
+        records = {name: _record(partial / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
+        write_text(partial / MANIFEST, msgspec.json.encode(records).decode())
+        fsync_folder(partial)
+        if final.exists():  # a damaged one of the same step: the new one takes its place
+            shutil.rmtree(final)
+        partial.rename(final)
+        fsync_folder(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    prune(folder, keep)
+    return final, _size(final), time.monotonic() - began
+
+
+def restore(path: Path, plan: Plan, expected: TrainingState) -> int:
+    """Load a verified checkpoint into `plan`; returns its step. Raises RunError naming the field that differs."""
+    state = read_state(path)
+    for name, remedy in _MUST_AGREE.items():
+        if getattr(state, name) != getattr(expected, name):
+            text = f"{path.name} was made with another {name} ({getattr(state, name)}, now {getattr(expected, name)})"
+            raise RunError("resume-differs", text, remedy)
+    try:
+        plan.restore(load_file(path / WEIGHTS), load_file(path / OPTIMIZER))
+    except ValueError as error:
+        raise RunError("resume-differs", f"{path} does not fit: {error}", "Restore the run's profile.toml.") from error
+    return state.step
+
+
+_MUST_AGREE = {
+    "seed": "Write the old train.seed into the run's profile.toml.",
+    "batch_size": "Write the old train.batch_size into the run's profile.toml.",
+    "accumulate": "Write the old train.accumulate into the run's profile.toml.",
+    "base_fingerprint": "Put the base checkpoint back that this run started from.",
+    "data_fingerprint": "Put back the dataset.json that belongs to this run.",
+}
+
+
+def read_state(path: Path) -> TrainingState:
+    return msgspec.json.decode((path / STATE).read_bytes(), type=TrainingState)
+
+
+def newest(folder: Path, report: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that verifies. Each damaged one that is passed over is reported."""
+    for path in reversed(_listed(folder)):
+        wrong = problems(path)
+        if not wrong:
+            return path
+        report(f"{path.name} is damaged and was passed over: {wrong}")
+    return None
+
+
+def problems(path: Path) -> str:
+    """What is wrong with a checkpoint folder; empty if every file has the size and hash of the manifest."""
+    try:
+        records = msgspec.json.decode((path / MANIFEST).read_bytes(), type=dict[str, FileRecord])
+        for name in (WEIGHTS, OPTIMIZER, STATE):
+            if name not in records or records[name] != _record(path / name):
+                return f"{name} is not as it was written"
+    except (OSError, msgspec.DecodeError, SafetensorError) as error:
+        return str(error)
+    return ""
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove the oldest complete checkpoints beyond `keep`."""
+    for path in _listed(folder)[:-keep]:
+        shutil.rmtree(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed save left. Only under the run's lock."""
+    for path in folder.glob("step-*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _listed(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    entries = [tensor_entry(name, tensors[name]) for name in tensors]
+    write_safetensors(path, entries, {"format": "pt"})
+
+
+def _record(path: Path) -> FileRecord:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+    return FileRecord(path.stat().st_size, digest)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir())

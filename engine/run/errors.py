@@ -1,0 +1,9 @@
+"""A run that cannot go on, in words for the person at the keyboard."""
+
+
+class RunError(Exception):
+    """`code` is for scripts, `text` says what is wrong and where, `remedy` what to do."""
+
+    def __init__(self, code: str, text: str, remedy: str) -> None:
+        super().__init__(f"{text}. {remedy}")
+        self.code, self.text, self.remedy = code, text, remedy

@@ -1,0 +1,240 @@
+"""From a profile to a finished file: the phases of a run, in their order."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine import __version__
+from engine.contract import check, events, places
+from engine.contract.atomic import Interrupted
+from engine.contract.layers import Layer, count, read_layers, select
+from engine.contract.problems import ProfileError, errors
+from engine.contract.profile import Profile, digest
+from engine.data.batches import Batches, Order
+from engine.memory.plain import PlainPlan
+from engine.model import components, demo
+from engine.model.single_file import Checkpoint, export, fingerprint, open_checkpoint
+from engine.objective.objective import Objective
+from engine.optim.adafactor import AdafactorSettings
+from engine.run import checkpoint, preflight
+from engine.run.dataset import Dataset, prepare
+from engine.run.errors import RunError
+from engine.run.preview import Previewer
+from engine.run.session import Session, StopRequested
+from engine.run.train import Training
+
+EXPORT_DTYPES = {"same": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The checkpoint to start from and what of it is trained."""
+
+    checkpoint: Checkpoint
+    layers: Layer
+    trained: frozenset[str]
+
+
+def execute(session: Session, profile: Profile) -> None:
+    """Run `profile`, its paths absolute, in the session's folder, from its last checkpoint if it has one. Emits
+    everything up to Finished. Raises ProfileError, RunError, CacheError, ValueError or OSError for what went wrong."""
+    began = time.monotonic()
+    step = 0
+    try:
+        build_demo_if_named(session, profile)
+        base = open_base(profile)
+        device = pick_device(profile.memory.device)
+        checkpoint.sweep(session.run.checkpoints)
+        resume = checkpoint.newest(session.run.checkpoints, lambda text: _warn_damaged(session, text))
+        step = checkpoint.read_state(resume).step if resume else 0
+        _announce(session, profile, base, device, step)
+        dataset = prepare(session, profile, base.checkpoint, device)
+        training, previewer, unet = _assemble(session, profile, base, dataset, device)
+        if resume:
+            checkpoint.restore(resume, training.plan, training.state)
+            training.step = training.saved = step
+        complete = training.run()
+        step = training.step
+        exported = None
+        if complete:
+            pictures = len(dataset.items)
+            exported = _finish(session, profile, base, training, previewer, unet, pictures=pictures)
+    except (StopRequested, Interrupted):
+        complete, exported = False, None
+    session.emit(
+        events.Finished(
+            step=step,
+            reason="finished" if complete else "stopped",
+            seconds=time.monotonic() - began,
+            export=str(exported) if exported else None,
+        )
+    )
+
+
+def build_demo_if_named(session: Session, profile: Profile) -> None:
+    """Make the demo's files where a profile names them and they are not there yet."""
+    named = [Path(profile.model.base), *(Path(folder.path) for folder in profile.data.folders)]
+    if any(check.is_demo(path) and not path.exists() for path in named):
+        session.phase("demo")
+        demo.build_demo(places.demo_folder(), session.progress("demo", "files"))
+
+
+def open_base(profile: Profile) -> Base:
+    """Raises ProfileError with everything that is wrong on this machine."""
+    problems, _ = check.check_machine(profile, Path.cwd())
+    if errors(problems):
+        raise ProfileError("profile", errors(problems))
+    base = open_checkpoint(Path(profile.model.base))
+    layers = read_layers(base.header)
+    return Base(base, layers, select(layers.tensors, profile.layers.train, profile.layers.freeze).trained)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Raises RunError if a card is asked for and there is none."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RunError(
+            "no-cuda", f"memory.device is {wanted}, but torch sees no NVIDIA card", "Run `aozora-tui doctor`."
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        text = f"memory.device is {wanted}, but there are {torch.cuda.device_count()} cards"
+        raise RunError("no-cuda", text, "Cards are counted from cuda:0.")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def _warn_damaged(session: Session, text: str) -> None:
+    session.warn("checkpoint-damaged", text, "Check the disk; an older checkpoint is used.")
+
+
+def _announce(session: Session, profile: Profile, base: Base, device: torch.device, step: int) -> None:
+    session.emit(
+        events.Started(
+            protocol=events.PROTOCOL,
+            run=session.run.name,
+            token=session.token,
+            step=step,
+            steps=profile.train.steps,
+            accumulate=profile.train.accumulate,
+            batch_size=profile.train.batch_size,
+            plan="plain",
+            parameters_trained=count(base.layers, base.trained),
+            parameters_total=base.layers.parameters,
+            device=device_name(device),
+        )
+    )
+
+
+def _assemble(
+    session: Session, profile: Profile, base: Base, dataset: Dataset, device: torch.device
+) -> tuple[Training, Previewer, torch.nn.Module]:
+    session.phase("load")
+    half = profile.model.precision == "bf16"
+    unet = components.load_unet(base.checkpoint, device, torch.bfloat16 if half else torch.float32)
+    if profile.memory.checkpointing:
+        unet.enable_gradient_checkpointing()
+    optimizer = profile.optimizer
+    settings = AdafactorSettings(optimizer.decay_exponent, optimizer.clip_threshold, optimizer.weight_decay)
+    plan = PlainPlan(unet, base.trained, settings)
+    if half:
+        plan.adopt((name, tensor) for name, tensor in base.checkpoint.unet().items() if name in base.trained)
+    session.check()
+    objective = Objective(profile.objective, profile.train.seed)
+    session.phase("preflight")
+    preflight.check_disk(session, plan, base.checkpoint.header.size if profile.save.export else 0)
+    batch_size = profile.train.batch_size
+    preflight.rehearse(session, plan, dataset.cache, dataset.items, objective, batch_size=batch_size)
+    previewer = Previewer(session, profile, base.checkpoint, dataset, device)
+    training = Training(
+        session=session,
+        profile=profile,
+        plan=plan,
+        objective=objective,
+        batches=_batches(profile, dataset),
+        draw=lambda step: previewer.draw(unet, step),
+        state=_state(profile, base, dataset),
+        device=device,
+        step=0,
+        saved=0,
+    )
+    return training, previewer, unet
+
+
+def _batches(profile: Profile, dataset: Dataset) -> Batches:
+    train, items = profile.train, dataset.items
+    order = Order(
+        [item.bucket for item in items],
+        [item.repeats for item in items],
+        seed=train.seed,
+        batch_size=train.batch_size,
+    )
+    return Batches(
+        dataset.cache,
+        items,
+        order,
+        seed=train.seed,
+        conditional_dropout=profile.objective.conditional_dropout,
+        null=dataset.cache.load_text(dataset.empty),
+    )
+
+
+def _state(profile: Profile, base: Base, dataset: Dataset) -> checkpoint.TrainingState:
+    return checkpoint.TrainingState(
+        step=0,
+        seed=profile.train.seed,
+        batch_size=profile.train.batch_size,
+        accumulate=profile.train.accumulate,
+        data_fingerprint=dataset.fingerprint,
+        base_fingerprint=fingerprint(base.checkpoint, "unet"),
+        version=__version__,
+    )
+
+
+def _finish(
+    session: Session,
+    profile: Profile,
+    base: Base,
+    training: Training,
+    previewer: Previewer,
+    unet: torch.nn.Module,
+    *,
+    pictures: int,
+) -> Path | None:
+    """The last preview and the export. Raises StopRequested or Interrupted; a resume does it again."""
+    if profile.preview.at_end:
+        previewer.draw(unet, training.step)
+    if not profile.save.export:
+        return None
+    session.phase("export", training.step)
+    name = f"{session.run.name}-step{training.step:06d}.safetensors"
+    objective = profile.objective
+    exported = export(
+        base.checkpoint.path,
+        session.run.exports / name,
+        unet=training.plan.weights(),
+        dtype=EXPORT_DTYPES[profile.save.export_precision],
+        v_prediction=objective.prediction_type == "v_prediction",
+        zero_terminal_snr=objective.zero_terminal_snr,
+        metadata={
+            "aozora.version": __version__,
+            "aozora.profile_digest": digest(profile),
+            "aozora.prediction_type": objective.prediction_type,
+            "aozora.steps": str(training.step),
+            "aozora.pictures": str(pictures),
+        },
+        should_stop=session.should_stop,
+    )
+    relative = str(exported.path.relative_to(session.run.path.resolve()))
+    session.emit(
+        events.Saved(kind="export", step=training.step, path=relative, bytes=exported.bytes, seconds=exported.seconds)
+    )
+    return exported.path

@@ -1,0 +1,57 @@
+"""Everything that can fail at step 64 fails before step 1."""
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.contract.atomic import NoSpaceError, require_free
+from engine.data.batches import Batches, Order
+from engine.data.cache import Cache
+from engine.data.items import Item
+from engine.memory.plan import Judged, MicroBatch, Plan
+from engine.objective.objective import Objective
+from engine.run.errors import RunError
+from engine.run.session import Session
+
+
+def rehearse(
+    session: Session, plan: Plan, cache: Cache, items: Sequence[Item], objective: Objective, *, batch_size: int
+) -> None:
+    """One micro-batch of the largest bucket, forward and backward, and what an update allocates. Nothing is written.
+
+    Raises RunError when the device's memory does not suffice or the model answers with something that is not finite.
+    """
+    largest = max(items, key=lambda item: item.bucket.width * item.bucket.height)
+    null = cache.load_text(largest)
+    device = next(iter(plan.weights().values())).device
+    order = Order([largest.bucket], [batch_size], seed=0, batch_size=batch_size)
+    batch = Batches(cache, [largest], order, seed=0, conditional_dropout=0.0, null=null).load(0)
+    question = objective.ask(batch.latents.to(device), batch.positions)
+    micro = MicroBatch(
+        noisy_latents=question.noisy_latents,
+        network_time=question.network_time,
+        prompt_embeds=batch.prompt_embeds.to(device),
+        pooled_prompt_embeds=batch.pooled_prompt_embeds.to(device),
+        time_ids=batch.time_ids.to(device),
+    )
+    try:
+        gradient = plan.gradient([Judged(micro, question.losses)], lambda *_: session.check())
+        plan.rehearse()
+    except torch.OutOfMemoryError as error:
+        width, height = largest.bucket
+        text = f"the device has too little memory for {batch_size} picture(s) of {width}x{height}"
+        remedy = "Turn memory.checkpointing on, train fewer layers, or lower data.resolution or train.batch_size."
+        raise RunError("out-of-memory", text, remedy) from error
+    if not gradient.finite:
+        text = f"the base checkpoint answers {largest.name} with values that are not finite"
+        raise RunError("not-finite", text, "Inspect the checkpoint, or train in fp32.")
+
+
+def check_disk(session: Session, plan: Plan, export_bytes: int) -> None:
+    """Room for one checkpoint, and its successor, and the export. Raises RunError with both numbers."""
+    tensors = sum(tensor.numel() for tensor in plan.weights().values())
+    moments = sum(tensor.numel() for tensor in plan.optimizer_state().values())
+    try:
+        require_free(session.run.path / "checkpoints and export", 2 * 4 * (tensors + moments) + export_bytes)
+    except NoSpaceError as error:
+        raise RunError("disk-full", str(error.strerror), "Or train fewer layers, or set AOZORA_RUNS.") from error

@@ -1,0 +1,132 @@
+"""Previews: what the model draws now, with the profile's prompts, at fixed noise."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
+
+from engine.contract import events
+from engine.contract.buckets import time_ids
+from engine.contract.profile import Profile
+from engine.contract.seeding import derive
+from engine.data.batches import equal_lengths
+from engine.memory.plain import predict
+from engine.memory.plan import MicroBatch
+from engine.model import components, latents
+from engine.model.single_file import Checkpoint
+from engine.objective.objective import Objective
+from engine.objective.sampler import sample, sampler_timesteps
+from engine.run.dataset import Dataset, Prompt
+from engine.run.session import Session
+
+
+class Previewer:
+    """Draws every prompt of the profile. The noise of a prompt is the same at every step, so that pictures can be
+    compared, and comes from its own generator: a preview never moves the training."""
+
+    def __init__(
+        self, session: Session, profile: Profile, checkpoint: Checkpoint, dataset: Dataset, device: torch.device
+    ) -> None:
+        self._session = session
+        self._profile = profile
+        self._checkpoint = checkpoint
+        self._dataset = dataset
+        self._device = device
+        self._path = Objective(profile.objective, profile.train.seed).path
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._dataset.prompts)
+
+    @torch.no_grad()
+    def draw(self, unet: nn.Module, step: int) -> None:
+        """One PNG a prompt into `samples/`. Raises StopRequested between sampler steps."""
+        if not self.wanted:
+            return
+        session, settings = self._session, self._profile.preview
+        session.phase("preview", step)
+        report = session.progress("preview", "sampler steps")
+        done = itertools.count(1)
+        total = settings.sampler_steps * len(self._dataset.prompts)
+        drawn = [
+            self._sample(unet, prompt, index, lambda: report(next(done), total))
+            for index, prompt in enumerate(self._dataset.prompts)
+        ]
+        vae = components.load_vae(self._checkpoint, self._device)
+        for index, (prompt, latent) in enumerate(zip(self._dataset.prompts, drawn, strict=True)):
+            session.check()
+            picture = latents.decode_latents(vae, latent)[0]
+            self._keep(picture, prompt, index, step)
+
+    def _sample(self, unet: nn.Module, prompt: Prompt, index: int, report: Callable[[], None]) -> Tensor:
+        """Latents (1, 4, h, w), float32."""
+        settings = self._profile.preview
+        shape = (1, 4, settings.height // 8, settings.width // 8)
+        generator = torch.Generator().manual_seed(derive(settings.seed, "preview", index))
+        contexts, pooled = self._conditions(prompt)
+        size = (settings.width, settings.height)
+        ids = torch.tensor([time_ids(size, (0, 0), size)] * len(contexts), dtype=torch.float32, device=self._device)
+
+        def answer(noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
+            self._session.check()
+            micro = MicroBatch(
+                noisy_latents=noisy_latents.expand(len(contexts), -1, -1, -1),
+                network_time=self._path.network_time(timesteps).expand(len(contexts)),
+                prompt_embeds=contexts,
+                pooled_prompt_embeds=pooled,
+                time_ids=ids,
+            )
+            answers = predict(unet, micro).float()
+            report()
+            if len(contexts) == 1:
+                return answers
+            negative, positive = answers.chunk(2)
+            return negative + settings.guidance * (positive - negative)
+
+        noise = torch.randn(shape, generator=generator).to(self._device)
+        return sample(self._path, noise, sampler_timesteps(settings.sampler_steps), answer)
+
+    def _conditions(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        """(B, 77n, C) and (B, P): the negative first, if guidance needs it."""
+        cache = self._dataset.cache
+        wanted = [prompt] if self._profile.preview.guidance == 1 else [self._dataset.negative, prompt]
+        loaded = [cache.load_text(each) for each in wanted]
+        contexts = torch.stack(equal_lengths([context for context, _ in loaded]))
+        return contexts.to(self._device), torch.stack([pooled for _, pooled in loaded]).to(self._device)
+
+    def _keep(self, picture: Tensor, prompt: Prompt, index: int, step: int) -> None:
+        settings = self._profile.preview
+        facts = {
+            "run": self._session.run.name,
+            "step": step,
+            "prompt": prompt.caption,
+            "negative": settings.negative,
+            "seed": settings.seed,
+            "sampler_steps": settings.sampler_steps,
+            "guidance": settings.guidance,
+            "width": settings.width,
+            "height": settings.height,
+        }
+        path = self._session.run.samples / f"step-{step:06d}-{index + 1}.png"
+        write_png(path, picture, facts)
+        relative = str(path.relative_to(self._session.run.path))
+        self._session.emit(events.Sampled(step=step, path=relative, prompt=prompt.caption, settings=facts))
+
+
+def write_png(path: Path, picture: Tensor, facts: dict[str, Any]) -> None:
+    """(3, H, W) in [-1, 1] as a PNG that carries `facts` in its own text; appears whole."""
+    pixels = ((picture.permute(1, 2, 0).cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    text = PngInfo()
+    text.add_itxt("aozora", json.dumps(facts))
+    text.add_text("Creation Time", time.strftime("%Y-%m-%dT%H:%M:%S"))
+    partial = path.with_name(f".{path.name}.tmp")
+    Image.fromarray(np.ascontiguousarray(pixels)).save(partial, format="PNG", pnginfo=text)
+    partial.replace(path)

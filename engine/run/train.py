@@ -1,0 +1,223 @@
+"""The loop: windows in, steps out. Loading, caching, previews and memory are other modules' business."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.contract import events
+from engine.contract.curves import rate
+from engine.contract.profile import Profile
+from engine.data.batches import Batch, Batches
+from engine.data.prefetch import Prefetch
+from engine.memory.plan import Judged, MicroBatch, Plan, WindowGradient
+from engine.objective.objective import Objective
+from engine.run import checkpoint
+from engine.run.errors import RunError
+from engine.run.session import Session, StopRequested
+
+REJECTIONS_IN_A_ROW = 3
+PAUSE_SECONDS = 0.25
+
+
+@dataclass
+class Training:
+    """One run's parts, put together. `step` counts the windows that were drawn; `saved` is the last one on disk."""
+
+    session: Session
+    profile: Profile
+    plan: Plan
+    objective: Objective
+    batches: Batches
+    draw: Callable[[int], None]
+    state: checkpoint.TrainingState
+    device: torch.device
+    step: int
+    saved: int
+    rejected: int = 0
+    _micro_began: float = 0.0
+
+    def run(self) -> bool:
+        """Train until the last step or a stop, and leave a checkpoint of it. True if all steps are taken."""
+        session, settings = self.session, self.profile
+        session.phase("train", self.step)
+        with _Windows(self) as windows:
+            while True:
+                session.poll(now=True)
+                self._wait_while_paused()
+                done = bool(session.stopping) or self.step >= settings.train.steps
+                if self.step > self.saved and (done or session.save_requested or due(self.step, settings.save.every)):
+                    self.save()
+                session.save_requested = False
+                if session.stopping or self.step >= settings.train.steps:
+                    return self.step >= settings.train.steps
+                self._preview_if_due()
+                try:
+                    self._take_step(windows)
+                except StopRequested:
+                    continue  # the window is discarded; a resume draws its samples again
+
+    def save(self) -> None:
+        """A complete checkpoint of this step. What the disk refuses is a warning while the run can go on."""
+        session, step = self.session, self.step
+        session.phase("save", step)
+        try:
+            state = msgspec.structs.replace(self.state, step=step)
+            path, size, seconds = checkpoint.save(
+                session.run.checkpoints, state, self.plan, keep=self.profile.save.keep
+            )
+        except OSError as error:
+            remedy = "Make room; then `aozora-tui save` tries again. The older checkpoint is untouched."
+            if session.stopping or step >= self.profile.train.steps:
+                raise RunError("checkpoint-failed", f"step {step} could not be saved: {error}", remedy) from error
+            session.warn("checkpoint-failed", f"step {step} could not be saved: {error}", remedy)
+        else:
+            self.saved = step
+            relative = str(path.relative_to(session.run.path))
+            session.emit(events.Saved(kind="checkpoint", step=step, path=relative, bytes=size, seconds=seconds))
+        session.phase("train", step)
+
+    def _take_step(self, windows: "_Windows") -> None:
+        began = time.monotonic()
+        settings = self.profile
+        lr = settings.optimizer.learning_rate * rate(settings.schedule, self.step, settings.train.steps)
+        window = windows.window(self.step)
+        self._micro_began = began
+        gradient = self.plan.gradient(window.judged(), self._sign_of_life)
+        if not gradient.finite:
+            self._reject(gradient, window.names)
+            return
+        clipped = self.plan.update(lr, settings.train.max_grad_norm)
+        self.step += 1
+        self.rejected = 0
+        self._report(gradient, window, lr, clipped=clipped, seconds=time.monotonic() - began)
+
+    def _reject(self, gradient: WindowGradient, names: list[str]) -> None:
+        """Nothing was written. The window's samples are passed over, or the same ones would be drawn for ever."""
+        bad = [name for name, loss in zip(names, gradient.losses, strict=True) if not _is_finite(loss)]
+        reason = "a loss is not finite" if bad else "the gradient is not finite"
+        self.step += 1
+        self.rejected += 1
+        self.session.emit(events.Skipped(step=self.step, reason=reason, names=tuple((bad or names)[:16])))
+        if self.rejected >= REJECTIONS_IN_A_ROW:
+            text = f"{self.rejected} steps in a row gave no finite gradient ({reason})"
+            remedy = f"The last good checkpoint is of step {self.saved}. Lower the learning rate, or train in fp32."
+            raise RunError("not-finite", text, remedy)
+
+    def _report(self, gradient: WindowGradient, window: "_Window", lr: float, *, clipped: bool, seconds: float) -> None:
+        memory = (0, 0)
+        if self.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
+        self.session.emit(
+            events.Step(
+                step=self.step,
+                loss=statistics.fmean(gradient.losses),
+                lr=lr,
+                grad_norm=gradient.grad_norm,
+                clipped=clipped,
+                seconds=seconds / self.profile.train.accumulate,
+                samples_per_second=len(gradient.losses) / seconds,
+                memory_peak=memory[0],
+                memory_reserved=memory[1],
+                timesteps=tuple(window.timesteps),
+                losses=tuple(float(f"{loss:.5g}") for loss in gradient.losses),
+            )
+        )
+
+    def _sign_of_life(self, micro: int, losses: Tensor) -> None:
+        """After each micro-batch: obey a stop, and at most twice a second read a loss from the device."""
+        self.session.check()
+        now = time.monotonic()
+        seconds, self._micro_began = now - self._micro_began, now
+        if self.session.may_report():
+            loss = float(losses.mean())
+            if _is_finite(loss):
+                self.session.emit(events.Micro(step=self.step, micro=micro, loss=loss, seconds=seconds))
+
+    def _preview_if_due(self) -> None:
+        settings = self.profile.preview
+        start = self.step == 0 and settings.at_start
+        if start or self.session.sample_requested or (self.step > 0 and due(self.step, settings.every)):
+            self.session.sample_requested = False
+            try:
+                self.draw(self.step)
+            except StopRequested:
+                return
+            self.session.phase("train", self.step)
+
+    def _wait_while_paused(self) -> None:
+        session = self.session
+        if not session.paused or session.stopping:
+            return
+        session.emit(events.Paused(step=self.step))
+        while session.paused and not session.should_stop():
+            time.sleep(PAUSE_SECONDS)
+        session.emit(events.Unpaused(step=self.step))
+
+
+class _Window:
+    """A step's micro-batches on their way to the plan. `names` and `timesteps` fill up as they are drawn."""
+
+    def __init__(self, loaded: Iterator[Batch], training: Training) -> None:
+        self._loaded = loaded
+        self._training = training
+        self.names: list[str] = []
+        self.timesteps: list[int] = []
+
+    def judged(self) -> Iterator[Judged]:
+        training = self._training
+        for _ in range(training.profile.train.accumulate):
+            batch = next(self._loaded)
+            device = training.device
+            question = training.objective.ask(batch.latents.to(device), batch.positions)
+            self.names += batch.names
+            self.timesteps += question.timesteps.tolist()
+            micro = MicroBatch(
+                noisy_latents=question.noisy_latents,
+                network_time=question.network_time,
+                prompt_embeds=batch.prompt_embeds.to(device),
+                pooled_prompt_embeds=batch.pooled_prompt_embeds.to(device),
+                time_ids=batch.time_ids.to(device),
+            )
+            yield Judged(micro, question.losses)
+
+
+class _Windows:
+    """Window by window out of the prefetched stream. A window that was given up is loaded again."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._stream: Prefetch[Batch] | None = None
+        self._next = -1
+
+    def window(self, step: int) -> _Window:
+        """The micro-batches of `step`: number `step` x accumulation and on."""
+        if self._stream is None or step != self._next:
+            self.close()
+            self._stream = self._training.batches.prefetch(step * self._training.profile.train.accumulate)
+        self._next = step + 1
+        return _Window(self._stream, self._training)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> "_Windows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every `every` steps (0: never) happens after `step`."""
+    return every > 0 and step % every == 0
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0.0
