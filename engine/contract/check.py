@@ -48,9 +48,12 @@ def check_text(text: str, path: Path) -> Checked:
     return Checked(profile, tuple(problems + on_machine), cost)
 
 
-def check_machine(profile: Profile, base: Path) -> tuple[list[Problem], Forecast | None]:
-    """What the profile names: does it exist, is it what it should be, is there room for what the run will write."""
-    problems = [*_check_tokenizer(profile, base), *_check_folders(profile, base)]
+def check_machine(profile: Profile, base: Path, *, pictures: bool = True) -> tuple[list[Problem], Forecast | None]:
+    """What the profile names: does it exist, is it what it should be, is there room for what the run will write.
+    Without `pictures` their folders are not looked at: a resumed run has them in its cache."""
+    problems = list(_check_tokenizer(profile, base))
+    if pictures:
+        problems += _check_folders(profile, base)
     checkpoint = places.expand(profile.model.base, base)
     if not checkpoint.exists() and is_demo(checkpoint):
         return problems, None  # built by the run itself

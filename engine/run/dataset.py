@@ -14,6 +14,7 @@ from engine.contract.atomic import write_text
 from engine.contract.buckets import Placement, describe, make_buckets, place
 from engine.contract.folder import Skipped, scan, shown
 from engine.contract.profile import Profile
+from engine.contract.rundir import RunDir
 from engine.data.cache import Cache
 from engine.data.encode import encode_images, encode_texts
 from engine.data.content import ContentHashes, make_items
@@ -26,6 +27,7 @@ from engine.run.session import Session
 # Captions are encoded in up to this many chunks of 75 tokens; what is longer is cut, and said.
 MAX_CHUNKS = 3
 NAMED_SKIPS = 20
+SNAPSHOT = "dataset.json"
 
 Made = TypeVar("Made")
 
@@ -68,8 +70,8 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
         text_dtype=profile.model.precision,
         max_chunks=MAX_CHUNKS,
     )
-    snapshot = session.run.path / "dataset.json"
-    resumed = snapshot.exists()
+    snapshot = session.run.path / SNAPSHOT
+    resumed = has_snapshot(session.run)
     items = _load(snapshot) if resumed else _scan(session, profile, cache, encoding)
     session.phase("cache")
     items = _encode_pictures(session, profile, checkpoint, device, cache=cache, items=items, resumed=resumed)
@@ -78,6 +80,11 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
     if not resumed:
         write_text(snapshot, msgspec.json.encode(items, enc_hook=str).decode())
     return Dataset(cache, items, prompts[0], prompts[1], tuple(prompts[2:]), data_fingerprint(items))
+
+
+def has_snapshot(run: RunDir) -> bool:
+    """Whether the run has fixed its pictures: from then on it draws these, whatever happens to the folders."""
+    return (run.path / SNAPSHOT).exists()
 
 
 def _load(snapshot: Path) -> tuple[Item, ...]:

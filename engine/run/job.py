@@ -19,7 +19,7 @@ from engine.model.single_file import Checkpoint, export, fingerprint, open_check
 from engine.objective.objective import Objective
 from engine.optim.adafactor import AdafactorSettings
 from engine.run import checkpoint, preflight
-from engine.run.dataset import Dataset, prepare
+from engine.run.dataset import Dataset, has_snapshot, prepare
 from engine.run.errors import RunError
 from engine.run.preview import Previewer
 from engine.run.session import Session, StopRequested
@@ -44,7 +44,7 @@ def execute(session: Session, profile: Profile) -> None:
     step = 0
     try:
         build_demo_if_named(session, profile)
-        base = open_base(profile)
+        base = open_base(profile, resumed=has_snapshot(session.run))
         device = pick_device(profile.memory.device)
         checkpoint.sweep(session.run.checkpoints)
         resume = checkpoint.newest(session.run.checkpoints, lambda text: _warn_damaged(session, text))
@@ -81,9 +81,9 @@ def build_demo_if_named(session: Session, profile: Profile) -> None:
         demo.build_demo(places.demo_folder(), session.progress("demo", "files"))
 
 
-def open_base(profile: Profile) -> Base:
+def open_base(profile: Profile, *, resumed: bool) -> Base:
     """Raises ProfileError with everything that is wrong on this machine."""
-    problems, _ = check.check_machine(profile, Path.cwd())
+    problems, _ = check.check_machine(profile, Path.cwd(), pictures=not resumed)
     if errors(problems):
         raise ProfileError("profile", errors(problems))
     base = open_checkpoint(Path(profile.model.base))

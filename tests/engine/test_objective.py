@@ -1,5 +1,7 @@
 """The objective against diffusers, and against values computed in float64 elsewhere (the table below)."""
 
+import itertools
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -130,7 +132,7 @@ def test_sampler_starts_at_the_noisiest_timestep_and_falls():
     for steps in (1, 16, 28, 61, 103):
         timesteps = sampler_timesteps(steps)
         assert len(timesteps) == steps and timesteps[0] == 999
-        assert all(after < before for before, after in zip(timesteps, timesteps[1:], strict=False))
+        assert all(after < before for before, after in itertools.pairwise(timesteps))
         assert timesteps[-1] > 0
 
 

@@ -1,0 +1,84 @@
+"""A picture file's header: its size as it is meant to be seen, read without decoding the pixels."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# File name endings that are looked at, in lower case, and Pillow's names for what may be inside any of them.
+EXTENSIONS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+    ".avif": "AVIF",
+}  # fmt: skip
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ORIENTATION = 0x0112
+_LATE_EXIF = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+
+
+def read_header(path: Path) -> tuple[int, int, bool]:
+    """(width, height, animated) of the picture as it is meant to be seen. Raises any of `decoding_errors`."""
+    from PIL import Image, features
+
+    formats = [name for name in dict.fromkeys(EXTENSIONS.values()) if name != "AVIF" or features.check("avif")]
+    if path.suffix.lower() == ".avif" and "AVIF" not in formats:
+        raise ValueError("this installation of Pillow has no AVIF decoder")
+    with Image.open(path, formats=formats) as image:
+        width, height = image.size
+        # A camera's JPEG may carry a second picture for the display; that is no animation.
+        animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        if image.format == "PNG" and _has_late_exif(path):
+            image.load()
+        # Not image.getexif(): a PNG's own would decode every pixel to look behind them.
+        turned = Image.Image.getexif(image).get(_ORIENTATION) in _SIDEWAYS
+        # TIFF reports its size as already turned.
+        return (height, width, animated) if turned and image.format != "TIFF" else (width, height, animated)
+
+
+def _has_late_exif(path: Path) -> bool:
+    """Whether a PNG has its orientation behind its pixels, where the standard allows it and a header read ends."""
+    with path.open("rb") as file:
+        file.seek(8)
+        behind = False
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            start = file.tell()
+            if behind and (kind == b"eXIf" or file.read(24).startswith(_LATE_EXIF)):
+                return True
+            behind = behind or kind == b"IDAT"
+            file.seek(start + length + 4)
+    return False
+
+
+@contextmanager
+def limited_decoding() -> Iterator[None]:
+    """Turns Pillow's warning at its pixel limit into an error (it raises only at twice that; one limit is easier to
+    explain) and silences its other warnings, which are about details that do not matter here."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def decoding_errors() -> tuple[type[BaseException], ...]:
+    """What Pillow and its plugins raise for a file that is damaged, hostile, or no picture at all."""
+    from PIL import Image
+
+    kinds = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError)
+    return (*kinds, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def damage(error: BaseException) -> str:
+    """A `Skipped.reason` for one of `decoding_errors`."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "is not a picture in a known format, whatever its name says"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"claims more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit that guards against hostile files"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    return f"is damaged ({' '.join(str(error).split()) or type(error).__name__})"

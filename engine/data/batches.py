@@ -1,0 +1,145 @@
+"""Which samples a micro-batch holds, as a function of the seed and its index, and the tensors it is made of.
+
+Nothing here has a state: micro-batch m is the same whether a run came to it from the start or from a checkpoint.
+"""
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from engine.contract.buckets import Bucket
+from engine.contract.seeding import derive
+from engine.data.cache import Cache
+from engine.data.captions import is_dropped
+from engine.data.items import Item
+from engine.data.prefetch import Prefetch
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A sample to be drawn: its absolute position in the run, and the index of its item."""
+
+    position: int
+    index: int
+
+
+class Order:
+    """The order of samples: an epoch draws each item `repeats` times, shuffled in its bucket, cut into micro-batches of
+    one bucket each, which are shuffled in turn. Nothing is dropped or doubled to fill up, so a bucket's last
+    micro-batch may be smaller; its unused positions are passed over."""
+
+    def __init__(self, buckets: Sequence[Bucket], repeats: Sequence[int], *, seed: int, batch_size: int) -> None:
+        if not buckets:
+            raise ValueError("there is no picture to train on: add some to data.folders")
+        if batch_size < 1 or min(repeats) < 1:
+            raise ValueError("batch size and repeats start at 1")
+        drawn: dict[Bucket, list[int]] = {}
+        for index, (bucket, times) in enumerate(zip(buckets, repeats, strict=True)):
+            drawn.setdefault(bucket, []).extend([index] * times)
+        self._drawn = [drawn[bucket] for bucket in sorted(drawn)]
+        self.seed = seed
+        self.batch_size = batch_size
+        self.samples_per_epoch = sum(map(len, self._drawn))
+        self.batches_per_epoch = sum(-(-len(indices) // batch_size) for indices in self._drawn)
+        # Two, because prefetching crosses from one epoch to the next while the loop is still in the old one.
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+
+    def batch_at(self, micro: int) -> tuple[Slot, ...]:
+        """The samples of micro-batch `micro` >= 0, counted from the start of the run: one to `batch_size` of them."""
+        if micro < 0:
+            raise ValueError(f"micro-batches are counted from 0, not {micro}")
+        epoch, place = divmod(micro, self.batches_per_epoch)
+        indices = self._plan(epoch)[place]
+        return tuple(Slot(micro * self.batch_size + slot, index) for slot, index in enumerate(indices))
+
+    def _make_plan(self, epoch: int) -> list[tuple[int, ...]]:
+        draw = random.Random(derive(self.seed, "order", epoch))
+        plan: list[tuple[int, ...]] = []
+        for indices in self._drawn:
+            shuffled = _shuffled(len(indices), draw)
+            starts = range(0, len(indices), self.batch_size)
+            plan += [tuple(indices[at] for at in shuffled[start : start + self.batch_size]) for start in starts]
+        return [plan[at] for at in _shuffled(len(plan), draw)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A micro-batch on the host. latents (B, 4, h, w) and time_ids (B, 6) float32; prompt_embeds (B, 77n, C) and
+    pooled_prompt_embeds (B, P) in the dtype they were cached in. B may be less than the batch size."""
+
+    positions: tuple[int, ...]
+    names: tuple[str, ...]
+    latents: torch.Tensor
+    prompt_embeds: torch.Tensor
+    pooled_prompt_embeds: torch.Tensor
+    time_ids: torch.Tensor
+
+
+class Batches:
+    """Micro-batches out of the cache; the pictures themselves are not needed any more.
+
+    `null` is what a dropped caption becomes: prompt_embeds (77, C) and pooled_prompt_embeds (P,), in the cache's dtype.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        items: Sequence[Item],
+        order: Order,
+        *,
+        seed: int,
+        conditional_dropout: float,
+        null: tuple[torch.Tensor, torch.Tensor],
+    ) -> None:
+        if not 0 <= conditional_dropout <= 1:
+            raise ValueError(f"conditional_dropout is a share from 0 to 1, not {conditional_dropout}")
+        self._cache = cache
+        self._items = items
+        self._order = order
+        self._seed = seed
+        self._dropout = conditional_dropout
+        self._null = null
+
+    def load(self, micro: int) -> Batch:
+        """Raises CacheError, naming the picture and the remedy, when an entry is missing or damaged."""
+        slots = self._order.batch_at(micro)
+        items = [self._items[slot.index] for slot in slots]
+        conditions = [self._condition(slot.position, item) for slot, item in zip(slots, items, strict=True)]
+        return Batch(
+            positions=tuple(slot.position for slot in slots),
+            names=tuple(item.name for item in items),
+            latents=torch.stack([self._cache.load_latents(item) for item in items]),
+            prompt_embeds=torch.stack(equal_lengths([prompt_embeds for prompt_embeds, _ in conditions])),
+            pooled_prompt_embeds=torch.stack([pooled for _, pooled in conditions]),
+            time_ids=torch.tensor([item.time_ids for item in items], dtype=torch.float32),
+        )
+
+    def prefetch(self, start: int, count: int | None = None, *, depth: int = 4) -> Prefetch[Batch]:
+        """Micro-batches `start`, `start` + 1, ..., `count` of them or without end, loaded up to `depth` ahead."""
+        return Prefetch(self.load, itertools.count(start) if count is None else range(start, start + count), depth)
+
+    def _condition(self, position: int, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
+        if is_dropped(self._seed, position, self._dropout):
+            return self._null
+        condition = self._cache.load_text(item)
+        if condition[0].dtype != self._null[0].dtype:
+            raise ValueError(f"the null condition is {self._null[0].dtype}, the captions are {condition[0].dtype}")
+        return condition
+
+
+def equal_lengths(contexts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Contexts (77n, C) of several n, each repeated whole until all are as long: attention weighs a context repeated k
+    times like the context itself, which padding would not leave alone."""
+    length = math.lcm(*(context.shape[0] for context in contexts))
+    return [context.repeat(length // context.shape[0], 1) for context in contexts]
+
+
+def _shuffled(count: int, draw: random.Random) -> list[int]:
+    """A permutation of range(count). Sorted by random(), the one method whose results Python promises to keep."""
+    keys = [draw.random() for _ in range(count)]
+    return sorted(range(count), key=keys.__getitem__)

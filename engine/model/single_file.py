@@ -1,0 +1,264 @@
+"""A published SDXL file: read lazily, fingerprinted, and exported again with only the trained tensors replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from engine.contract.atomic import Entry, Interrupted, never, write_safetensors
+from engine.contract.safetensors_header import (
+    TEXT_2_PREFIX,
+    TEXT_PREFIX,
+    VAE_PREFIX,
+    CheckpointError,
+    Header,
+    Kind,
+    identify,
+    read_header,
+)
+from engine.contract.unet_names import UNET_PREFIX, to_published, unet_names
+from engine.model.convert import published_text_2_parts, text_2_state, text_state, vae_state
+
+__all__ = [
+    "TORCH_DTYPES",
+    "Checkpoint",
+    "Exported",
+    "Interrupted",
+    "export",
+    "fingerprint",
+    "open_checkpoint",
+    "tensor_bytes",
+    "tensor_entry",
+]
+
+Part = Literal["unet", "vae", "text"]
+
+_PARTS: dict[Part, tuple[str, ...]] = {"unet": (UNET_PREFIX,), "vae": (VAE_PREFIX,), "text": ("conditioner.",)}
+TORCH_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_WORDS = {dtype: word for word, dtype in TORCH_DTYPES.items()}
+# Hashes of the base's content that other tools left in its metadata: wrong for the export.
+_STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An SDXL base file. Tensors are mapped from the file when asked for, in the file's own dtype; keep none of them
+    beyond the file's life, copy instead."""
+
+    path: Path
+    header: Header
+    kind: Kind
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """{published name without `prefix`: mapped tensor}."""
+        with safe_open(self.path, framework="pt", device="cpu") as file:
+            return {
+                name.removeprefix(prefix): file.get_tensor(name)
+                for name in self.header.tensors
+                if name.startswith(prefix)
+            }
+
+    def unet(self) -> dict[str, Tensor]:
+        """State of the UNet, diffusers names."""
+        names = unet_names(self.header.tensors)
+        return {names[UNET_PREFIX + name]: tensor for name, tensor in self.tensors(UNET_PREFIX).items()}
+
+    def vae(self) -> dict[str, Tensor]:
+        """State of an AutoencoderKL."""
+        return vae_state(self.tensors(VAE_PREFIX))
+
+    def text_encoder(self) -> dict[str, Tensor]:
+        """State of the first encoder, a CLIPTextModel."""
+        return text_state(self.tensors(TEXT_PREFIX))
+
+    def text_encoder_2(self) -> dict[str, Tensor]:
+        """State of the second encoder, a CLIPTextModelWithProjection."""
+        return text_2_state(self.tensors(TEXT_2_PREFIX))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`bytes` is the file's size; `seconds` the time from the first check to the synced rename."""
+
+    path: Path
+    bytes: int
+    seconds: float
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Raises CheckpointError, in one sentence, unless `path` is a whole SDXL base checkpoint."""
+    header = read_header(path)
+    kind = identify(header)
+    if not kind.trainable:
+        raise CheckpointError(kind.why_not)
+    return Checkpoint(path, header, kind)
+
+
+def fingerprint(checkpoint: Checkpoint, part: Part) -> str:
+    """Hex digest of a part's names, dtypes, shapes and bytes; the order and the rest of the file do not matter."""
+    digest = hashlib.blake2b(digest_size=32)
+    with checkpoint.path.open("rb") as file:
+        for name in sorted(name for name in checkpoint.header.tensors if name.startswith(_PARTS[part])):
+            info = checkpoint.header.tensors[name]
+            digest.update(f"{name}\0{info.dtype}\0{info.shape}\0".encode())
+            file.seek(checkpoint.header.data_start + info.start)
+            for size in _chunks(info.end - info.start):
+                digest.update(file.read(size))
+    return digest.hexdigest()
+
+
+def export(
+    base_path: Path,
+    out_path: Path,
+    *,
+    unet: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+    v_prediction: bool,
+    zero_terminal_snr: bool,
+    metadata: Mapping[str, str],
+    text_encoder: Mapping[str, Tensor] | None = None,
+    text_encoder_2: Mapping[str, Tensor] | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> Exported:
+    """Writes the base file again with the trained tensors replaced and everything else bit for bit, atomically.
+
+    `unet`, `text_encoder` and `text_encoder_2` hold the trained tensors only, under diffusers/transformers names, on
+    any device; each is asked for once, when its turn comes. They are stored in `dtype`, or in the base's dtype of that
+    tensor if None. The markers `v_pred` and `ztsnr` end up present or absent as the two flags say; `metadata` wins over
+    the model description written here, and that over the base's.
+
+    Raises ValueError for a tensor the base does not have, of another shape, or not finite in the dtype it is stored in;
+    NoSpaceError; Interrupted when `should_stop` says so between two tensors. Nothing is left behind then, and an
+    existing `out_path` stays as it was.
+    """
+    started = time.monotonic()
+    if zero_terminal_snr and not v_prediction:
+        raise ValueError("zero_terminal_snr is announced by `ztsnr` beside `v_pred` only: it needs v-prediction")
+    base = open_checkpoint(base_path)
+    first, second = text_encoder or {}, text_encoder_2 or {}
+    trained: dict[str, Callable[[], Tensor]] = {}
+    trained |= {UNET_PREFIX + to_published(name): partial(unet.__getitem__, name) for name in unet}
+    trained |= {TEXT_PREFIX + name: partial(first.__getitem__, name) for name in first}
+    parts = published_text_2_parts(second.keys(), partial(_second_encoder, second, base))
+    trained |= {TEXT_2_PREFIX + name: make for name, make in parts.items()}
+    if unknown := [name for name in trained if name not in base.header.tensors]:
+        raise ValueError(
+            f"{base_path.name} has no tensor {unknown[0]} ({len(unknown)} of the trained ones are unknown)"
+        )
+    markers = {"v_pred": v_prediction, "ztsnr": zero_terminal_snr}
+    with base_path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        entries = list(_entries(base.header, mapped, trained, markers=markers, dtype=dtype))
+        described = _describe(base.header.metadata, out_path, v_prediction) | dict(metadata)
+        path = write_safetensors(
+            out_path, entries, described, should_stop=should_stop, check=lambda written: _verify(written, entries)
+        )
+    return Exported(path, path.stat().st_size, time.monotonic() - started)
+
+
+def tensor_entry(name: str, tensor: Tensor) -> Entry:
+    """An entry for `write_safetensors` that copies `tensor` to host memory only when it is written."""
+    return Entry(name, _WORDS[tensor.dtype], tuple(tensor.shape), lambda: tensor_bytes(tensor))
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The tensor's bytes, row-major, on the host; dtypes that numpy lacks included."""
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def _second_encoder(trained: Mapping[str, Tensor], base: Checkpoint, name: str) -> Tensor:
+    """On the host in float32, so that trained and untrained parts of a stacked tensor go together."""
+    tensor = trained[name] if name in trained else base.text_encoder_2()[name]
+    return tensor.detach().to("cpu", torch.float32)
+
+
+def _entries(
+    header: Header,
+    mapped: mmap.mmap,
+    trained: Mapping[str, Callable[[], Tensor]],
+    *,
+    markers: Mapping[str, bool],
+    dtype: torch.dtype | None,
+) -> Iterator[Entry]:
+    for name, info in header.tensors.items():
+        if not markers.get(name, True):
+            continue
+        if name in trained:
+            stored = dtype or TORCH_DTYPES[info.dtype]
+            yield Entry(name, _WORDS[stored], info.shape, _cast(name, trained[name], info.shape, stored))
+        else:
+            yield Entry(name, info.dtype, info.shape, _slice(mapped, header.data_start, info.start, info.end))
+    for name, wanted in markers.items():
+        if wanted and name not in header.tensors:
+            yield Entry(name, "F32", (0,), lambda: b"")
+
+
+def _slice(mapped: mmap.mmap, data_start: int, start: int, end: int) -> Callable[[], bytes]:
+    return lambda: mapped[data_start + start : data_start + end]
+
+
+def _cast(name: str, get: Callable[[], Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], memoryview]:
+    def data() -> memoryview:
+        tensor = get().detach()
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"the trained {name} has shape {tuple(tensor.shape)}, the base {shape}")
+        stored = tensor.to("cpu", dtype)
+        if not bool(torch.isfinite(stored.float()).all()):
+            raise ValueError(
+                f"{name} is not finite in {_WORDS[dtype]}: export in BF16 or F32, or go back to an earlier checkpoint"
+            )
+        return tensor_bytes(stored)
+
+    return data
+
+
+def _describe(base: Mapping[str, str], out_path: Path, v_prediction: bool) -> dict[str, str]:
+    kept = {key: value for key, value in base.items() if key not in _STALE_METADATA}
+    return (
+        {"format": "pt", "modelspec.resolution": "1024x1024"}
+        | kept
+        | {
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": "stable-diffusion-xl-v1-base",
+            "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+            "modelspec.prediction_type": "v" if v_prediction else "epsilon",
+            "modelspec.title": out_path.stem,
+            "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+
+
+def _verify(written: Path, entries: list[Entry]) -> None:
+    found = {name: (info.dtype, info.shape) for name, info in read_header(written).tensors.items()}
+    if found != {entry.name: (entry.dtype, entry.shape) for entry in entries}:
+        raise OSError(f"{written} does not read back as it was written: check the disk; the old file was kept")
+
+
+def _chunks(size: int) -> Iterator[int]:
+    while size > 0:
+        yield min(size, 1 << 24)
+        size -= 1 << 24

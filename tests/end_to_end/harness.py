@@ -1,0 +1,150 @@
+"""Running the real engine on a handful of the demo's pictures, in this process or in its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from engine.contract import events, rundir
+from engine.contract.profile import Profile, load, resolved
+from engine.contract.rundir import RunDir
+from engine.run.job import execute
+from engine.run.session import Emitter, Session
+
+PROFILE = """
+[model]
+base = "{base}"
+tokenizer = "{demo}/tokenizer"
+precision = "{precision}"
+[data]
+resolution = 96
+bucket_step = 32
+cache = "{cache}"
+[[data.folders]]
+path = "{pictures}"
+repeats = 2
+[objective]
+ip_noise_gamma = 0.1
+timesteps = "noisier_half"
+conditional_dropout = 0.3
+[train]
+steps = {steps}
+accumulate = 3
+batch_size = 2
+[optimizer]
+learning_rate = 1e-3
+[memory]
+device = "cpu"
+checkpointing = false
+[preview]
+prompts = ["a red circle"]
+width = 64
+height = 64
+sampler_steps = 2
+at_start = false
+[save]
+every = 2
+keep = 2
+"""
+
+
+def copy_pictures(demo: Path, folder: Path, count: int = 5) -> Path:
+    """A few of the demo's pictures with their captions, free to be edited."""
+    folder.mkdir(parents=True)
+    for picture in sorted((demo / "pictures").glob("*.png"))[:count]:
+        shutil.copy(picture, folder)
+        shutil.copy(picture.with_suffix(".txt"), folder)
+    return folder
+
+
+def write_profile(folder: Path, demo: Path, *, steps: int = 5, precision: str = "fp32", name: str = "small") -> Path:
+    """A profile over `folder`/pictures, its cache beside it."""
+    path = folder / f"{name}.toml"
+    text = PROFILE
+    for key, value in {
+        "base": demo / "aozora-demo.safetensors",
+        "demo": demo,
+        "cache": folder / "cache",
+        "pictures": folder / "pictures",
+        "steps": steps,
+        "precision": precision,
+    }.items():
+        text = text.replace("{" + key + "}", str(value))
+    path.write_text(text)
+    return path
+
+
+class StopAt(Session):
+    """A session in which somebody asks to stop at the n-th time the engine looks."""
+
+    looks_left: int
+
+    def poll(self, *, now: bool = False) -> None:
+        super().poll(now=now)
+        self.looks_left -= 1
+        if self.looks_left == 0:
+            self.stopping = "command"
+
+
+def run_here(
+    profile: Path | Profile,
+    runs: Path,
+    *,
+    run: RunDir | None = None,
+    stop_at: int = -1,
+    prepare: Callable[[Session], None] = lambda session: None,
+) -> RunDir:
+    """One start of the engine in this process; the same as `python -m engine train` without its process."""
+    torch.set_num_threads(1)
+    settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
+    run = run or rundir.create(runs, "small")
+    emitter = Emitter(None)
+    emitter.attach(run.events)
+    session = StopAt(run, emitter, rundir.new_token())
+    session.looks_left = stop_at
+    prepare(session)
+    execute(session, settings)
+    return run
+
+
+def engine(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
+    """`python -m engine ...` in its own process, one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "engine", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **options)  # type: ignore[call-overload]
+
+
+def all_events(run: RunDir) -> list[events.AnyEvent]:
+    return events.Tail(run.events).read(1 << 30)
+
+
+def of_type(run: RunDir, kind: type) -> list:
+    return [event for event in all_events(run) if isinstance(event, kind)]
+
+
+def exported(run: RunDir) -> dict[str, torch.Tensor]:
+    (path,) = run.exports.glob("*.safetensors")
+    return load_file(path)
+
+
+def wait_for(process: subprocess.Popen[bytes], run: RunDir, kind: type, count: int = 1) -> None:
+    """Blocks until the engine wrote `count` events of a kind, by waiting on the process in short turns."""
+    for _ in range(2400):
+        if len(of_type(run, kind)) >= count:
+            return
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    assert len(of_type(run, kind)) >= count, f"the engine ended with {process.poll()}: {run.log.read_text()[-2000:]}"
+
+
+def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    process.send_signal(number)

@@ -1,0 +1,329 @@
+"""The real engine on the demo's checkpoint: a whole run, and every way of not finishing one."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from engine.contract import events, rundir
+from engine.contract.problems import ProfileError
+from engine.contract.profile import load, resolved
+from engine.contract.rundir import RunDir
+from engine.memory.plain import PlainPlan
+from engine.memory.plan import WindowGradient
+from engine.run.errors import RunError
+from tests.end_to_end.harness import (
+    all_events,
+    copy_pictures,
+    engine,
+    exported,
+    of_type,
+    run_here,
+    send,
+    wait_for,
+    write_profile,
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, demo_folder: Path) -> Path:
+    copy_pictures(demo_folder, tmp_path / "pictures")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> tuple[Path, RunDir]:
+    """An uninterrupted run of five steps, and the profile it ran."""
+    place = tmp_path_factory.mktemp("whole")
+    copy_pictures(demo_folder, place / "pictures")
+    profile = write_profile(place, demo_folder)
+    return profile, run_here(profile, place / "runs")
+
+
+def weights_of(run: RunDir) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in exported(run).items() if name.startswith("model.diffusion_model.")}
+
+
+def assert_same_weights(one: RunDir, other: RunDir) -> None:
+    ours, theirs = weights_of(one), weights_of(other)
+    assert ours.keys() == theirs.keys() and ours
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_run_goes_through_its_phases_and_leaves_what_it_promised(whole: tuple[Path, RunDir]):
+    _, run = whole
+    phases = [event.name for event in of_type(run, events.Phase)]
+    assert phases[:5] == ["scan", "cache", "load", "preflight", "train"] and phases[-2:] == ["preview", "export"]
+    steps = of_type(run, events.Step)
+    assert [event.step for event in steps] == [1, 2, 3, 4, 5]
+    assert all(len(event.losses) == len(event.timesteps) <= 6 for event in steps)
+    assert all(500 <= t <= 999 for event in steps for t in event.timesteps)
+    finished = all_events(run)[-1]
+    assert isinstance(finished, events.Finished) and finished.reason == "finished" and finished.step == 5
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-000004", "step-000005"]
+    assert not list(run.path.rglob("*.tmp"))
+
+
+def test_the_export_is_the_base_with_only_the_unet_changed(whole: tuple[Path, RunDir], demo_checkpoint: Path):
+    _, run = whole
+    from safetensors.torch import load_file
+
+    base, out = load_file(demo_checkpoint), exported(run)
+    assert base.keys() == out.keys() and {"v_pred", "ztsnr"} <= out.keys()
+    for name, tensor in base.items():
+        assert tensor.dtype == out[name].dtype and tensor.shape == out[name].shape
+        trained = name.startswith("model.diffusion_model.")
+        assert torch.equal(tensor, out[name]) is not trained or tensor.numel() == 0, name
+    (path,) = run.exports.glob("*.safetensors")
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["aozora.steps"] == "5" and file.metadata()["modelspec.prediction_type"] == "v"
+
+
+def test_previews_carry_their_settings(whole: tuple[Path, RunDir]):
+    _, run = whole
+    (sampled,) = of_type(run, events.Sampled)
+    with Image.open(run.path / sampled.path) as picture:
+        facts = json.loads(picture.text["aozora"])
+        assert picture.size == (64, 64)
+    assert facts["prompt"] == sampled.prompt == "a red circle" and facts["step"] == 5
+
+
+@pytest.mark.parametrize("stop_at", [1, 9, 24, 32])
+def test_stopping_anywhere_and_going_on_gives_bitwise_the_same_weights(
+    whole: tuple[Path, RunDir], tmp_path: Path, stop_at: int
+):
+    profile, uninterrupted = whole
+    run = run_here(profile, tmp_path, stop_at=stop_at)
+    last = all_events(run)[-1]
+    assert isinstance(last, events.Finished) and last.reason == "stopped"
+    assert not list(run.exports.iterdir())
+    run_here(profile, tmp_path, run=run)
+    assert_same_weights(run, uninterrupted)
+    started = of_type(run, events.Started)
+    assert started[-1].step == last.step and (len(started) == 2 or stop_at < 3)
+
+
+def test_stopping_at_every_look_always_ends_stopped_or_finished(whole: tuple[Path, RunDir], tmp_path: Path):
+    """A run that is stopped again and again, a look later each time, still arrives at the same weights."""
+    profile, uninterrupted = whole
+    run = rundir.create(tmp_path, "small")
+    for stop_at in range(6, 60, 7):
+        run_here(profile, tmp_path, run=run, stop_at=stop_at)
+        last = all_events(run)[-1]
+        assert isinstance(last, events.Finished)
+        if last.reason == "finished":
+            break
+    else:
+        run_here(profile, tmp_path, run=run)
+    assert_same_weights(run, uninterrupted)
+
+
+def test_training_leaves_the_global_generators_alone(place: Path, demo_folder: Path):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    run_here(write_profile(place, demo_folder, steps=1), place / "runs")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_bf16_trains_and_resumes_bitwise_too(place: Path, demo_folder: Path):
+    profile = write_profile(place, demo_folder, steps=3, precision="bf16")
+    straight = run_here(profile, place / "runs")
+    broken = run_here(profile, place / "runs", stop_at=22)
+    assert all_events(broken)[-1].reason == "stopped"
+    run_here(profile, place / "runs", run=broken)
+    assert_same_weights(straight, broken)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(whole: tuple[Path, RunDir], tmp_path: Path):
+    profile, uninterrupted = whole
+    run = run_here(profile, tmp_path)
+    weights = run.checkpoints / "step-000005" / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+    for path in run.exports.iterdir():
+        path.unlink()
+    run_here(profile, tmp_path, run=run)
+    assert "step-000005 is damaged" in of_type(run, events.Warned)[-1].text
+    assert of_type(run, events.Started)[-1].step == 4
+    assert_same_weights(run, uninterrupted)
+
+
+def test_a_changed_seed_cannot_go_on_from_an_old_checkpoint(whole: tuple[Path, RunDir], tmp_path: Path):
+    profile, _ = whole
+    run = run_here(profile, tmp_path)
+    settings = resolved(load(profile), profile.parent)
+    changed = msgspec.structs.replace(settings, train=msgspec.structs.replace(settings.train, seed=1))
+    with pytest.raises(RunError, match="another seed") as caught:
+        run_here(changed, tmp_path, run=run)
+    assert caught.value.code == "resume-differs"
+
+
+def test_an_edited_caption_and_a_replaced_picture_are_encoded_again_and_nothing_else(place: Path, demo_folder: Path):
+    profile = write_profile(place, demo_folder, steps=1)
+    run_here(profile, place / "runs")
+    entries = set((place / "cache").rglob("*.safetensors"))
+    run_here(profile, place / "runs")
+    assert set((place / "cache").rglob("*.safetensors")) == entries
+    pictures = sorted((place / "pictures").glob("*.png"))
+    pictures[0].with_suffix(".txt").write_text("something else entirely")
+    Image.open(pictures[1]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(pictures[2])
+    run_here(profile, place / "runs")
+    added = set((place / "cache").rglob("*.safetensors")) - entries
+    assert sorted(path.relative_to(place / "cache").parts[0] for path in added) == ["latents", "text"]
+
+
+def test_a_resumed_run_keeps_to_the_pictures_it_started_with(
+    whole: tuple[Path, RunDir], place: Path, demo_folder: Path
+):
+    profile = write_profile(place, demo_folder)
+    _, uninterrupted = whole
+    run = run_here(profile, place / "runs", stop_at=27)
+    for file in (place / "pictures").iterdir():
+        file.unlink()
+    run_here(profile, place / "runs", run=run)
+    assert_same_weights(run, uninterrupted)
+
+
+def test_damaged_pictures_are_named_and_left_out(place: Path, demo_folder: Path):
+    (place / "pictures" / "zero.png").touch()
+    (place / "pictures" / "text.jpg").write_text("not a picture")
+    whole_picture = next((place / "pictures").glob("0*.png")).read_bytes()
+    (place / "pictures" / "half.png").write_bytes(whole_picture[: len(whole_picture) // 2])
+    run = run_here(write_profile(place, demo_folder, steps=1), place / "runs")
+    named = " ".join(event.text for event in of_type(run, events.Warned))
+    assert all(name in named for name in ("zero.png", "text.jpg", "half.png"))
+    assert isinstance(all_events(run)[-1], events.Finished)
+
+
+def test_a_profile_wrong_for_this_machine_is_refused_with_every_reason(place: Path, demo_folder: Path):
+    settings = resolved(load(write_profile(place, demo_folder)), place)
+    layers = msgspec.structs.replace(settings.layers, train=("atn1",))
+    model = msgspec.structs.replace(settings.model, base=str(place / "none.safetensors"))
+    with pytest.raises(ProfileError) as caught:
+        run_here(msgspec.structs.replace(settings, layers=layers), place / "runs")
+    assert [(p.path, p.remedy) for p in caught.value.problems] == [
+        ("layers.train", "Did you mean `attn1`?"),
+        ("layers.train", "Select at least one layer."),
+    ]
+    with pytest.raises(ProfileError, match="does not exist"):
+        run_here(msgspec.structs.replace(settings, model=model), place / "runs")
+
+
+class FaultyPlan(PlainPlan):
+    """Reports windows that are not finite, as a broken card or a broken picture would make them."""
+
+    faulty_windows: frozenset[int] = frozenset()
+    windows = 0
+
+    def gradient(self, window, computed) -> WindowGradient:
+        found = super().gradient(window, computed)
+        type(self).windows += 1
+        bad = type(self).windows in self.faulty_windows
+        return WindowGradient(found.losses, float("nan"), finite=False) if bad else found
+
+
+@pytest.mark.parametrize(("faulty", "ends"), [({3}, True), ({3, 4, 5}, False)])
+def test_a_window_that_is_not_finite_is_skipped_and_three_in_a_row_end_the_run(
+    place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch, faulty: set[int], ends: bool
+):
+    monkeypatch.setattr("engine.run.job.PlainPlan", FaultyPlan)
+    monkeypatch.setattr(FaultyPlan, "faulty_windows", frozenset(faulty))  # the first window is the rehearsal
+    monkeypatch.setattr(FaultyPlan, "windows", 0)
+    run = rundir.create(place / "runs", "faulty")
+    profile = write_profile(place, demo_folder, steps=6)
+    if ends:
+        run_here(profile, place / "runs", run=run)
+        assert [event.step for event in of_type(run, events.Step)] == [1, 3, 4, 5, 6]
+    else:
+        with pytest.raises(RunError, match="3 steps in a row") as caught:
+            run_here(profile, place / "runs", run=run)
+        assert "checkpoint" in caught.value.remedy
+        assert [event.step for event in of_type(run, events.Step)] == [1]
+    assert [event.step for event in of_type(run, events.Skipped)] == sorted(n - 1 for n in faulty)
+
+
+# -- in its own process ------------------------------------------------------------------------------------------------
+
+
+def test_kill_minus_nine_in_the_middle_then_resume_equals_never_having_stopped(
+    whole: tuple[Path, RunDir], tmp_path: Path
+):
+    profile, uninterrupted = whole
+    run = rundir.create(tmp_path, "killed")
+    process = engine("train", profile, "--run", run.path, stdout=subprocess.DEVNULL)
+    wait_for(process, run, events.Step, 3)
+    send(process, signal.SIGKILL)
+    process.wait()
+    assert rundir.state(run) == "crashed"
+    again = engine("train", "--resume", run.path, stdout=subprocess.DEVNULL)
+    assert again.wait() == 0 and rundir.state(run) == "finished"
+    assert_same_weights(run, uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_save_and_exit_with_their_code(tmp_path: Path, place: Path, demo_folder: Path, number, code: int):
+    profile = write_profile(place, demo_folder, steps=400)
+    run = rundir.create(tmp_path / "runs", "signalled")
+    process = engine("train", profile, "--run", run.path, stdout=subprocess.DEVNULL)
+    wait_for(process, run, events.Step, 1)
+    send(process, signal.SIGHUP)  # nothing to a run
+    send(process, number)
+    assert process.wait() == code
+    last, saved = all_events(run)[-1], of_type(run, events.Saved)[-1]
+    assert isinstance(last, events.Finished) and last.reason == "stopped" and saved.step == last.step >= 1
+    assert rundir.state(run) == "stopped"
+
+
+def test_a_reader_that_leaves_after_three_lines_does_not_end_the_run(
+    tmp_path: Path, place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AOZORA_RUNS", str(tmp_path / "runs"))
+    profile = write_profile(place, demo_folder, steps=2)
+    process = engine("train", profile, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    process.stdout.close()
+    assert process.wait() == 0
+    assert all("event" in json.loads(line) for line in lines)
+    (run,) = rundir.all_runs(tmp_path / "runs")
+    assert isinstance(all_events(run)[-1], events.Finished) and len(of_type(run, events.Step)) == 2
+
+
+def test_a_wrong_profile_exits_2_with_every_problem_and_no_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AOZORA_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "bad.toml").write_text("[train]\nsteps = 0\nbatchsize = 2\n")
+    process = engine("train", tmp_path / "bad.toml", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    assert process.returncode == 2
+    assert all(path in err for path in (b"model", b"data", b"train.steps", b"train.batchsize"))
+    assert json.loads(out)["event"] == "failed" and not (tmp_path / "runs").exists()
+    assert b"Traceback" not in err
+
+
+def test_a_second_engine_in_the_same_folder_is_refused_and_names_the_first(
+    tmp_path: Path, place: Path, demo_folder: Path
+):
+    profile = write_profile(place, demo_folder, steps=400)
+    run = rundir.create(tmp_path / "runs", "owned")
+    first = engine("train", profile, "--run", run.path, stdout=subprocess.DEVNULL)
+    wait_for(first, run, events.Phase)
+    second = engine("train", "--resume", run.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, err = second.communicate()
+    assert second.returncode == 2 and str(first.pid).encode() in err
+    rundir.send(run, "stop")
+    assert first.wait() == 0
+
+
+def test_no_module_of_the_engine_prints(tmp_path: Path, place: Path, demo_folder: Path):
+    profile = write_profile(place, demo_folder, steps=1)
+    run = rundir.create(tmp_path / "runs", "quiet")
+    process = engine("train", profile, "--run", run.path, stdout=subprocess.PIPE)
+    out, _ = process.communicate()
+    assert process.returncode == 0 and out == run.events.read_bytes()

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from engine.contract.buckets import Bucket, Placement
+from engine.model.components import load_vae
+from engine.model.latents import decode_latents, encode_latents, load_image
+from engine.model.single_file import open_checkpoint
+
+WHITE = (255, 255, 255)
+
+
+@pytest.fixture(scope="module")
+def vae(demo_checkpoint: Path) -> AutoencoderKL:
+    return load_vae(open_checkpoint(demo_checkpoint), "cpu")
+
+
+def whole(width: int, height: int) -> Placement:
+    return Placement(Bucket(width, height), (width, height), (0, 0))
+
+
+def saved(path: Path, picture: Image.Image, **options: object) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def test_latents_are_the_scaled_posterior_mean(demo_checkpoint):
+    real = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        scaling_factor=0.18215,  # another model's: must not be used
+    )
+    images = torch.rand(2, 3, 32, 48) * 2 - 1
+    latents = encode_latents(real, images)
+    assert latents.shape == (2, 4, 4, 6) and latents.dtype == torch.float32 and not latents.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(latents, real.encode(images).latent_dist.mode() * 0.13025)
+        torch.testing.assert_close(decode_latents(real, latents), real.decode(latents / 0.13025).sample.clamp(-1, 1))
+    assert torch.equal(latents, encode_latents(real, images))
+
+
+def test_the_demos_vae_keeps_the_block_averages(vae, demo_folder):
+    for path in sorted((demo_folder / "pictures").glob("*.png"))[:8]:
+        with Image.open(path) as picture:
+            width, height = (side // 32 * 32 for side in picture.size)
+        image = load_image(path, whole(width, height), WHITE)[None]
+        averages = torch.nn.functional.avg_pool2d(image, 8)
+        decoded = decode_latents(vae, encode_latents(vae, image))
+        expected = averages.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+        torch.testing.assert_close(decoded, expected, rtol=0, atol=0.02)
+
+
+def test_the_demos_latents_have_about_unit_spread(vae, demo_folder):
+    latents = []
+    for path in sorted((demo_folder / "pictures").glob("*.png")):
+        with Image.open(path) as picture:
+            size = picture.width // 8 * 8, picture.height // 8 * 8
+        latents.append(encode_latents(vae, load_image(path, whole(*size), WHITE)[None])[0].flatten(1))
+    together = torch.cat(latents, dim=1)
+    assert together.std(dim=1).sub(1).abs().max() < 0.1
+    assert together.mean(dim=1).abs().max() < 0.1
+
+
+def test_values_that_are_not_finite_are_refused(vae):
+    with pytest.raises(ValueError, match="run it in float32"):
+        encode_latents(vae, torch.full((1, 3, 16, 16), torch.nan))
+    with pytest.raises(ValueError, match="run it in float32"):
+        decode_latents(vae, torch.full((1, 4, 2, 2), torch.inf))
+
+
+def test_pictures_are_scaled_then_cropped_and_span_minus_one_to_one(tmp_path):
+    picture = Image.new("RGB", (40, 20), (0, 0, 0))
+    picture.paste((255, 0, 0), (20, 0, 40, 20))
+    path = saved(tmp_path / "a.png", picture)
+    image = load_image(path, Placement(Bucket(24, 16), (32, 16), (8, 0)), WHITE)
+    assert image.shape == (3, 16, 24) and image.dtype == torch.float32
+    # The edge lies at 16 of 32 scaled pixels, 8 of them cut away.
+    assert torch.equal(image[0, :, :5], torch.full((16, 5), -1.0))
+    assert torch.equal(image[0, :, 11:], torch.full((16, 13), 1.0))
+    assert torch.equal(image[1:], torch.full((2, 16, 24), -1.0))
+
+
+def test_exif_rotation_comes_first(tmp_path):
+    picture = Image.new("RGB", (16, 8), (0, 0, 255))
+    picture.paste((255, 0, 0), (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned 90 degrees clockwise
+    path = saved(tmp_path / "a.png", picture, exif=exif)
+    image = load_image(path, whole(8, 16), WHITE)
+    assert image[0, 0].min() == 1.0 and image[2, 15].min() == 1.0  # red on top, blue below
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_shows_the_background(tmp_path, mode):
+    if mode == "P":
+        picture = Image.new("P", (8, 8), 3)
+        picture.putpalette([0, 0, 0] * 3 + [9, 9, 9])
+        path = saved(tmp_path / "a.png", picture, transparency=3)
+    else:
+        path = saved(tmp_path / "a.png", Image.new(mode, (8, 8), (0,) * len(mode)))
+    image = load_image(path, whole(8, 8), (255, 0, 51))
+    assert image[:, 0, 0].tolist() == pytest.approx([1.0, -1.0, -0.6])
+
+
+def test_sixteen_bit_pictures_are_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257 * 100, 65535]], dtype=np.uint16).repeat(8, axis=0)
+    path = saved(tmp_path / "a.png", Image.fromarray(values))
+    image = load_image(path, whole(3, 8), WHITE)
+    assert ((image[0, 0] + 1) * 127.5).round().tolist() == [0.0, 100.0, 255.0]
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 255), ("1", 1), ("CMYK", (0, 0, 0, 0))])
+def test_other_modes_become_rgb(tmp_path, mode, colour):
+    path = saved(tmp_path / f"a.{'jpg' if mode == 'CMYK' else 'png'}", Image.new(mode, (8, 8), colour))
+    assert torch.equal(load_image(path, whole(8, 8), WHITE), torch.ones(3, 8, 8))
+
+
+def test_broken_pictures_raise_an_error(tmp_path):
+    path = tmp_path / "a.png"
+    saved(path, Image.effect_noise((64, 64), 50))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises((OSError, ValueError)):
+        load_image(path, whole(64, 64), WHITE)

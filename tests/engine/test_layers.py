@@ -1,0 +1,264 @@
+import dataclasses
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from engine.contract.layers import Layer, count, human, patterns_for, read_layers, select
+from engine.contract.safetensors_header import CheckpointError, Header, TensorInfo, identify, read_header
+from engine.contract.unet_names import UNET_PREFIX, read_topology, to_diffusers, to_published, unet_names
+
+
+@pytest.fixture(scope="module")
+def header(demo_checkpoint: Path) -> Header:
+    return read_header(demo_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def root(header: Header) -> Layer:
+    return read_layers(header)
+
+
+def every_node(layer: Layer) -> list[Layer]:
+    return [layer, *(node for child in layer.children for node in every_node(child))]
+
+
+def test_names_convert_as_the_published_correspondence_says():
+    for published, diffusers in {
+        "input_blocks.0.0.weight": "conv_in.weight",
+        "input_blocks.3.0.op.bias": "down_blocks.0.downsamplers.0.conv.bias",
+        "input_blocks.5.0.skip_connection.weight": "down_blocks.1.resnets.1.conv_shortcut.weight",
+        "input_blocks.8.1.transformer_blocks.9.attn2.to_out.0.bias": (
+            "down_blocks.2.attentions.1.transformer_blocks.9.attn2.to_out.0.bias"
+        ),
+        "middle_block.2.emb_layers.1.weight": "mid_block.resnets.1.time_emb_proj.weight",
+        "output_blocks.2.2.conv.weight": "up_blocks.0.upsamplers.0.conv.weight",
+        "output_blocks.8.0.out_layers.3.bias": "up_blocks.2.resnets.2.conv2.bias",
+        "label_emb.0.2.weight": "add_embedding.linear_2.weight",
+        "out.2.bias": "conv_out.bias",
+    }.items():
+        assert to_diffusers(published) == diffusers
+        assert to_published(diffusers) == published
+
+
+@pytest.mark.parametrize("name", ["input_blocks.9.0.in_layers.0.weight", "middle_block.3.x.y", "lost.weight", "weight"])
+def test_names_without_a_place_are_refused(name):
+    with pytest.raises(ValueError, match="has no place in SDXL"):
+        to_diffusers(name)
+
+
+def test_every_tensor_is_in_the_tree_once_and_parents_add_up(header, root):
+    assert set(root.tensors) == set(unet_names(header.tensors).values())
+    assert root.parameters == sum(
+        info.elements for name, info in header.tensors.items() if name.startswith(UNET_PREFIX)
+    )
+    for node in every_node(root):
+        assert node.parameters == sum(node.sizes) and len(node.sizes) == len(node.tensors)
+        assert all(name.startswith(node.path) for name in node.tensors)
+        if node.children:
+            assert [name for child in node.children for name in child.tensors] == list(node.tensors)
+
+
+def test_the_tree_is_in_the_order_of_the_forward_pass(root):
+    assert [child.path for child in root.children] == [
+        *("conv_in", "time_embedding", "add_embedding", "down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block"),
+        *("up_blocks.0", "up_blocks.1", "up_blocks.2", "conv_norm_out", "conv_out"),
+    ]
+    middle = next(child for child in root.children if child.path == "mid_block")
+    assert [child.name for child in middle.children] == ["resnets.0", "attentions.0", "resnets.1"]
+    attention = middle.children[1]
+    assert [child.name for child in attention.children] == [
+        *("norm", "proj_in", "transformer_blocks.0", "transformer_blocks.1", "proj_out")
+    ]
+    assert [child.name for child in attention.children[2].children] == [
+        "norm1",
+        "attn1",
+        "norm2",
+        "attn2",
+        "norm3",
+        "ff",
+    ]
+
+
+def test_words_match_whole_parts_and_patterns_whole_names(root):
+    names = root.tensors
+    assert select(names, ["attn1"]).trained == {name for name in names if ".attn1." in name}
+    assert select(names, ["attentions.0"]).trained == {name for name in names if ".attentions.0." in name}
+    assert select(names, ["conv_in"]).trained == {"conv_in.weight", "conv_in.bias"}
+    assert select(names, ["*.bias"]).trained == {name for name in names if name.endswith(".bias")}
+    assert select(names, ["mid_block*"], ["ff", "*.bias"]).trained == {
+        name for name in names if name.startswith("mid_block") and ".ff." not in name and not name.endswith(".bias")
+    }
+
+
+def test_patterns_that_match_nothing_are_reported_in_order(root):
+    selection = select(root.tensors, ["attn", "attn1", "ATTN1"], ["down_blocks.9.*", "attn1"])
+    assert selection.unmatched == ("attn", "ATTN1", "down_blocks.9.*")
+    assert selection.trained == frozenset()
+
+
+def test_patterns_for_any_set_select_exactly_that_set(root):
+    draw = random.Random(0)
+    nodes = every_node(root)
+    for _ in range(150):
+        chosen: set[str] = set()
+        for node in draw.sample(nodes, draw.randrange(1, 8)):
+            chosen |= set(node.tensors)
+        if draw.random() < 0.5:
+            chosen -= set(draw.sample(root.tensors, draw.randrange(1, 30)))
+        patterns = patterns_for(root, chosen)
+        assert select(root.tensors, patterns).trained == chosen
+        assert len(patterns) <= max(len(chosen), 1)
+
+
+def test_patterns_are_short_where_the_choice_is_simple(root):
+    def patterns(*train: str) -> list[str]:
+        return patterns_for(root, select(root.tensors, train).trained)
+
+    assert patterns("*") == ["*"]
+    assert patterns() == []
+    assert patterns("mid_block") == ["mid_block.*"]
+    assert sorted(patterns("attn1", "attn2")) == ["attn1", "attn2"]
+    assert sorted(patterns("ff", "down_blocks.0")) == ["down_blocks.0.*", "ff"]
+    assert patterns("conv_in.bias") == ["conv_in.bias"]
+
+
+def test_count_and_human_readable_numbers(root):
+    assert count(root, {"conv_in.weight", "conv_in.bias", "not.there"}) == 32 * 4 * 9 + 32
+    assert [human(n) for n in (0, 999, 1000, 77_049, 20_800_000, 999_600, 2_567_463_684, 956_000_000)] == [
+        *("0", "999", "1.00 K", "77.0 K", "20.8 M", "1.00 M", "2.57 B", "956 M")
+    ]
+
+
+def test_the_demo_is_recognised_with_its_markers(header):
+    kind = identify(header)
+    assert (kind.name, kind.why_not, kind.prediction_type) == ("SDXL base", "", "v_prediction")
+    assert kind.zero_terminal_snr
+    topology = read_topology(header.tensors)
+    assert (topology.depths, topology.middle_depth) == ((0, 1, 2), 2)
+
+
+def changed(header: Header, *, drop: tuple[str, ...] = (), add: dict[str, tuple[int, ...]] | None = None) -> Header:
+    tensors = {name: info for name, info in header.tensors.items() if not name.startswith(drop or ("\0",))}
+    tensors |= {name: TensorInfo("F16", shape, 0, 0) for name, shape in (add or {}).items()}
+    return dataclasses.replace(header, tensors=tensors)
+
+
+@pytest.mark.parametrize(
+    ("drop", "add", "sentence"),
+    [
+        (("first_stage_model.",), {}, "lacks the VAE"),
+        (("conditioner.embedders.1.",), {}, "lacks the second text encoder"),
+        ((UNET_PREFIX,), {}, "holds no UNet"),
+        ((), {"conditioner.embedders.0.model.ln_final.weight": (8,)}, "SDXL refiner"),
+        ((), {UNET_PREFIX + "input_blocks.0.0.weight": (32, 9, 3, 3)}, "takes 9 input channels"),
+        ((), {"cond_stage_model.transformer.x.weight": (8,)}, "Stable Diffusion 1 or 2"),
+        ((UNET_PREFIX + "label_emb",), {}, "without SDXL's size conditioning"),
+        ((UNET_PREFIX + "middle_block.1",), {}, "may be a pruned model"),
+        ((), {UNET_PREFIX + "double_blocks.0.x": (8,)}, "FLUX-like"),
+        ((), {"lora_unet_mid_block.lora_down.weight": (8,)}, "merge it into its base"),
+        ((), {"edm_mean": (4,)}, "EDM noise levels"),
+    ],
+)
+def test_other_models_are_named(header, drop, add, sentence):
+    kind = identify(changed(header, drop=drop, add=add))
+    assert not kind.trainable
+    assert sentence in kind.why_not and kind.why_not.startswith(header.path.name) and kind.why_not.count(". ") == 0
+
+
+def test_markers_are_read_as_comfyui_reads_them(header):
+    def prediction(*markers: str) -> tuple[str, bool]:
+        kind = identify(changed(header, drop=("v_pred", "ztsnr"), add=dict.fromkeys(markers, (0,))))
+        return kind.prediction_type, kind.zero_terminal_snr
+
+    assert prediction() == ("epsilon", False)
+    assert prediction("ztsnr") == ("epsilon", False)
+    assert prediction("v_pred") == ("v_prediction", False)
+    assert prediction("v_pred", "ztsnr") == ("v_prediction", True)
+    assert prediction("v_pred", "edm_vpred.sigma_max") == ("edm_v", False)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+        (b'{"error": "gated"}', "JSON text"),
+        (b"PK\x03\x04archive/data.pkl", "pickled"),
+        (b"\x80\x02}q\x00X\x05\x00", "pickled"),
+        (b"GGUF\x03\x00\x00\x00\x00\x00\x00", "GGUF"),
+        (bytes(64), "only zeros"),
+        (b"\x10\x00", "cut short"),
+        (struct.pack("<Q", 1 << 60) + b"x" * 20, "announce a header of 1,152,921,504,606,846,976 bytes"),
+        (struct.pack("<Q", 1000) + b'{"a": ', "cut short: its header alone"),
+        (struct.pack("<Q", 9) + b"not json!", "its header is not JSON"),
+        (struct.pack("<Q", 10) + b'["a", "b"]', "its header is not a table"),
+    ],
+)
+def test_files_that_are_something_else_are_named_in_one_sentence(tmp_path, content, sentence):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read_header(path)
+    assert sentence in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_header(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        read_header(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "size", "sentence"),
+    [
+        ((0, 4), (4, 10), 9, "is cut short: 9 of 10 bytes"),
+        ((0, 4), (4, 10), 11, "1 bytes too many"),
+        ((0, 4), (2, 6), 6, "b overlaps"),
+        ((0, 4), (6, 10), 10, "b leaves a gap"),
+        ((0, 4), (8, 4), 8, "not what its shape says"),
+        ((0, 4), (-2, 4), 4, "no natural number"),
+    ],
+)
+def test_tables_that_do_not_fit_the_data_are_refused(write_header, first, second, size, sentence):
+    header = {
+        name: {"dtype": "F16", "shape": [abs(end - start) // 2], "data_offsets": [start, end]}
+        for name, (start, end) in (("a", first), ("b", second))
+    }
+    with pytest.raises(CheckpointError, match=sentence):
+        read_header(write_header({}, header=header, data=bytes(size)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"dtype": "F16", "shape": [2]}, "malformed"),
+        ({"dtype": "F17", "shape": [2], "data_offsets": [0, 4]}, "stores a as F17"),
+        ({"dtype": "F16", "shape": [3], "data_offsets": [0, 4]}, "not what its shape says"),
+        ({"dtype": "F16", "shape": [2.0], "data_offsets": [0, 4]}, "no natural number"),
+        ("F16", "malformed"),
+    ],
+)
+def test_malformed_entries_are_refused(write_header, entry, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        read_header(write_header({}, header={"a": entry}, data=bytes(4)))
+
+
+def test_headers_are_read_with_their_metadata(write_header):
+    assert read_header(write_header({"a": [2], "b": [3]})).tensors["b"] == TensorInfo("F16", (3,), 4, 10)
+    assert read_header(write_header({}, header={"__metadata__": {"a": "1"}}, data=b"")).metadata == {"a": "1"}
+    with pytest.raises(CheckpointError, match="metadata must map texts to texts"):
+        read_header(write_header({}, header={"__metadata__": {"a": 1}}, data=b""))
+
+
+def test_any_truncation_of_a_checkpoint_is_refused(demo_checkpoint, tmp_path):
+    content = demo_checkpoint.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    path = tmp_path / "cut.safetensors"
+    for size in (1, 9, 8 + length // 2, 8 + length, 9 + length, len(content) - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(CheckpointError):
+            read_header(path)

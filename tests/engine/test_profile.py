@@ -1,0 +1,144 @@
+"""Every mistake at once, each with its path and a remedy; nothing that the engine cannot do gets through."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.contract import places
+from engine.contract.fields import form_fields, sections
+from engine.contract.problems import ProfileError
+from engine.contract.profile import Profile, digest, dump, load, parse, resolved
+
+MINIMAL = '[model]\nbase = "base.safetensors"\n[[data.folders]]\npath = "pictures"\n'
+
+
+def problems_of(text: str) -> dict[str, tuple[str, str]]:
+    return {problem.path: (problem.text, problem.remedy) for problem in parse(text, "profile.toml")[1]}
+
+
+def test_a_minimal_profile_is_enough_and_every_default_is_valid():
+    profile, problems = parse(MINIMAL, "profile.toml")
+    assert profile is not None and problems == []
+    again, problems = parse(dump(profile), "written")
+    assert again == profile and problems == []
+
+
+def test_all_mistakes_are_named_at_once_with_path_and_remedy():
+    found = problems_of(
+        """
+        [model]
+        base = "base.safetensors"
+        precison = "bf16"
+        [data]
+        resolution = "1024"
+        folders = [{ path = "pictures", repeats = 0 }]
+        [objective]
+        prediction_type = "v_pred"
+        min_snr_gamma = nan
+        [train]
+        steps = 0
+        accumulate = 3.5
+        [sav]
+        """
+    )
+    assert found == {
+        "sav": ("there is no such setting", "Did you mean `save`?"),
+        "model.precison": ("there is no such setting", "Did you mean `precision`?"),
+        "data.resolution": ('"1024" is not a whole number from 64 to 4,096', "Remove the quotes."),
+        "data.folders[0].repeats": ("0 is not a whole number from 1 to 1,000", "The least allowed is 1."),
+        "objective.prediction_type": (
+            '"v_pred" is not one of "v_prediction", "epsilon", "flow"',
+            'Did you mean "v_prediction"?',
+        ),
+        "objective.min_snr_gamma": ("nan is not a number above 0, at most 100", "The default is 5.0."),
+        "train.steps": ("0 is not a whole number from 1 to 10,000,000", "The least allowed is 1."),
+        "train.accumulate": ("3.5 is not a whole number from 1 to 4,096", "The default is 16."),
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "path"),
+    [
+        ("[data]\nfolders = []", "data.folders"),
+        ("[data]\nfolders = 3", "data.folders"),
+        ("[data]\nfolders = [3]", "data.folders[0]"),
+        ("model = 1", "model"),
+        ("[model]\nbase = ''", "model.base"),
+        ("[layers]\ntrain = [1]", "layers.train[0]"),
+        ("[preview]\nwidth = 1000", "preview.width"),
+        ("[data]\nbackground = 'white'", "data.background"),
+        ("[memory]\ndevice = 'gpu'", "memory.device"),
+        ("[train]\nsteps = true", "train.steps"),
+        ("[optimizer]\nlearning_rate = inf", "optimizer.learning_rate"),
+        ("[data", "profile.toml"),
+    ],
+)
+def test_wrong_shapes_and_values_are_problems_not_tracebacks(lines: str, path: str):
+    found = problems_of(lines)
+    assert path in found and all(found[path])
+
+
+def test_missing_sections_and_fields_are_named():
+    assert {"model", "data"} <= problems_of("").keys()
+    assert "model.base" in problems_of("[model]\n[[data.folders]]\npath = 'x'")
+
+
+@pytest.mark.parametrize(
+    ("objective", "path"),
+    [
+        ("prediction_type = 'epsilon'\nzero_terminal_snr = true", "objective.zero_terminal_snr"),
+        ("prediction_type = 'flow'\nzero_terminal_snr = true", "objective.zero_terminal_snr"),
+    ],
+)
+def test_impossible_pairs_are_refused_with_the_reason(objective: str, path: str):
+    assert path in problems_of(f"{MINIMAL}\n[objective]\n{objective}")
+
+
+def test_load_raises_every_problem_and_names_the_file(tmp_path: Path):
+    file = tmp_path / "bad.toml"
+    file.write_text(MINIMAL + "[train]\nsteps = 0\nbatch = 1\n")
+    with pytest.raises(ProfileError) as caught:
+        load(file)
+    assert {problem.path for problem in caught.value.problems} == {"train.steps", "train.batch"}
+    assert "bad.toml" in str(caught.value) and "Did you mean `batch_size`?" in str(caught.value)
+    with pytest.raises(ProfileError, match="does not exist"):
+        load(tmp_path / "none.toml")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load(file)
+
+
+def test_resolved_paths_are_absolute_and_placeholders_are_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AOZORA_DATA", str(tmp_path / "data"))
+    profile, _ = parse(MINIMAL.replace('"pictures"', '"{data}/pictures"'), "p")
+    assert profile is not None
+    whole = resolved(profile, tmp_path / "here")
+    assert whole.model.base == str(tmp_path / "here" / "base.safetensors")
+    assert whole.data.folders[0].path == str(tmp_path / "data" / "pictures")
+    assert Path(whole.data.cache).is_absolute() and whole.model.tokenizer == ""
+    assert resolved(whole, tmp_path / "elsewhere") == whole
+
+
+def test_digest_changes_with_any_setting():
+    profile, _ = parse(MINIMAL, "p")
+    assert profile is not None
+    other = msgspec.structs.replace(profile, train=msgspec.structs.replace(profile.train, seed=43))
+    assert digest(profile) == digest(parse(MINIMAL, "q")[0]) != digest(other)
+
+
+def test_every_field_has_a_label_help_and_a_form_row():
+    for field in form_fields().values():
+        assert field.label and len(field.help) > 15 and field.expected, field.path
+        if not field.required:
+            raw = list(field.default) if isinstance(field.default, tuple) else field.default
+            assert field.problems(raw) == [], field.path
+    assert [section.name for section in sections()] == list(Profile.__struct_fields__)
+
+
+@pytest.mark.parametrize("file", sorted(places.shipped_profiles_folder().glob("*.toml")), ids=lambda file: file.name)
+def test_every_shipped_profile_is_valid(file: Path):
+    profile, problems = parse(file.read_text(), file.name)
+    assert profile is not None and problems == []
+    assert tomllib.loads(file.read_text())["train"]["steps"] == profile.train.steps

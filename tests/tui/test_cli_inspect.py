@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from aozora_tui import cli, inspect_file
+from engine.contract.safetensors_header import CheckpointError
+
+BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+def write(path, tensors, metadata=None):
+    """A safetensors file of zeros: {name: (dtype, shape)}, by the format's description."""
+    header, position = {"__metadata__": metadata} if metadata else {}, 0
+    for name, (dtype, shape) in tensors.items():
+        size = BYTES[dtype]
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(position))
+    return path
+
+
+PARTS = {
+    "model.diffusion_model.out.2.weight": ("BF16", [4, 320, 3, 3]),
+    "model.diffusion_model.out.2.bias": ("F32", [4]),
+    "first_stage_model.decoder.conv_in.bias": ("F16", [512]),
+    "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": ("F16", [768]),
+    "conditioner.embedders.1.model.ln_final.bias": ("F16", [1280]),
+    "v_pred": ("F32", [0]),
+    "ztsnr": ("F32", [0]),
+}
+
+
+def test_every_part_is_counted(tmp_path):
+    path = write(tmp_path / "a.safetensors", PARTS, {"modelspec.title": "A cat"})
+    found = inspect_file.inspect(path)
+    assert {part.name: (part.tensors, part.parameters, part.bytes) for part in found.parts} == {
+        "UNet": (2, 11524, 2 * 11520 + 16),
+        "VAE": (1, 512, 1024),
+        "text encoder": (1, 768, 1536),
+        "text encoder 2": (1, 1280, 2560),
+        "other": (2, 0, 0),
+    }
+    assert found.parts[0].dtypes == {"BF16": 11520, "F32": 4}
+    assert (found.tensors, found.parameters, found.bytes) == (7, 14084, path.stat().st_size)
+    assert (found.prediction_type, found.zero_terminal_snr, found.markers) == (
+        "v_prediction",
+        True,
+        ("v_pred", "ztsnr"),
+    )
+    assert found.metadata == {"modelspec.title": "A cat"}
+
+
+def test_what_cannot_be_trained_says_why(tmp_path):
+    path = write(tmp_path / "lora.safetensors", {"lora_unet_mid.lora_down.weight": ("F16", [4, 8])})
+    lines = inspect_file.lines(inspect_file.inspect(path))
+    assert lines[0].startswith(f"{path}: an adapter, 32 parameters, ")
+    assert lines[1].startswith("cannot be trained here: lora.safetensors is an adapter")
+    assert not any("prediction type" in line for line in lines)
+
+
+def test_metadata_can_neither_flood_nor_steer_the_terminal(tmp_path):
+    metadata = {"long": "x" * 5000, "sly": "\x1b[2Ja\nb"}
+    lines = inspect_file.lines(inspect_file.inspect(write(tmp_path / "a.safetensors", PARTS, metadata)))
+    assert lines[-2:] == [f"  long: {'x' * 100}... (5,000 characters)", "  sly: \\x1b[2Ja\\nb"]
+
+
+def test_a_wrong_file_is_one_sentence_and_exit_1(tmp_path, capsys):
+    page = tmp_path / "model.safetensors"
+    page.write_text("<!DOCTYPE html><html>")
+    assert cli.main(["inspect", str(page)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert "is a web page" in said.err
+    with pytest.raises(CheckpointError, match="does not exist"):
+        inspect_file.inspect(tmp_path / "nothing.safetensors")
+
+
+def test_inspect_in_json_is_one_document(tmp_path, capsys):
+    path = write(tmp_path / "a.safetensors", PARTS)
+    assert cli.main(["inspect", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["prediction_type"] == "v_prediction"
+    assert document["parts"][1]["dtypes"] == {"F16": 512}

@@ -1,0 +1,156 @@
+from pathlib import Path
+
+from aozora_tui import plain, text
+from engine.contract import events
+from engine.contract.budget import Forecast
+
+STARTED = events.Started(
+    protocol=1,
+    run="demo-1",
+    token="t",
+    step=0,
+    steps=48,
+    accumulate=4,
+    batch_size=1,
+    plan="plain",
+    parameters_trained=2_270_000_000,
+    parameters_total=2_567_463_684,
+    device="cuda:0",
+)
+
+
+def lines(*told):
+    view, said = plain.View(run="demo-1", folder=Path("/r")), []
+    for event in told:
+        view, new = plain.fold(view, event)
+        said += new
+    return said
+
+
+def step(number, seconds=0.21, clipped=False):
+    return events.Step(
+        step=number,
+        loss=0.41321,
+        lr=8e-4,
+        grad_norm=0.6123,
+        clipped=clipped,
+        seconds=seconds,
+        samples_per_second=4.8,
+        memory_peak=0,
+        memory_reserved=0,
+    )
+
+
+def test_a_start_says_what_will_be_trained():
+    assert lines(STARTED) == [
+        "demo-1 started: 48 steps, 4 x 1 pictures a step, 2.27 B of 2.57 B parameters, plan plain, on cuda:0"
+    ]
+
+
+def test_a_resume_names_the_step_it_goes_on_from():
+    resumed = events.Started(**{name: getattr(STARTED, name) for name in STARTED.__struct_fields__} | {"step": 24})
+    assert lines(resumed)[0].startswith("demo-1 resumed after step 24 of 48, ")
+
+
+def test_a_step_is_one_line_with_its_numbers():
+    # 36 steps x 4 micro-batches x 0.21 s = 30.24 s
+    assert lines(STARTED, step(12))[1] == (
+        "step 12/48  loss 0.4132  lr 8.0e-04  grad 0.61  0.21 s/micro-batch  4.8 samples/s  ETA 0:30"
+    )
+
+
+def test_the_last_step_has_no_eta_and_a_clipped_one_says_so():
+    assert lines(STARTED, step(48, clipped=True))[1] == (
+        "step 48/48  loss 0.4132  lr 8.0e-04  grad 0.61 clipped  0.21 s/micro-batch  4.8 samples/s"
+    )
+
+
+def test_one_slow_step_moves_the_eta_by_a_tenth_of_its_weight():
+    # 0.9 x 1 s + 0.1 x 11 s = 2 s a micro-batch; 46 steps x 4 x 2 s = 6:08
+    assert lines(STARTED, step(1, seconds=1.0), step(2, seconds=11.0))[2].endswith("ETA 6:08")
+
+
+def test_progress_is_told_at_every_tenth_and_at_the_end():
+    told = [events.Progress(phase="cache", done=n, total=200, unit="pictures", rate=4.0) for n in range(1, 201)]
+    said = lines(events.Phase(name="cache"), *told)
+    assert said[0] == "encoding pictures and captions"
+    assert said[1] == "  cache 1/200 pictures  4 pictures/s"
+    assert [line.split()[1] for line in said[2:]] == [f"{n}/200" for n in range(20, 201, 20)]
+
+
+def test_progress_starts_anew_with_every_phase_and_bears_an_empty_one():
+    done = events.Progress(phase="scan", done=3, total=3, unit="files")
+    empty = events.Progress(phase="scan", done=0, total=0, unit="files")
+    said = lines(events.Phase(name="scan"), done, events.Phase(name="later kind", step=4), done, empty)
+    assert said == [
+        "looking through the pictures",
+        "  scan 3/3 files",
+        "later kind, step 4",
+        "  scan 3/3 files",
+    ]
+
+
+def test_everything_else_is_one_plain_line():
+    assert lines(
+        events.Micro(step=1, micro=2, loss=0.5, seconds=1.0),
+        events.Saved(kind="checkpoint", step=24, path="checkpoints/step-000024", bytes=6_940_000_000, seconds=3.14),
+        events.Sampled(step=24, path="samples/a.png", prompt="a cat", settings={}),
+        events.Skipped(step=25, reason="the loss is not finite", names=("a.png", "b.png")),
+        events.Paused(step=25),
+        events.Unpaused(step=25),
+        events.Refused(command="save", text="nothing has been trained yet"),
+        events.Warned(code="x", text="The disk is slow", remedy="Use another."),
+    ) == [
+        "checkpoint of step 24: /r/checkpoints/step-000024 (6.94 GB in 3.1 s)",
+        "preview of step 24: /r/samples/a.png",
+        "step 25 skipped: the loss is not finite (a.png, b.png); nothing was changed",
+        "paused after step 25: `aozora-tui resume demo-1` lets it go on",
+        "goes on after step 25",
+        "save was refused: nothing has been trained yet.",
+        "warning: The disk is slow. Use another.",
+    ]
+
+
+def test_a_failure_says_what_where_and_what_to_do():
+    failed = events.Failed(code="oom", text="no memory", remedy="Use less.", where="step 3")
+    assert lines(failed) == ["failed: no memory.", "  where: step 3", "  Use less."]
+
+
+def test_the_end_names_the_exported_file():
+    end = events.Finished(step=48, reason="finished", seconds=3700.2, export="exports/a.safetensors")
+    assert lines(end) == ["finished at step 48 after 1:01:40", "export: /r/exports/a.safetensors"]
+    assert lines(events.Finished(step=3, reason="stopped", seconds=75)) == ["stopped at step 3 after 1:15"]
+
+
+def test_names_of_files_cannot_steer_the_terminal():
+    bad = events.Skipped(step=1, reason="nan", names=("\x1b]0;owned\x07\n.png", "猫.png"))
+    assert lines(bad) == ["step 1 skipped: nan (\\x1b]0;owned\\x07\\n.png, 猫.png); nothing was changed"]
+
+
+def test_times_sizes_and_ages_are_short():
+    assert [text.duration(s) for s in (0, 59.6, 3599.6, 90061)] == ["0:00", "1:00", "1:00:00", "25:01:01"]
+    assert [text.age(s) for s in (0, 59.9, 60, 7199, 7200, 200_000)] == ["0 s", "59 s", "1 min", "1 h", "2 h", "2 d"]
+    assert [text.size(n) for n in (12, 1000, 812_000, 6_938_000_000)] == ["12 bytes", "1 kB", "812 kB", "6.94 GB"]
+
+
+def test_a_forecast_adds_its_parts():
+    gib = 1 << 30
+    cost = Forecast(
+        trained=500,
+        total=1000,
+        weights=5 * gib,
+        gradients=gib,
+        optimizer=gib // 2,
+        activations=gib // 2,
+        overhead=gib,
+        host=2 * gib,
+        checkpoint=10**9,
+        export=7 * 10**9,
+        disk=9 * 10**9,
+    )
+    assert plain.forecast(cost) == [
+        "trains         500 of 1.00 K parameters (50.0 %)",
+        "device memory  8.00 GiB (weights 5.00, gradients 1.00, optimizer 0.50, activations 0.50, overhead 1.00)",
+        "host memory    2.00 GiB",
+        "disk           9 GB (checkpoint 1 GB, export 7 GB)",
+    ]

@@ -1,0 +1,120 @@
+"""The fold of events into what is shown."""
+
+import math
+
+import fake_run
+import pytest
+
+from aozora_tui.run_state import RunState, age, duration
+from engine.contract import events
+from engine.contract.events import Tail
+
+
+@pytest.fixture
+def run(tmp_path):
+    return fake_run.make(tmp_path, "cat-20231114-221320")
+
+
+def folded(run):
+    state = RunState()
+    state.apply(Tail(run.events).read())
+    return state
+
+
+def test_a_run_is_told_by_its_events(run):
+    fake_run.trained(run, 120, steps=200)
+    state = folded(run)
+    assert (state.step, state.steps, state.phase) == (120, 200, "train")
+    assert state.points.steps == list(range(1, 121))
+    assert state.checkpoint.step == 100
+    assert state.share == 0.6
+    assert [note.text for note in state.notes] == [
+        "started on cuda:0",
+        "checkpoint of step 100 saved (9.13 GB, 8.4 s)",
+    ]
+
+
+def test_replay_and_live_give_the_same(run):
+    fake_run.trained(run, 30)
+    tail, live = Tail(run.events), RunState()
+    while block := tail.read(limit=700):
+        live.apply(block)
+    assert live == folded(run)
+
+
+def test_a_torn_line_is_read_once_it_is_whole(run):
+    fake_run.trained(run, 3)
+    line = events.encode(fake_run.step(4, at=fake_run.START + 200))
+    tail, state = Tail(run.events), RunState()
+    with run.events.open("ab") as file:
+        file.write(line[:25])
+        file.flush()
+        state.apply(tail.read())
+        assert state.step == 3
+        file.write(line[25:])
+    assert state.apply(tail.read()) and state.step == 4
+    assert not state.apply(tail.read())
+
+
+def test_a_resume_drops_the_points_after_its_step(run):
+    at = fake_run.trained(run, 37)
+    fake_run.add(run, events.Failed(time=at, code="x", text="It broke", remedy="Mend it."))
+    assert folded(run).failed is not None
+    fake_run.add(run, fake_run.started(run, step=20, at=at + 100), fake_run.step(21, at=at + 130, loss=0.5))
+    state = folded(run)
+    assert state.points.steps == list(range(1, 22))
+    assert state.points.loss[-1] == 0.5
+    assert (state.step, state.failed) == (21, None)
+    assert state.notes[-1].text == "resumed from step 20"
+
+
+def test_what_is_not_finite_never_becomes_a_number(run):
+    state = RunState()
+    state.apply([fake_run.started(run), fake_run.step(1, at=1.0), fake_run.step(2, at=2.0, loss=math.inf)])
+    state.apply([events.Skipped(time=3.0, step=3, reason="loss is not finite", names=("mid_block.a",))])
+    assert math.isnan(state.points.loss[1])
+    assert state.step == 2 and state.skipped == 1
+    assert state.notes[-1].text == "step 3 skipped: loss is not finite in mid_block.a; nothing changed"
+
+
+def test_the_forecast_leaves_out_previews_and_pauses(run):
+    at = fake_run.trained(run, 10, pace=20.0)
+    state = folded(run)
+    assert state.pace == 20.0 and state.eta == 990 * 20.0
+    after = [
+        events.Phase(time=at, name="preview", step=10),
+        events.Phase(time=at + 500, name="train", step=10),
+        fake_run.step(11, at=at + 520),
+        events.Paused(time=at + 521, step=11),
+    ]
+    state.apply(after)
+    assert state.eta is None and state.paused
+    state.apply([events.Unpaused(time=at + 9000, step=11), fake_run.step(12, at=at + 9020)])
+    assert state.pace == 20.0 and state.eta == 988 * 20.0
+
+
+def test_phases_have_a_progress_of_their_own(run):
+    state = RunState()
+    state.apply([events.Phase(name="cache"), events.Progress(phase="cache", done=30, total=120, unit="pictures")])
+    assert state.share == 0.25
+    state.apply([events.Phase(name="load")])
+    assert state.share is None
+
+
+def test_micro_batches_count_inside_a_step(run):
+    state = RunState()
+    state.apply([fake_run.started(run, steps=10), events.Phase(name="train"), fake_run.step(1, at=1.0)])
+    state.apply([events.Micro(step=2, micro=32, loss=0.1, seconds=0.4)])
+    assert state.share == 0.15
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1:00"), (187, "3:07"), (3731, "1:02:11"), (184200, "2 d 03:10")]
+)
+def test_durations_read_like_a_watch(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3, "now"), (200, "3 min"), (18000, "5 h"), (1e6, "11 d")])
+def test_ages_are_coarse(seconds, text):
+    assert age(seconds) == text
