@@ -1,0 +1,1 @@
+"""A terminal interface that edits SDXL fine-tuning profiles and watches their runs."""

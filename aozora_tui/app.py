@@ -1,0 +1,208 @@
+"""The app: screens, one tick, and an orderly end. Imports no torch; screens are imported when first shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.widgets import Input
+
+from aozora_tui import gpu, runs
+from aozora_tui.keymap import bindings
+from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.screens.words import ascii_only
+from engine.contract.rundir import RunDir
+
+# Colours of the 256-colour cube, so that the theme looks the same over SSH, where truecolor is seldom announced.
+THEME = Theme(
+    name="aozora",
+    primary="#5fafff",
+    secondary="#87afd7",
+    accent="#87d7ff",
+    success="#87d787",
+    warning="#ffaf5f",
+    error="#ff8787",
+    foreground="#d0d0d0",
+    background="#121212",
+    surface="#1c1c1c",
+    panel="#262626",
+    dark=True,
+    variables={
+        "block-cursor-background": "#005f87",
+        "block-cursor-foreground": "#ffffff",
+        "block-cursor-text-style": "bold",
+        "block-cursor-blurred-background": "#303030",
+        "block-cursor-blurred-foreground": "#d0d0d0",
+        "input-cursor-background": "#d0d0d0",
+        "input-cursor-foreground": "#121212",
+        "scrollbar": "#444444",
+        "scrollbar-hover": "#5f87af",
+        "scrollbar-active": "#5fafff",
+        "scrollbar-background": "#121212",
+        "scrollbar-background-hover": "#121212",
+        "scrollbar-background-active": "#121212",
+        "border": "#5f87af",
+        "border-blurred": "#444444",
+    },
+)
+# From so many columns or rows on, the screen has this class.
+WIDTHS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
+HEIGHTS = [(0, "-flat"), (15, "-short"), (32, "-tall")]
+TICK_SECONDS = 1.0
+SLOW_TICK_SECONDS = 2.0
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """A screen that follows something outside; called on the app's one timer while it is on top."""
+
+    def tick(self) -> None: ...
+
+
+class AozoraApp(App[int], inherit_bindings=False):
+    """`initial` is the run to open on. `clock` gives Unix seconds; `read_gpu` is asked at every tick of a live run.
+    `engine_command` replaces `python -m engine`."""
+
+    CSS_PATH = "aozora.tcss"
+    TITLE = "Aozora"
+    BINDINGS = bindings("app")
+    ENABLE_COMMAND_PALETTE = True
+    ALLOW_SELECT = False
+    ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+
+    def __init__(
+        self,
+        initial: RunDir | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        read_gpu: Callable[[int | None], tuple[gpu.Reading, ...]] = gpu.read_all,
+        engine_command: Sequence[str] | None = None,
+        ticking: bool = True,
+        driver_class: Any = None,
+    ) -> None:
+        super().__init__(driver_class=driver_class)
+        self.initial, self.clock, self.read_gpu, self.ticking = initial, clock, read_gpu, ticking
+        self.engine_command = engine_command
+        self.register_theme(THEME)
+        if not os.environ.get("TEXTUAL_THEME"):
+            self.theme = THEME.name
+
+    def get_default_screen(self) -> Screen[None]:
+        from aozora_tui.screens.home import HomeScreen
+
+        return HomeScreen()
+
+    def on_mount(self) -> None:
+        self._leave_on_signals()
+        self.set_class(ascii_only(), "-ascii")
+        if self.ticking:
+            slow = os.environ.get("AOZORA_SLOW_LINK", "") not in ("", "0")
+            self.set_interval(SLOW_TICK_SECONDS if slow else TICK_SECONDS, self.tick)
+        if self.initial is not None:
+            self.watch_run(self.initial)
+
+    def tick(self) -> None:
+        """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
+        runs.reap()
+        if isinstance(self.screen, Ticking) and not self._is_backed_up():
+            self.screen.tick()
+
+    def watch_run(self, run: RunDir) -> None:
+        """Show a run, whatever state it is in."""
+        from aozora_tui.screens.run import RunScreen
+
+        self.push_screen(RunScreen(run))
+
+    def action_help(self) -> None:
+        from aozora_tui.screens.help import Help
+
+        if isinstance(self.screen, AozoraScreen):
+            self.push_screen(Help((*self.screen.scopes, "app")))
+
+    def action_command_palette(self) -> None:
+        super().action_command_palette()
+        self.call_after_refresh(self._still_cursor)
+
+    def action_home(self) -> None:
+        """Back to the first screen, each one on the way being asked."""
+        if isinstance(self.screen, AozoraScreen) and len(self.screen_stack) > 1:
+            self.screen.leave(self._go_home)
+
+    def action_leave(self) -> None:
+        """Quit, unless the screen has something to ask first."""
+        if isinstance(self.screen, AozoraScreen):
+            self.screen.leave(partial(self.exit, 0))
+        else:
+            self.exit(0)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        if isinstance(screen, AozoraScreen):
+            for key in screen.active_keys():
+                if key.in_palette and key.id != "app.palette":
+                    run = partial(self._run_key, key.action)
+                    yield SystemCommand(f"{key.label.capitalize()}  ({key.names[0]})", key.help, run)
+            yield from screen.more_commands()
+        yield SystemCommand("Theme", "Choose other colours.", self.search_themes)
+
+    async def _run_key(self, action: str) -> None:
+        target = self.screen if "." in action or self._belongs_to_screen(action) else self
+        focused = self.screen.focused
+        if focused is not None and hasattr(focused, f"action_{action.partition('(')[0]}"):
+            await self.run_action(action, focused)
+        else:
+            await self.run_action(action, target)
+
+    def _belongs_to_screen(self, action: str) -> bool:
+        return hasattr(self.screen, f"action_{action.partition('(')[0]}")
+
+    def _still_cursor(self) -> None:
+        """A blinking cursor costs 2.6 KB a second over the whole width."""
+        for box in self.screen.query(Input):
+            box.cursor_blink = False
+
+    def _go_home(self) -> None:
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def _leave_on_signals(self) -> None:
+        """A closed terminal or a kill must give the terminal back as it was; unhandled, both would not."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, partial(self.exit, 0))
+            except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, or no such signals here
+                return
+
+    def on_unmount(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            try:
+                loop.remove_signal_handler(number)
+            except (ValueError, RuntimeError, NotImplementedError):
+                return
+
+    def _is_backed_up(self) -> bool:
+        """Whether the terminal is slower than we are: another frame would only wait, and at 30 of them block.
+
+        Textual has no public name for its writer's queue; drivers without a thread have none at all.
+        """
+        writer = getattr(self._driver, "_writer_thread", None)
+        queue = getattr(writer, "_queue", None)
+        return queue is not None and queue.qsize() > 0
+
+
+def run_app(initial: RunDir | None = None, *, mouse: bool = True) -> int:
+    """Open the app, on a run if one is given, and wait until it is closed. Returns the exit code."""
+    app = AozoraApp(initial)
+    app.run(mouse=mouse)
+    return app.return_code or 0

@@ -1,0 +1,104 @@
+"""The commands. Heavy imports are inside the command that needs them: a headless one starts in a tenth of a second."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aozora_tui import commands, terminal
+from aozora_tui.commands import Context
+from engine import __version__
+
+_TO_A_RUN = (
+    ("stop", "save a checkpoint and stop a run"),
+    ("save", "save a checkpoint of a run now"),
+    ("sample", "draw a run's previews now"),
+    ("pause", "hold a run after its present step"),
+)
+_ENDINGS = """exit codes: 0 finished, or stopped by command; 1 failed; 2 wrong profile or arguments;
+130 Ctrl-C (the first saves and stops the run, the second leaves at once)"""
+
+
+def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. `engine` replaces `python -m engine`."""
+    terminal.tolerate_any_letter()
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as done:  # --help, --version, or a mistake that argparse has told already
+        return done.code if isinstance(done.code, int) else 2
+    terminal.prepare(slow_link=hasattr(args, "slow_link"), ascii_only=hasattr(args, "ascii"))
+    run_command: Callable[[Context], int] = args.run_command
+    try:
+        return run_command(Context(args, engine))
+    except ValueError as error:
+        terminal.complain(str(error))
+        return 2
+    except OSError as error:
+        terminal.complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1
+    except KeyboardInterrupt:
+        return commands.EXIT_INTERRUPTED
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    look = _switches(
+        ("--slow-link", "send less to the terminal"),
+        ("--ascii", "draw with ASCII characters only"),
+        ("--no-mouse", "leave the mouse alone"),
+        default=argparse.SUPPRESS,  # or the command's own default would overwrite what stands before the command
+    )
+    lines = _switches(
+        ("--plain", "plain lines, also on a terminal"), ("--json", "the engine's events, one JSON object a line")
+    )
+    document = _switches(("--json", "one JSON document"))
+    detach = _switches(("--detach", "print the run's name and return"))
+    parser = argparse.ArgumentParser(
+        prog="aozora-tui",
+        description="Fine-tune SDXL from a terminal. Without a command: open the app.",
+        epilog=_ENDINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[look],
+    )
+    parser.add_argument("--version", action="version", version=f"aozora-tui {__version__}")
+    parser.set_defaults(run_command=commands.app)
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
+
+    def add(
+        name: str, command: Callable[[Context], int], text: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=parents)
+        sub.set_defaults(run_command=command, command_name=name)
+        return sub
+
+    demo = add("demo", commands.train, "train the demo, after building its files if absent", look, lines, detach)
+    demo.set_defaults(profile=None)
+    _profile(add("train", commands.train, "start a run and follow it", look, lines, detach))
+    _run(add("watch", commands.watch, "follow a run: live, ended or crashed", look, lines), "by default the newest")
+    add("runs", commands.list_runs, "list every run", document)
+    for name, text in _TO_A_RUN:
+        _run(add(name, commands.send, text), "by default the one that is live")
+    again = "let a paused run go on, or restart one that stopped, failed or crashed"
+    _run(add("resume", commands.resume, again), "by default the paused one; if no run is live, the newest")
+    _profile(add("check", commands.check, "list every problem of a profile, then what it will cost", document))
+    add("doctor", commands.doctor, "look at the driver, torch, the disk and the terminal", document)
+    inspect = add("inspect", commands.inspect, "say what a checkpoint file is", document)
+    inspect.add_argument("file", metavar="FILE", type=Path)
+    return parser
+
+
+def _switches(*switches: tuple[str, str], default: object = False) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    for name, text in switches:
+        parser.add_argument(name, action="store_true", default=default, help=text)
+    return parser
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("profile", metavar="PROFILE", help="a .toml file, or the name of a profile")
+
+
+def _run(parser: argparse.ArgumentParser, default: str) -> None:
+    text = f"its name, a beginning of it, or its folder; {default}"
+    parser.add_argument("run", metavar="RUN", nargs="?", help=text)

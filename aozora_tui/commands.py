@@ -1,0 +1,287 @@
+"""What each command does. Everything heavy is imported by the command that needs it."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aozora_tui.terminal import complain, on_terminal, say
+
+if TYPE_CHECKING:
+    from aozora_tui.follow import Ending
+    from engine.contract.problems import Problem
+    from engine.contract.rundir import CommandName, RunDir
+
+EXIT_INTERRUPTED = 130
+START_SECONDS = 60.0  # a cold disk may take that long to bring up the interpreter
+
+
+class Context(NamedTuple):
+    """What every command gets. `engine` is None for `python -m engine`."""
+
+    args: argparse.Namespace
+    engine: Sequence[str] | None
+
+    @property
+    def mouse(self) -> bool:
+        return not hasattr(self.args, "no_mouse")
+
+
+# -- running and watching ----------------------------------------------------------------------------------------------
+
+
+def app(context: Context) -> int:
+    if not on_terminal():
+        complain("the app needs a terminal: run it in one, or see `aozora-tui --help` for the commands that do not")
+        return 2
+    from aozora_tui.app import run_app
+
+    return run_app(None, mouse=context.mouse)
+
+
+def train(context: Context) -> int:
+    from aozora_tui import runs
+    from aozora_tui.find_profile import find_profile, shipped
+    from engine.contract.check import check_file
+
+    args = context.args
+    path = find_profile(args.profile) if args.profile else shipped("demo")
+    checked = check_file(path)
+    _complain_of(path, checked.problems)
+    if not checked.ok:
+        return 2
+    if args.detach:
+        return _detached(runs.launch(path, engine_command=context.engine), as_json=args.json)
+    if not (args.plain or args.json) and on_terminal():
+        return _open(runs.launch(path, engine_command=context.engine), mouse=context.mouse)
+    return _attend(path, context)
+
+
+def _attend(path: Path, context: Context) -> int:
+    """Start a run and follow it in lines. Ctrl-C or SIGTERM stops it; a second Ctrl-C only ends the following."""
+    import signal
+
+    from aozora_tui import follow, runs
+
+    asked = False
+    with follow.Interrupts() as interrupts:
+        run = runs.launch(path, engine_command=context.engine)
+
+        def each_round() -> None:
+            nonlocal asked
+            if interrupts.received is not None and not asked:
+                follow.ask_to_stop(run)
+                asked = True
+                complain(f"stopping {run.name}: it saves first; Ctrl-C again leaves without waiting for it")
+
+        try:
+            ending = follow.follow(run, say, json=context.args.json, each_round=each_round)
+        except KeyboardInterrupt:
+            if not asked:  # both came within one round
+                follow.ask_to_stop(run)
+            complain(f"no longer waiting; {run.name} saves and stops by itself")
+            return EXIT_INTERRUPTED
+    interrupted = EXIT_INTERRUPTED if interrupts.received == signal.SIGINT else 0
+    if asked and ending.code == -signal.SIGTERM:  # it could not listen yet
+        complain(f"{run.name} was stopped before it had begun: nothing is lost")
+        return interrupted
+    return _end(run, ending) or interrupted
+
+
+def _detached(run: "RunDir", *, as_json: bool) -> int:
+    from aozora_tui import follow, runs
+
+    if not runs.wait_until_started(run, START_SECONDS):
+        return _end(run, follow.follow(run, lambda _: True))
+    say(_json({"run": run.name, "folder": str(run.path)}) if as_json else run.name)
+    return 0
+
+
+def _open(run: "RunDir", *, mouse: bool) -> int:
+    """The app on a run; afterwards, on the bare terminal again, what became of it."""
+    from aozora_tui import follow, runs
+    from aozora_tui.app import run_app
+    from engine.contract import events, rundir
+
+    if code := run_app(run, mouse=mouse):
+        return code
+    ending = follow.ending_of(run)
+    runs.reap()
+    if ending.state in rundir.LIVE_STATES:
+        say(f"{run.name} goes on without the app: `aozora-tui watch {run.name}` shows it again")
+    elif isinstance(ending.final, events.Finished) and ending.final.export:
+        say(f"export: {run.path / ending.final.export}")
+    return _end(run, ending)
+
+
+def watch(context: Context) -> int:
+    from aozora_tui import follow
+    from engine.contract import places, rundir
+
+    args = context.args
+    run = rundir.find(places.runs_folder(), args.run)
+    if not (args.plain or args.json) and on_terminal():
+        return _open(run, mouse=context.mouse)
+    try:
+        return _end(run, follow.follow(run, say, json=args.json))
+    except KeyboardInterrupt:
+        complain(f"no longer watching; {run.name} goes on: `aozora-tui stop {run.name}` stops it")
+        return 0
+
+
+def _end(run: "RunDir", ending: "Ending") -> int:
+    from aozora_tui import follow
+
+    if ending.state == "unread":
+        complain(f"nobody reads the output any more; {run.name} goes on: `aozora-tui watch {run.name}`")
+    for line in follow.report(run, ending):
+        complain(line)
+    return ending.exit_code
+
+
+# -- commands to a run -------------------------------------------------------------------------------------------------
+
+
+def send(context: Context) -> int:
+    from engine.contract import rundir
+
+    name: CommandName = context.args.command_name
+    run = _addressed(context.args.run, rundir.LIVE_STATES)
+    rundir.send(run, name)
+    said = {"stop": "save and stop", "save": "save a checkpoint", "sample": "draw its previews", "pause": "pause"}
+    say(f"asked {run.name} to {said[name]}")
+    return 0
+
+
+def resume(context: Context) -> int:
+    from aozora_tui import follow, runs
+    from engine.contract import places, rundir
+
+    live = [run for run in rundir.all_runs(places.runs_folder()) if rundir.state(run) in rundir.LIVE_STATES]
+    if context.args.run is None and not live:
+        run = rundir.find(places.runs_folder(), None)
+    else:
+        run = _addressed(context.args.run, frozenset({"paused"}))
+    if rundir.state(run) == "paused":
+        rundir.send(run, "resume")
+        say(f"asked {run.name} to go on")
+        return 0
+    offset = run.events.stat().st_size if run.events.exists() else 0
+    runs.resume(run, engine_command=context.engine)
+    if not runs.wait_until_started(run, START_SECONDS):
+        return _end(run, follow.follow(run, lambda _: True, offset=offset))
+    say(f"{run.name} goes on from {follow.starting_point(run)}: `aozora-tui watch {run.name}` shows it")
+    return 0
+
+
+def _addressed(name: str | None, states: "frozenset[str]") -> "RunDir":
+    """The run called `name`, or without one the only run in one of `states`. Raises ValueError otherwise."""
+    from engine.contract import places, rundir
+
+    if name is not None:
+        return rundir.find(places.runs_folder(), name)
+    fitting = [run for run in rundir.all_runs(places.runs_folder()) if rundir.state(run) in states]
+    what = "live" if len(states) > 1 else next(iter(states))
+    if not fitting:
+        raise ValueError(f"no run is {what}: `aozora-tui runs` lists them all")
+    if len(fitting) > 1:
+        raise ValueError(f"{len(fitting)} runs are {what} ({', '.join(run.name for run in fitting)}): name the one")
+    return fitting[0]
+
+
+def list_runs(context: Context) -> int:
+    import msgspec
+
+    from aozora_tui import runs, text
+    from engine.contract import places
+
+    found = runs.list_summaries(places.runs_folder())
+    if context.args.json:
+        say(_json(msgspec.to_builtins(found)))
+        return 0
+    if not found:
+        say(f"there are no runs in {places.runs_folder()}: `aozora-tui demo` starts the first")
+        return 0
+    rows = [("RUN", "STATE", "STEP", "LOSS", "LAST SIGN", "FOLDER")]
+    for run in found:
+        loss = "-" if run.loss is None else f"{run.loss:.4f}"
+        step = f"{run.step}/{run.steps}" if run.steps else "-"
+        rows.append((run.name, run.state, step, loss, f"{text.age(run.age)} ago", run.folder))
+    for line in text.table([[text.printable(cell) for cell in row] for row in rows]):
+        say(line)
+    for run in found:
+        if run.state == "crashed":
+            say(f"{run.name} crashed: {run.remedy}")
+    return 0
+
+
+# -- looking at things -------------------------------------------------------------------------------------------------
+
+
+def check(context: Context) -> int:
+    import msgspec
+
+    from aozora_tui import plain
+    from aozora_tui.find_profile import find_profile
+    from engine.contract.check import check_file
+
+    path = find_profile(context.args.profile)
+    checked = check_file(path)
+    cost = checked.forecast
+    if context.args.json:
+        document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(checked.problems)}
+        forecast = None if cost is None else {**msgspec.to_builtins(cost), "device": cost.device}
+        say(_json({**document, "forecast": forecast}))
+        return 0 if checked.ok else 2
+    _complain_of(path, checked.problems)
+    if checked.ok:
+        say(f"{path} can be trained")
+    for line in plain.forecast(cost) if cost else ():
+        say(line)
+    return 0 if checked.ok else 2
+
+
+def doctor(context: Context) -> int:
+    import msgspec
+
+    from aozora_tui import doctor
+
+    findings = doctor.examine()
+    if context.args.json:
+        say(_json(msgspec.to_builtins(findings)))
+    else:
+        for line in doctor.lines(findings):
+            say(line)
+    return 1 if any(finding.level == "wrong" for finding in findings) else 0
+
+
+def inspect(context: Context) -> int:
+    import msgspec
+
+    from aozora_tui import inspect_file
+    from engine.contract.safetensors_header import CheckpointError
+
+    try:
+        found = inspect_file.inspect(context.args.file)
+    except CheckpointError as error:
+        complain(f"{error}.")
+        return 1
+    if context.args.json:
+        say(_json(msgspec.to_builtins(found)))
+    else:
+        for line in inspect_file.lines(found):
+            say(line)
+    return 0
+
+
+def _complain_of(path: Path, problems: "Sequence[Problem]") -> None:
+    if problems:
+        complain(f"{path}:")
+    for problem in problems:
+        complain(f"  {problem.severity}: {problem}")
+
+
+def _json(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,144 @@
+"""The event stream as plain lines of text: for pipes, log files, `TERM=dumb` and people who like it so."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aozora_tui.text import duration, printable, sentence, size
+from engine.contract import events
+from engine.contract.budget import GIB, Forecast
+from engine.contract.layers import human
+
+PHASES = {
+    "demo": "building the demo's files",
+    "scan": "looking through the pictures",
+    "cache": "encoding pictures and captions",
+    "load": "loading the checkpoint",
+    "preflight": "trying everything once",
+    "train": "training",
+    "preview": "drawing previews",
+    "save": "saving a checkpoint",
+    "export": "writing the export",
+}
+# Weight of the newest micro-batch time in the mean that the ETA rests on.
+_NEWEST = 0.1
+
+
+@dataclass(frozen=True)
+class View:
+    """What the lines so far have said: enough for the next one. `tenth` is the last tenth of a phase's progress that
+    was printed; `pace` the mean seconds of a micro-batch. Paths in events start at `folder`, the run's."""
+
+    run: str
+    folder: Path = Path()
+    steps: int = 0
+    accumulate: int = 1
+    pace: float | None = None
+    tenth: int = -1
+
+
+def fold(view: View, event: events.AnyEvent) -> tuple[View, list[str]]:
+    """The view after `event`, and the lines that it is worth: often one, for a sign of life none."""
+    match event:
+        case events.Started():
+            view = View(run=event.run, folder=view.folder, steps=event.steps, accumulate=event.accumulate)
+            return view, [_started(event)]
+        case events.Phase():
+            return replace(view, tenth=-1), [_phase(event)]
+        case events.Progress():
+            tenth = event.done * 10 // event.total if event.total > 0 else 0
+            lines = [_progress(event)] if tenth > view.tenth else []
+            return replace(view, tenth=max(tenth, view.tenth)), lines
+        case events.Step():
+            known = view.pace is not None and math.isfinite(view.pace)
+            pace = (1 - _NEWEST) * (view.pace or 0.0) + _NEWEST * event.seconds if known else event.seconds
+            view = replace(view, pace=pace)
+            return view, [_step(view, event)]
+        case events.Micro():
+            return view, []
+        case _:
+            return view, _other(view, event)
+
+
+def forecast(cost: Forecast) -> list[str]:
+    """What a run will cost, in a few lines. Memory in GiB, as cards are sold; files in GB, as disks are."""
+    share = 100 * cost.trained / cost.total if cost.total else 0.0
+    parts = {
+        "weights": cost.weights,
+        "gradients": cost.gradients,
+        "optimizer": cost.optimizer,
+        "activations": cost.activations,
+        "overhead": cost.overhead,
+    }
+    split = ", ".join(f"{name} {amount / GIB:.2f}" for name, amount in parts.items())
+    return [
+        f"trains         {human(cost.trained)} of {human(cost.total)} parameters ({share:.1f} %)",
+        f"device memory  {cost.device / GIB:.2f} GiB ({split})",
+        f"host memory    {cost.host / GIB:.2f} GiB",
+        f"disk           {size(cost.disk)} (checkpoint {size(cost.checkpoint)}, export {size(cost.export)})",
+    ]
+
+
+def _started(event: events.Started) -> str:
+    begin = f"resumed after step {event.step} of {event.steps}" if event.step else f"started: {event.steps} steps"
+    window = f"{event.accumulate} x {event.batch_size} pictures a step"
+    learning = f"{human(event.parameters_trained)} of {human(event.parameters_total)} parameters"
+    return printable(f"{event.run} {begin}, {window}, {learning}, plan {event.plan}, on {event.device}")
+
+
+def _phase(event: events.Phase) -> str:
+    return printable(PHASES.get(event.name, event.name)) + (f", step {event.step}" if event.step is not None else "")
+
+
+def _progress(event: events.Progress) -> str:
+    rate = f"  {event.rate:.3g} {event.unit}/s" if event.rate is not None else ""
+    return printable(f"  {event.phase} {event.done}/{event.total} {event.unit}{rate}")
+
+
+def _step(view: View, event: events.Step) -> str:
+    parts = [
+        f"step {event.step}/{view.steps}" if view.steps else f"step {event.step}",
+        f"loss {event.loss:.4f}",
+        f"lr {event.lr:.1e}",
+        f"grad {event.grad_norm:.2f}" + (" clipped" if event.clipped else ""),
+        f"{event.seconds:.2f} s/micro-batch",
+        f"{event.samples_per_second:.1f} samples/s",
+    ]
+    left = view.steps - event.step
+    if left > 0 and view.pace is not None:
+        parts.append(f"ETA {duration(left * view.accumulate * view.pace)}")
+    return "  ".join(parts)
+
+
+def _other(view: View, event: events.AnyEvent) -> list[str]:
+    match event:
+        case events.Skipped():
+            named = f" ({', '.join(event.names)})" if event.names else ""
+            line = f"step {event.step} skipped: {event.reason}{named}; nothing was changed"
+        case events.Sampled():
+            line = f"preview of step {event.step}: {view.folder / event.path}"
+        case events.Saved():
+            cost = f"({size(event.bytes)} in {event.seconds:.1f} s)"
+            line = f"{event.kind} of step {event.step}: {view.folder / event.path} {cost}"
+        case events.Paused():
+            line = f"paused after step {event.step}: `aozora-tui resume {view.run}` lets it go on"
+        case events.Unpaused():
+            line = f"goes on after step {event.step}"
+        case events.Refused():
+            line = f"{event.command} was refused: {sentence(event.text)}"
+        case events.Warned():
+            line = f"warning: {sentence(event.text)} {sentence(event.remedy)}".rstrip()
+        case events.Failed():
+            return failure(event)
+        case events.Finished():
+            line = f"{event.reason} at step {event.step} after {duration(event.seconds)}"
+            return [line, f"export: {printable(str(view.folder / event.export))}"] if event.export else [line]
+        case _:
+            return []
+    return [printable(line)]
+
+
+def failure(event: events.Failed) -> list[str]:
+    """A failure in up to three lines: what, where, what to do."""
+    parts = [f"failed: {sentence(event.text)}", event.where and f"  where: {event.where}", f"  {event.remedy}".rstrip()]
+    return [printable(part) for part in parts if part]

@@ -1,0 +1,225 @@
+"""A run as its events tell it: a pure fold, the same for replay, attach and live. No Textual, no clock."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.contract import events
+from engine.contract.events import AnyEvent
+
+PACE_STEPS = 32
+LAST_NOTES = 200
+
+NoteKind = Literal["plain", "good", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of what happened. `time` is Unix seconds."""
+
+    time: float
+    kind: NoteKind
+    text: str
+
+
+@dataclass
+class Points:
+    """The curves of a run, one entry a step, `steps` ascending."""
+
+    steps: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+
+    def add(self, event: events.Step) -> None:
+        self.drop_after(event.step - 1)
+        self.steps.append(event.step)
+        for series, value in ((self.loss, event.loss), (self.lr, event.lr), (self.grad_norm, event.grad_norm)):
+            series.append(value if math.isfinite(value) else math.nan)
+
+    def drop_after(self, step: int) -> None:
+        """A resume from `step` makes everything after it void."""
+        keep = bisect_right(self.steps, step)
+        for series in (self.steps, self.loss, self.lr, self.grad_norm):
+            del series[keep:]
+
+
+@dataclass
+class RunState:
+    """`apply` events in the order of the file. `pace` is seconds a step, without caching, previews and pauses."""
+
+    started: events.Started | None = None
+    phase: str = ""
+    progress: events.Progress | None = None
+    micro: events.Micro | None = None
+    last_step: events.Step | None = None
+    step: int = 0
+    points: Points = field(default_factory=Points)
+    paused: bool = False
+    skipped: int = 0
+    checkpoint: events.Saved | None = None
+    samples: list[events.Sampled] = field(default_factory=list)
+    export: str | None = None
+    failed: events.Failed | None = None
+    finished: events.Finished | None = None
+    notes: deque[Note] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
+    last_time: float = 0.0
+    _durations: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS))
+    _step_began: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """The last step of the whole run; 0 before it is known."""
+        return self.started.steps if self.started else 0
+
+    @property
+    def pace(self) -> float | None:
+        """The median of the last steps, so that one that waited for the disk does not move the forecast."""
+        if self._durations:
+            return statistics.median(self._durations)
+        if self.last_step is not None and self.started is not None:
+            return self.last_step.seconds * self.started.accumulate or None
+        return None
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds of training left, or None while nobody can know, or when the run has ended."""
+        if self.pace is None or self.failed or self.finished or self.paused:
+            return None
+        return max(self.steps - self.step, 0) * self.pace
+
+    @property
+    def share(self) -> float | None:
+        """How much of the present phase is done, from 0 to 1: of the run itself while it trains."""
+        if self.phase == "train" or self.finished or self.failed:
+            return min(self._position() / self.steps, 1.0) if self.steps else None
+        if self.progress is not None and self.progress.total > 0:
+            return min(self.progress.done / self.progress.total, 1.0)
+        return None
+
+    def apply(self, arrived: Iterable[AnyEvent]) -> bool:
+        """Take in new events; whether there were any."""
+        count = 0
+        for event in arrived:
+            self._apply(event)
+            self.last_time = max(self.last_time, event.time)
+            count += 1
+        return count > 0
+
+    def _position(self) -> float:
+        inside = 0.0
+        if self.micro is not None and self.started is not None and self.micro.step > self.step:
+            inside = min(self.micro.micro / max(self.started.accumulate, 1), 1.0)
+        return self.step + inside
+
+    def _apply(self, event: AnyEvent) -> None:
+        match event:
+            case events.Started():
+                self._start(event)
+            case events.Phase():
+                self._enter(event)
+            case events.Progress():
+                self.progress = event
+            case events.Micro():
+                self.micro = event
+            case events.Step():
+                self._take_step(event)
+            case events.Skipped():
+                self.skipped += 1
+                names = f" in {', '.join(event.names[:3])}" if event.names else ""
+                self._note(event, f"step {event.step} skipped: {event.reason}{names}; nothing changed", "warning")
+            case events.Paused():
+                self.paused, self._step_began = True, None
+                self._note(event, f"paused after step {event.step}")
+            case events.Unpaused():
+                self.paused, self._step_began = False, event.time
+                self._note(event, "goes on")
+            case _:
+                self._report(event)
+
+    def _report(self, event: AnyEvent) -> None:
+        """Events that change no number of the training."""
+        match event:
+            case events.Sampled():
+                self.samples.append(event)
+                self._note(event, f"preview at step {event.step}: {event.prompt}", "good")
+            case events.Saved():
+                self._saved(event)
+            case events.Refused():
+                self._note(event, f"{event.command} refused: {event.text}", "warning")
+            case events.Warned():
+                self._note(event, f"{event.text}. {event.remedy}".strip(), "warning")
+            case events.Failed():
+                self.failed = event
+                self._note(event, f"{event.text}. {event.remedy}".strip(), "error")
+            case events.Finished():
+                self.finished, self.export = event, event.export or self.export
+                self._note(event, f"{event.reason} at step {event.step} after {duration(event.seconds)}", "good")
+            case _:
+                pass
+
+    def _start(self, event: events.Started) -> None:
+        resumed = self.started is not None
+        self.points.drop_after(event.step)
+        self.samples = [sample for sample in self.samples if sample.step <= event.step]
+        self.started, self.step = event, event.step
+        self.failed = self.finished = self.micro = self.progress = self.last_step = None
+        self.paused, self._step_began = False, None
+        self._durations.clear()
+        self._note(event, f"resumed from step {event.step}" if resumed else f"started on {event.device}")
+
+    def _enter(self, event: events.Phase) -> None:
+        if event.name != self.phase:
+            self.progress = None
+        self.phase = event.name
+        # Only time spent training counts: whatever else happens between two steps spoils that one interval.
+        self._step_began = event.time if event.name == "train" else None
+
+    def _take_step(self, event: events.Step) -> None:
+        self.points.add(event)
+        self.step, self.last_step, self.micro = event.step, event, None
+        if self._step_began is not None and event.time > self._step_began:
+            self._durations.append(event.time - self._step_began)
+        self._step_began = event.time
+
+    def _saved(self, event: events.Saved) -> None:
+        size = f"{event.bytes / 1e9:.2f} GB" if event.bytes >= 1e8 else f"{event.bytes / 1e6:.1f} MB"
+        if event.kind == "export":
+            self.export = event.path
+            self._note(event, f"exported {event.path} ({size})", "good")
+        else:
+            self.checkpoint = event
+            self._note(event, f"checkpoint of step {event.step} saved ({size}, {event.seconds:.1f} s)", "good")
+
+    def _note(self, event: AnyEvent, text: str, kind: NoteKind = "plain") -> None:
+        self.notes.append(Note(event.time, kind, " ".join(text.replace("..", ".").split())))
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3:07`, `1:02:11`, `2 d 03:10`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    if hours < 1:
+        return f"{rest // 60}:{rest % 60:02}"
+    if hours < 24:
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+    return f"{hours // 24} d {hours % 24:02}:{rest // 60:02}"
+
+
+def age(seconds: float) -> str:
+    """How long ago, coarsely, so that it seldom changes: `now`, `3 min`, `5 h`, `12 d`."""
+    if seconds < 60:
+        return "now"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min"
+    if seconds < 86400:
+        return f"{int(seconds // 3600)} h"
+    return f"{int(seconds // 86400)} d"

@@ -1,0 +1,243 @@
+"""Runs seen from outside the engine: start one, restart one, say how it stands. No Textual, no torch.
+
+The engine is started in a session of its own, with no pipe to this process: closing the terminal, killing the app or
+filling its output cannot reach it. What it says is read from the run folder.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+import engine
+from engine.contract import events, places, rundir
+from engine.contract.rundir import RunDir, State
+
+# The engine, run by this very interpreter.
+ENGINE = (sys.executable, "-m", "engine")
+
+_PACKAGES = Path(engine.__file__).resolve().parents[1]
+_WINDOW = 1 << 16
+_FOLDER_VARIABLES = ("AOZORA_DATA", "AOZORA_CACHE", "AOZORA_RUNS", "AOZORA_PROFILES")
+
+# Engines that this process started: an ended child stays a zombie until its parent asks for its exit code.
+_children: dict[Path, "subprocess.Popen[bytes]"] = {}
+_exit_codes: dict[Path, int] = {}
+
+
+class RunSummary(Struct, frozen=True, kw_only=True):
+    """One run in a list. `age` is in seconds since the last event, or since the folder was made if there is none;
+    `steps` is 0 and `loss` None until known. `failure` and `remedy` are filled for a failed or crashed run."""
+
+    name: str
+    state: State
+    step: int
+    steps: int
+    loss: float | None
+    age: float
+    folder: str
+    last_event: float | None
+    failure: str = ""
+    remedy: str = ""
+
+
+def launch(profile: Path, *, engine_command: Sequence[str] | None = None) -> RunDir:
+    """Reserve a run folder and start an engine on `profile` in it; returns at once, see `wait_until_started`.
+
+    Raises OSError if the folder cannot be made or the process cannot be started.
+    """
+    run = rundir.create(places.runs_folder(), profile.stem)
+    _spawn(run, [*(engine_command or ENGINE), "train", str(profile.absolute()), "--run", str(run.path)])
+    return run
+
+
+def resume(run: RunDir, *, engine_command: Sequence[str] | None = None) -> None:
+    """Restart a stopped, failed or crashed run from its newest checkpoint, or from step 0 if it has none.
+
+    Raises ValueError, saying what to do instead, if the run cannot be restarted.
+    """
+    if reason := why_not_resume(run):
+        raise ValueError(reason)
+    _spawn(run, [*(engine_command or ENGINE), "train", "--resume", str(run.path)])
+
+
+def why_not_resume(run: RunDir) -> str:
+    """One sentence that says why a run cannot be restarted and what to do instead; empty if it can."""
+    state = state_now(run)
+    if state in rundir.LIVE_STATES:
+        hint = "`aozora-tui resume` lets it go on" if state == "paused" else "`aozora-tui watch` shows it"
+        return f"{run.name} is {state} already: {hint}"
+    if state == "elsewhere":
+        info = rundir.read_info(run)
+        host = info.host if info else "another machine"
+        return f"{run.name} was started on {host} and may be live there: resume it on that machine"
+    if state == "finished":
+        return f"{run.name} has finished: start a new run with `aozora-tui train PROFILE`"
+    if not run.profile.is_file():
+        return f"{run.name} has no profile.toml, so it never began: start it anew with `aozora-tui train PROFILE`"
+    return ""
+
+
+def newest_checkpoint(run: RunDir) -> int | None:
+    """The step of the newest complete checkpoint, by its manifest; None if there is none."""
+    complete = [manifest.parent.name for manifest in run.checkpoints.glob("step-*/manifest.json")]
+    return max((int(digits) for name in complete if (digits := name.removeprefix("step-")).isdecimal()), default=None)
+
+
+def child_is_running(run: RunDir) -> bool:
+    """Whether this process started the run's engine and that has not ended."""
+    child = _children.get(run.path)
+    return child is not None and child.poll() is None
+
+
+def exit_code(run: RunDir) -> int | None:
+    """How the run's engine ended, if this process started it and it has; else None."""
+    child = _children.get(run.path)
+    return _exit_codes.get(run.path) if child is None else child.poll()
+
+
+def terminate(run: RunDir) -> None:
+    """Ask the engine that this process started to save and stop, by SIGTERM: for the moments before it can read
+    commands."""
+    if child_is_running(run):
+        _children[run.path].terminate()
+
+
+def reap() -> dict[str, int]:
+    """Collect the engines of this process that have ended: run name to exit code. Call now and then."""
+    ended = {path: code for path, child in _children.items() if (code := child.poll()) is not None}
+    for path in ended:
+        del _children[path]
+    _exit_codes.update(ended)
+    return {path.name: code for path, code in ended.items()}
+
+
+def wait_until_started(run: RunDir, timeout: float) -> bool:
+    """Wait until an engine holds the run's lock or has ended, at most `timeout` seconds. False if it ended badly."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and rundir.lock_owner(run) is None:
+        if exit_code(run) is not None:
+            break
+        time.sleep(0.02)
+    return rundir.lock_owner(run) is not None or not exit_code(run)
+
+
+def state_now(run: RunDir, *, now: float | None = None) -> State:
+    """`rundir.state`, with what only the parent knows: an engine of ours that has no lock yet, or ended before it."""
+    state = rundir.state(run, now=now)
+    if rundir.lock_owner(run) is not None:
+        return state
+    if child_is_running(run):
+        info = rundir.read_info(run)
+        # Without the lock, but already the owner: it has let go and is about to end.
+        return state if info is not None and info.pid == _children[run.path].pid else "starting"
+    return "crashed" if state in rundir.LIVE_STATES and exit_code(run) is not None else state
+
+
+def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
+    """How the run stands. Reads the end of its events, and its beginning if that does not say how many steps."""
+    clock = time.time() if now is None else now
+    recent = _read_events(run.events, tail=True)
+    step, loss = _where(recent)
+    state = state_now(run, now=clock)
+    last = recent[-1].time if recent else None
+    failure, remedy = _trouble(run, state, recent)
+    return RunSummary(
+        name=run.name,
+        state=state,
+        step=step,
+        steps=_steps(run, recent),
+        loss=loss,
+        age=max(0.0, clock - (run.path.stat().st_mtime if last is None else last)),
+        folder=str(run.path),
+        last_event=last,
+        failure=failure,
+        remedy=remedy,
+    )
+
+
+def list_summaries(folder: Path, *, now: float | None = None) -> list[RunSummary]:
+    """Every run in `folder`, newest first; one that is deleted meanwhile is left out."""
+    found = []
+    for run in rundir.all_runs(folder):
+        try:
+            found.append(summary(run, now=now))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def log_tail(run: RunDir, lines: int = 8) -> list[str]:
+    """The last lines of the engine's log, for a run that ended without a word."""
+    try:
+        with run.log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _WINDOW))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _spawn(run: RunDir, command: list[str]) -> None:
+    # From the packages' own folder, so that a folder called `engine` where the person stands cannot be taken for ours;
+    # relative folders in the environment were meant from where the person stands.
+    folders = {name: os.environ[name] for name in _FOLDER_VARIABLES if os.environ.get(name)}
+    absolute = {name: str(Path(folder).expanduser().absolute()) for name, folder in folders.items()}
+    _exit_codes.pop(run.path, None)
+    with run.log.open("ab") as log:
+        _children[run.path] = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd=_PACKAGES,
+            env={**os.environ, **absolute},
+            start_new_session=True,
+        )
+
+
+def _read_events(path: Path, *, tail: bool) -> list[events.AnyEvent]:
+    """The readable events in the last (or first) 64 KiB."""
+    try:
+        with path.open("rb") as file:
+            if tail:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _WINDOW))
+            block = file.read(_WINDOW)
+    except FileNotFoundError:
+        return []
+    return [event for line in block.splitlines() if (event := events.decode(line)) is not None]
+
+
+def _where(recent: Sequence[events.AnyEvent]) -> tuple[int, float | None]:
+    """The newest step and its loss. A resume goes back to its own step and voids what came after."""
+    step, loss = 0, None
+    for event in recent:
+        if isinstance(event, events.Started):
+            loss = loss if event.step == step else None
+            step = event.step
+        elif isinstance(event, events.Step):
+            step, loss = event.step, event.loss
+        elif isinstance(event, events.Finished):
+            step = event.step
+    return step, loss
+
+
+def _steps(run: RunDir, recent: Sequence[events.AnyEvent]) -> int:
+    for event in (*reversed(recent), *_read_events(run.events, tail=False)):
+        if isinstance(event, events.Started):
+            return event.steps
+    return 0
+
+
+def _trouble(run: RunDir, state: State, recent: Sequence[events.AnyEvent]) -> tuple[str, str]:
+    if state == "failed":
+        failed = next((event for event in reversed(recent) if isinstance(event, events.Failed)), None)
+        return (failed.text, failed.remedy) if failed else ("", "")
+    if state == "crashed":
+        text = "the engine ended without a word: killed, out of memory, or the power was cut"
+        return text, f"`aozora-tui resume {run.name}` goes on from its last checkpoint."
+    return "", ""

@@ -1,0 +1,118 @@
+"""What every screen has: a title line, a message line, the key bar, and one sentence when the terminal is too small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+
+from textual.app import ComposeResult, SystemCommand
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input, Static, TextArea
+
+from aozora_tui.keymap import SCOPES, Key
+from aozora_tui.screens.words import cut, plain
+
+if TYPE_CHECKING:
+    from aozora_tui.app import AozoraApp
+
+Result = TypeVar("Result")
+Kind = Literal["plain", "good", "warning", "error"]
+KIND_STYLES: dict[str, str] = {"plain": "", "good": "$success", "warning": "$warning", "error": "bold $error"}
+KIND_SIGNS: dict[str, str] = {"plain": "", "good": "", "warning": "! ", "error": "!! "}
+TOO_SMALL = "Aozora needs at least 60 columns and 15 rows: enlarge the window, or use `aozora-tui watch --plain`."
+
+
+class KeyBar(Static):
+    """The most useful keys of the moment, as many as fit; never a truncated one."""
+
+    ALLOW_SELECT = False
+
+    def show(self, keys: Iterable[Key], *, typing: bool, width: int) -> None:
+        """`typing`: letters go into a field now, so only keys that are no letters are named."""
+        ranked = sorted((key for key in keys if key.rank), key=lambda key: key.rank)
+        parts = [(name, key.label) for key in ranked if (name := _name(key, typing))]
+        common = [part for part, key in zip(parts, ranked, strict=False) if key.rank >= 90]
+        own = [part for part in parts if part not in common]
+        chosen: list[tuple[str, str]] = []
+        for part in [*common[:1], *own, *common[1:]]:
+            if sum(len(name) + len(label) + 3 for name, label in [*chosen, part]) <= width:
+                chosen.append(part)
+        ordered = [part for part in own if part in chosen] + [part for part in common if part in chosen]
+        text = Content.assemble(
+            *(piece for name, label in ordered for piece in ((f" {name}", "bold $accent"), f" {label} "))
+        )
+        if text != self.content:
+            self.update(text, layout=False)
+
+
+def _name(key: Key, typing: bool) -> str:
+    if typing:
+        return next((name for name in key.names if len(name) > 1), "")
+    return key.names[0]
+
+
+class AozoraScreen(Screen[Result]):
+    """A screen of the app. `scopes` are the parts of the keymap that hold on it, its own first."""
+
+    scopes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def aozora(self) -> AozoraApp:
+        from aozora_tui.app import AozoraApp
+
+        assert isinstance(self.app, AozoraApp)
+        return self.app
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title", markup=False)
+        yield from self.body()
+        yield Static(id="message", markup=False)
+        yield KeyBar(id="keys", markup=False)
+        yield Static(TOO_SMALL, id="too-small", markup=False)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between the title and the message line."""
+        raise NotImplementedError
+
+    @property
+    def typing(self) -> bool:
+        """Whether letters are text now."""
+        return isinstance(self.focused, Input | TextArea)
+
+    def active_keys(self) -> list[Key]:
+        """The keys that do something now."""
+        listed = [key for scope in (*self.scopes, "app") for key in SCOPES[scope]]
+        return [key for key in listed if self.check_action(key.action.partition("(")[0], ())]
+
+    def leave(self, then: Callable[[], object]) -> None:
+        """Do `then`, which takes this screen away; a screen with something to lose asks first."""
+        then()
+
+    def more_commands(self) -> Iterable[SystemCommand]:
+        """What the command palette offers here beyond the keys."""
+        return ()
+
+    def update_keys(self) -> None:
+        self.query_one(KeyBar).show(self.active_keys(), typing=self.typing, width=self.size.width)
+
+    def say(self, text: str, kind: Kind = "plain") -> None:
+        """One line above the keys; it stays until something else is said."""
+        line = plain(cut(KIND_SIGNS[kind] + " ".join(text.split()), max(self.size.width - 2, 20)))
+        self.set_line("#message", Content.styled(line, KIND_STYLES[kind]))
+
+    def set_title(self, *parts: str | tuple[str, str]) -> None:
+        self.set_line("#title", Content.assemble(*parts))
+
+    def set_line(self, selector: str, content: Content) -> None:
+        """Show a text of fixed size; nothing is sent if it is what is shown already."""
+        line = self.query_one(selector, Static)
+        if line.content != content:
+            line.update(content, layout=False)
+
+    def on_descendant_focus(self) -> None:
+        self.update_keys()
+
+    def on_resize(self) -> None:
+        self.update_keys()

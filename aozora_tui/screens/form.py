@@ -1,0 +1,283 @@
+"""One row of the profile's form: label, input, unit and range, and under it what is wrong with the value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+from rich.segment import Segment
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.events import Click, DescendantBlur, DescendantFocus
+from textual.geometry import Size
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input, Static, TextArea
+
+from aozora_tui.keymap import bindings
+from aozora_tui.profile_file import number, spelt
+from aozora_tui.screens.words import cursor_sign
+from engine.contract.decode import unwrap
+from engine.contract.fields import FormField
+from engine.contract.problems import Problem
+
+NUMBER_WIDTH = 13
+MOST_LINES = 6
+LINE_END = "␤"  # stands for the end of a line inside one entry of a list
+SWITCH = ("on", "off")
+
+
+class Choice(Widget, can_focus=True):
+    """All the words at once, the chosen one in brackets."""
+
+    DEFAULT_CSS = """
+    Choice { height: 1; width: 1fr; }
+    Choice > .choice--chosen { color: $foreground; text-style: bold; }
+    Choice > .choice--other { color: $foreground 60%; }
+    Choice:focus { background: $block-cursor-background; color: $block-cursor-foreground; }
+    Choice:focus > .choice--chosen { color: $block-cursor-foreground; text-style: bold; }
+    Choice:focus > .choice--other { color: $block-cursor-foreground 70%; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"choice--chosen", "choice--other"}
+    BINDINGS = bindings("choice")
+    ALLOW_SELECT = False
+
+    class Changed(Message):
+        """Another word is chosen."""
+
+    def __init__(self, words: Sequence[str], chosen: str) -> None:
+        super().__init__()
+        self.words, self.chosen = tuple(words), chosen
+
+    def choose(self, word: str) -> None:
+        if word != self.chosen:
+            self.chosen = word
+            self.refresh()
+
+    def action_change(self, by: int) -> None:
+        here = self.words.index(self.chosen) if self.chosen in self.words else -by
+        self.choose(self.words[(here + by) % len(self.words)])
+        self.post_message(self.Changed())
+
+    def on_click(self, event: Click) -> None:
+        x = 0
+        for word in self.words:
+            x += len(word) + 2
+            if event.x < x:
+                self.choose(word)
+                self.post_message(self.Changed())
+                return
+
+    def render_line(self, y: int) -> Strip:
+        parts = []
+        for word in self.words if y == 0 else ():
+            at = word == self.chosen
+            style = self.get_component_rich_style(f"choice--{'chosen' if at else 'other'}")
+            parts.append(Segment(f"[{word}]" if at else f" {word} ", style))
+        return Strip(parts).adjust_cell_length(self.size.width, self.rich_style)
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:  # noqa: ARG002  (Textual's signature)
+        return sum(len(word) + 2 for word in self.words)
+
+
+class Bounds(Widget):
+    """Unit and range of a number; the unit alone where there is no room for both: the help line has them too."""
+
+    DEFAULT_CSS = "Bounds { width: 1fr; height: 1; margin-left: 1; color: $foreground 60%; }"
+    ALLOW_SELECT = False
+
+    def __init__(self, field: FormField) -> None:
+        super().__init__()
+        self.unit, self.whole = field.unit, range_text(field)
+
+    def render(self) -> Content:
+        return Content(self.whole if len(self.whole) <= self.size.width else self.unit)
+
+
+class FieldRow(Vertical):
+    """Posts `Edited` with the plain TOML value of what was typed; None: the field was emptied."""
+
+    class Edited(Message):
+        def __init__(self, field: FormField, raw: Any) -> None:
+            super().__init__()
+            self.field, self.raw = field, raw
+
+    class Entered(Message):
+        """The field has the focus now."""
+
+        def __init__(self, field: FormField) -> None:
+            super().__init__()
+            self.field = field
+
+    def __init__(self, field: FormField, raw: Any) -> None:
+        super().__init__()
+        self.field = field
+        self._raw = raw
+        self.editor = self._make_editor()
+        self._label = Static(classes="field-label", markup=False)
+        self._problem = Static(classes="field-problem", markup=False)
+        self._changed = False
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="field"):
+            yield self._label
+            yield self.editor
+            if self.field.kind in ("integer", "number"):
+                yield Bounds(self.field)
+        yield self._problem
+
+    @property
+    def problem_text(self) -> str:
+        """What stands under the field."""
+        return str(self._problem.content) if self._problem.display else ""
+
+    def put(self, raw: Any) -> None:
+        """Show another value, without saying that it was edited."""
+        if raw == self._raw and type(raw) is type(self._raw):
+            return
+        if self._raw is None and raw == default_of(self.field):
+            return  # emptied: the default shows through as the placeholder, and typing goes on from nothing
+        self._raw = raw
+        with self.prevent(Input.Changed, TextArea.Changed):
+            if isinstance(self.editor, Choice):
+                self.editor.choose(_text_of(raw))
+            elif isinstance(self.editor, Input):
+                self.editor.value = _text_of(raw)
+            elif isinstance(self.editor, TextArea):
+                self.editor.text = "\n".join(_entries(raw))
+                self._fit()
+
+    def mark(self, *, changed: bool, problems: Sequence[Problem]) -> None:
+        """Whether the value differs from the default, and what is wrong with it."""
+        self._changed = changed
+        self._show_label()
+        styles = {"error": "$error", "warning": "$warning"}
+        lines = [Content.assemble((f"! {p.text}. ", styles[p.severity]), p.remedy) for p in problems]
+        text = Content("\n").join(lines)
+        if self._problem.content != text:
+            self._problem.update(text)
+        self._problem.display = bool(problems)
+
+    def on_descendant_focus(self, _event: DescendantFocus) -> None:
+        self._show_label()
+        self.post_message(self.Entered(self.field))
+
+    def on_descendant_blur(self, _event: DescendantBlur) -> None:
+        self._show_label()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._edited(_raw_of(self.field, event.value))
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        self._fit()
+        lines = [line for line in event.text_area.text.split("\n") if line.strip()]
+        self._edited([_entry(self.field, line) for line in lines])
+
+    def on_choice_changed(self, event: Choice.Changed) -> None:
+        event.stop()
+        assert isinstance(self.editor, Choice)
+        chosen = self.editor.chosen
+        self._edited(chosen == "on" if self.field.kind == "switch" else chosen)
+
+    def _edited(self, raw: Any) -> None:
+        self._raw = raw
+        self.post_message(self.Edited(self.field, raw))
+
+    def _make_editor(self) -> Widget:
+        kind, raw = self.field.kind, self._raw
+        if kind in ("switch", "choice"):
+            return Choice(SWITCH if kind == "switch" else self.field.choices, _text_of(raw))
+        if kind in ("texts", "folders"):
+            area = TextArea("\n".join(_entries(raw)), compact=True, soft_wrap=False, tab_behavior="focus")
+            area.cursor_blink = False
+            area.highlight_cursor_line = False
+            area.styles.height = _height(len(_entries(raw)))
+            return area
+        box = Input(_text_of(raw), compact=True, placeholder=_text_of(default_of(self.field)), select_on_focus=False)
+        box.cursor_blink = False
+        box.cursor_position = len(box.value)
+        if kind in ("integer", "number", "colour"):
+            box.styles.width = NUMBER_WIDTH
+        return box
+
+    def _fit(self) -> None:
+        area = self.editor
+        assert isinstance(area, TextArea)
+        height = _height(area.document.line_count)
+        if area.styles.height is None or area.styles.height.value != height:
+            area.styles.height = height
+
+    def _show_label(self) -> None:
+        at = self.editor.has_focus
+        mark = "*" if self._changed else " "
+        text = Content.assemble(
+            (cursor_sign() if at else " ", "bold $accent"),
+            (mark, "bold $warning"),
+            (self.field.label, "bold" if at else ""),
+        )
+        if self._label.content != text:
+            self._label.update(text, layout=False)
+
+
+def default_of(field: FormField) -> Any:
+    """The default as a plain TOML value, None if there is none."""
+    return None if field.required else msgspec.to_builtins(field.default)
+
+
+def range_text(field: FormField) -> str:
+    """`updates  1 to 10,000,000`, as short as it can be said."""
+    meta = unwrap(field.annotation)[1]
+    if meta.ge is not None and meta.le is not None:
+        bounds = f"{_bound(meta.ge)} to {_bound(meta.le)}"
+    elif meta.gt is not None and meta.le is not None:
+        bounds = f"above {_bound(meta.gt)}, to {_bound(meta.le)}"
+    else:
+        bounds = ""
+    return "  ".join(part for part in (field.unit, bounds) if part)
+
+
+def _bound(value: float) -> str:
+    return f"{value:,}" if value < 1e6 else f"{value:.0e}".replace("e+0", "e") if value % 1e6 == 0 else f"{value:,}"
+
+
+def _text_of(raw: Any) -> str:
+    if raw is None:
+        return ""
+    if isinstance(raw, bool):
+        return "on" if raw else "off"
+    return spelt(raw) if isinstance(raw, float) else str(raw)
+
+
+def _raw_of(field: FormField, text: str) -> Any:
+    if field.kind in ("integer", "number"):
+        return number(text) if text.strip() else None
+    return text if text or field.required else None
+
+
+def _entries(raw: Any) -> list[str]:
+    """A list as lines: texts as they are, folders with their repeats in front."""
+    listed = raw if isinstance(raw, list | tuple) else []
+    return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
+
+
+def _line_of(entry: Any) -> str:
+    return f"{entry.get('repeats', 1)} x {entry.get('path', '')}" if isinstance(entry, dict) else str(entry)
+
+
+def _entry(field: FormField, line: str) -> Any:
+    text = line.replace(LINE_END, "\n")
+    if field.kind == "texts":
+        return text
+    found = re.match(r"\s*(\d+)\s*x\s+(.*)", text)
+    repeats, path = (int(found[1]), found[2].strip()) if found else (1, text.strip())
+    return {"path": path} if repeats == 1 else {"path": path, "repeats": repeats}
+
+
+def _height(lines: int) -> int:
+    return min(max(lines, 1), MOST_LINES)

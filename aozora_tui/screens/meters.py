@@ -1,0 +1,75 @@
+"""The numbers of a run: readouts of the last step, gauges of the card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from aozora_tui.gpu import Reading
+from aozora_tui.run_state import RunState
+from aozora_tui.widgets.gauge import PERCENT, WATT, Gauge, Readout, Unit
+from aozora_tui.widgets.scale import short
+
+CELSIUS = Unit("°C", of_total=False)
+PLAIN_CELSIUS = Unit("C", of_total=False)
+HOT = 100.0  # degrees: where the bar ends; cards throttle a little before
+
+
+class Meters(Vertical):
+    """Two or three lines. The gauges are there only while the run is live: an ended run uses no card."""
+
+    def __init__(self, ascii_signs: bool) -> None:
+        super().__init__(id="meters")
+        self.ascii_signs = ascii_signs
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="readouts"):
+            yield Readout("lr", value_width=10, id="lr-now")
+            yield Readout("grad norm", value_width=9, id="norm-now")
+            yield Readout("s/micro-batch", value_width=7, id="seconds-now")
+            yield Readout("samples/s", value_width=7, id="samples-now")
+            yield Readout("torch peak", value_width=9, id="peak-now", classes="only-wide")
+        signs = self.ascii_signs
+        with Widget(id="gauges"):
+            yield Gauge("VRAM", label_width=5, warn_at=0.97, ascii_only=signs, id="vram")
+            yield Gauge("GPU", label_width=5, unit=PERCENT, ascii_only=signs, id="utilisation")
+            yield Gauge("power", label_width=5, unit=WATT, ascii_only=signs, id="power")
+            heat = PLAIN_CELSIUS if signs else CELSIUS
+            yield Gauge("heat", label_width=5, unit=heat, warn_at=0.88, ascii_only=signs, id="heat")
+
+    def show(self, state: RunState, readings: Sequence[Reading], *, live: bool) -> None:
+        step = state.last_step
+        self._readout("lr-now", short(step.lr) if step else None)
+        norm = f"{short(step.grad_norm)}{' !' if step.clipped else ''}" if step else None
+        self._readout("norm-now", norm)
+        self._readout("seconds-now", short(step.seconds, 3) if step else None)
+        self._readout("samples-now", short(step.samples_per_second, 3) if step else None)
+        peak = f"{step.memory_peak / 2**30:.2f} GiB" if step and step.memory_peak else None
+        self._readout("peak-now", peak)
+        self.query_one("#gauges").display = live
+        if not live:
+            return
+        card = _card_of(state, readings)
+        self._gauge("vram", card.memory_used if card else None, card.memory_total if card else None)
+        self._gauge("utilisation", card.utilisation if card else None, 100)
+        self._gauge("power", card.power if card else None, card.power_limit if card else None)
+        self._gauge("heat", card.temperature if card else None, HOT)
+
+    def _readout(self, name: str, value: str | None) -> None:
+        self.query_one(f"#{name}", Readout).set_value(value)
+
+    def _gauge(self, name: str, used: float | None, total: float | None) -> None:
+        self.query_one(f"#{name}", Gauge).set_amount(used, total)
+
+
+def _card_of(state: RunState, readings: Sequence[Reading]) -> Reading | None:
+    """The card the run trains on, by the index in its device's name; the first if there is none."""
+    if not readings:
+        return None
+    found = re.search(r"cuda:(\d+)", state.started.device if state.started else "")
+    index = int(found[1]) if found else 0
+    return next((reading for reading in readings if reading.index == index), readings[0])

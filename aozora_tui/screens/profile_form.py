@@ -1,0 +1,302 @@
+"""The form of a profile: what it shows, how one moves in it, and the check that runs behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import work
+from textual.app import SystemCommand
+from textual.containers import Container, Horizontal, VerticalScroll
+from textual.content import Content
+from textual.events import Key
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from aozora_tui.keymap import bindings
+from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.screens.form import FieldRow, default_of
+from aozora_tui.screens.profile_text import field_of, forecast_text, help_text, section_line, summary_text
+from aozora_tui.screens.rows import Column, Rows
+from aozora_tui.screens.words import cut_path
+from engine.contract.fields import FormField, Section, form_fields, sections
+from engine.contract.problems import Problem
+from engine.contract.profile import parse
+
+if TYPE_CHECKING:
+    from engine.contract.check import Checked
+
+DEBOUNCE = 0.4
+SECTION_COLUMNS = (Column("", 0), Column("", 2, right=True))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the whole check said of one text."""
+
+    text: str
+    checked: Checked
+    card: int | None
+
+
+class SectionForm(VerticalScroll, can_focus=False):
+    """The rows of one section."""
+
+    def __init__(self, section: Section, values: Callable[[FormField], Any]) -> None:
+        super().__init__(classes="section-form")
+        self.section = section
+        self.rows = {field.path: FieldRow(field, values(field)) for field in section.fields}
+
+    def compose(self) -> Iterable[Widget]:
+        yield from self.rows.values()
+
+
+class ProfileForm(AozoraScreen[None]):
+    """Edits stay here until they are saved; what can be done with them is up to `ProfileScreen`."""
+
+    scopes: ClassVar[tuple[str, ...]] = ("profile", "choice")
+    BINDINGS = bindings("profile")
+    AUTO_FOCUS = "#sections"
+
+    def __init__(self, file: ProfileFile, *, recipe: bool = False, field: str | None = None) -> None:
+        super().__init__()
+        self.file, self.recipe = file, recipe
+        self.problems: tuple[Problem, ...] = ()
+        self.verdict: Verdict | None = None
+        self._first_field = field
+        self._forms: dict[str, SectionForm] = {}
+        self._timer: Timer | None = None
+        self._at: FormField | None = None
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="profile"):
+            yield Rows(SECTION_COLUMNS, empty_text="", id="sections")
+            yield Container(id="form")
+        yield Static(id="field-help", markup=False)
+        yield Static(id="forecast", markup=False)
+        yield Static(id="problems", markup=False)
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        self._look()
+        if self._first_field is not None:
+            self.call_after_refresh(self.go_to, self._first_field)
+        if self.recipe:
+            self.say("A recipe is read-only: saving writes a copy into your own folder.")
+
+    def value(self, field: FormField) -> Any:
+        """What the form shows: the value in the file, else the default."""
+        stored = self.file.get(field.path)
+        return default_of(field) if stored is None else stored
+
+    def problems_of(self, field: FormField) -> list[Problem]:
+        return [problem for problem in self.problems if field_of(problem) == field.path]
+
+    def on_field_row_edited(self, event: FieldRow.Edited) -> None:
+        event.stop()
+        raw, field = event.raw, event.field
+        if raw is not None and raw == default_of(field) and self.file.saved(field.path) is None:
+            raw = None  # the default need not be written down
+        self.file.set(field.path, raw)
+        self._look()
+
+    def on_field_row_entered(self, event: FieldRow.Entered) -> None:
+        self._at = event.field
+        self.file.end_of_change()
+        self._show_help()
+
+    def on_rows_moved(self) -> None:
+        self._at = None
+        self._show_section()
+        self._show_help()
+
+    def check_now(self) -> None:
+        """Start the whole check in a thread; a newer one replaces it."""
+        self._stop_timer()
+        self._check(self.file.text, self.file.path)
+
+    def _look(self) -> None:
+        """Show what follows from the text as it is, and ask for the whole check soon."""
+        profile, found = parse(self.file.text, self.file.path.name)
+        self.problems = tuple(found)
+        if profile is not None and self.verdict is not None:  # what only the machine knows, from the last check
+            machine = [p for p in self.verdict.checked.problems if p not in found and self._still_holds(p)]
+            self.problems = (*found, *machine)
+        self._show()
+        self._stop_timer()
+        self._timer = self.set_timer(DEBOUNCE, self.check_now)
+
+    def _still_holds(self, problem: Problem) -> bool:
+        """Whether the field a problem was found in still has the value that the check saw."""
+        assert self.verdict is not None
+        path = field_of(problem)
+        if "." not in path:
+            return False
+        return bool(ProfileFile(self.file.path, self.verdict.text, None).get(path) == self.file.get(path))
+
+    @work(thread=True, exclusive=True, group="check", exit_on_error=False)
+    def _check(self, text: str, path: Path) -> None:
+        from engine.contract.check import check_text
+
+        checked = check_text(text, path)
+        readings = self.aozora.read_gpu(None)
+        verdict = Verdict(text, checked, readings[0].memory_total if readings else None)
+        self.app.call_from_thread(self._checked, verdict)
+
+    def _checked(self, verdict: Verdict) -> None:
+        if verdict.text == self.file.text and self.is_attached:
+            self.verdict, self.problems = verdict, verdict.checked.problems
+            self._show()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+
+    # -- moving --------------------------------------------------------------------------------------------------------
+
+    def action_next_field(self) -> None:
+        self._step_field(1)
+
+    def action_previous_field(self) -> None:
+        self._step_field(-1)
+
+    def action_enter_form(self) -> None:
+        form = self._form()
+        if form is not None and form.section.fields:
+            form.rows[form.section.fields[0].path].editor.focus()
+
+    def action_problem(self) -> None:
+        """The next field with a problem, in the form's order, after the present one."""
+        order = list(form_fields())
+        wrong = [path for path in order if any(field_of(problem) == path for problem in self.problems)]
+        if not wrong:
+            self.say(str(self.problems[0]) if self.problems else "No problem", "warning" if self.problems else "good")
+            return
+        here = order.index(self._at.path) if self._at else -1
+        self.go_to(next((path for path in wrong if order.index(path) > here), wrong[0]))
+
+    def action_undo(self) -> None:
+        path = self.file.undo()
+        if path is None:
+            self.say("Nothing to undo")
+            return
+        self._look()
+        self.go_to(path)
+        self.say(f"Undone: {form_fields()[path].label}")
+
+    def action_default(self) -> None:
+        if self._at is None:
+            self.say("Go to a field first")
+        elif self._at.required:
+            self.say(f"{self._at.label} has no default", "warning")
+        else:
+            self.file.end_of_change()
+            self.file.set(self._at.path, None)
+            self._look()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  (Textual's)
+        if action in ("next_field", "previous_field"):
+            return self._at is not None
+        if action == "enter_form":
+            return self._at is None
+        if action == "default":
+            return self._at is not None
+        return True
+
+    def more_commands(self) -> Iterable[SystemCommand]:
+        for section in sections():
+            for field in section.fields:
+                yield SystemCommand(
+                    f"{section.label}: {field.label}", field.help, partial(self.go_to, field.path), False
+                )
+
+    def go_to(self, path: str) -> None:
+        """Show a field and put the focus on it; a path inside it (`data.folders[0].path`) will do."""
+        name = path.partition("[")[0]
+        if name not in form_fields():
+            return
+        section = form_fields()[name].section
+        self.query_one("#sections", Rows).select(section)
+        form = self._show_section()
+        self.call_after_refresh(form.rows[name].editor.focus)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._step_field(1)
+
+    def on_key(self, event: Key) -> None:
+        if event.key == "enter" and self.focused is self.query_one("#sections"):
+            event.stop()
+            self.action_enter_form()
+
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        self._show_sections()
+        self._show_section()
+        kind = "recipe, read-only" if self.recipe else "unsaved changes" if self.file.modified else "saved"
+        style = "bold $warning" if self.file.modified and not self.recipe else "$foreground 60%"
+        where = cut_path(str(self.file.path.parent), max(self.size.width - len(self.file.path.name) - 30, 8))
+        self.set_title((f"{self.file.path.stem}  ", "bold"), (kind, style), (f"  {where}", "$foreground 60%"))
+        self._show_forecast()
+        self._show_help()
+
+    def _mark(self, form: SectionForm) -> None:
+        for path, row in form.rows.items():
+            field = form_fields()[path]
+            changed = not field.required and self.value(field) != default_of(field)
+            row.mark(changed=changed, problems=self.problems_of(field))
+
+    def _show_sections(self) -> None:
+        self.query_one("#sections", Rows).set_lines([section_line(section, self.problems) for section in sections()])
+
+    def _form(self) -> SectionForm | None:
+        return self._forms.get(self.query_one("#sections", Rows).key or "")
+
+    def _show_section(self) -> SectionForm:
+        """The form of the section under the cursor, made when it is first looked at."""
+        name = self.query_one("#sections", Rows).key or sections()[0].name
+        if name not in self._forms:
+            section = next(section for section in sections() if section.name == name)
+            self._forms[name] = SectionForm(section, self.value)
+            self.query_one("#form").mount(self._forms[name])
+        for other, form in self._forms.items():
+            form.display = other == name
+        for path, row in self._forms[name].rows.items():
+            row.put(self.value(form_fields()[path]))
+        self._mark(self._forms[name])
+        return self._forms[name]
+
+    def _show_forecast(self) -> None:
+        verdict = self.verdict
+        cost = verdict.checked.forecast if verdict else None
+        self.set_line("#forecast", forecast_text(cost, verdict.card if verdict else None))
+        self.set_line("#problems", summary_text(self.problems, checked=verdict is not None))
+
+    def _show_help(self) -> None:
+        if self._at is None:
+            name = self.query_one("#sections", Rows).key
+            section = next((section for section in sections() if section.name == name), sections()[0])
+            hint = "enter goes into the form."
+            self.set_line("#field-help", Content.assemble((f"{section.help} ", ""), (hint, "$foreground 60%")))
+        else:
+            path = self._at.path
+            text = help_text(self._at, saved=self.file.saved(path), now=self.file.get(path))
+            self.set_line("#field-help", text)
+        self.update_keys()
+
+    def _step_field(self, by: int) -> None:
+        form = self._form()
+        if form is None or self._at is None or self._at.path not in form.rows:
+            return
+        order = list(form.rows)
+        index = order.index(self._at.path) + by
+        if 0 <= index < len(order):
+            form.rows[order[index]].editor.focus()

@@ -1,0 +1,80 @@
+"""The lines around the form: forecast, sum of problems, help of a field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual.content import Content
+
+from aozora_tui.screens.form import default_of
+from aozora_tui.screens.rows import Line
+from aozora_tui.screens.words import counted, plain, size
+from engine.contract.budget import Forecast
+from engine.contract.fields import FormField, Section
+from engine.contract.layers import human
+from engine.contract.problems import Problem, errors
+
+FAINT = "$foreground 60%"
+
+
+def field_of(problem: Problem) -> str:
+    """The form's field a problem belongs to: `data.folders` for `data.folders[0].path`."""
+    return problem.path.partition("[")[0]
+
+
+def forecast_text(cost: Forecast | None, card: int | None) -> Content:
+    """What the run will take; `card` is the memory of the first card in bytes, if there is one."""
+    if cost is None:
+        return Content.styled("No forecast: it needs a base checkpoint that can be read.", FAINT)
+    share = 100 * cost.trained / max(cost.total, 1)
+    over = card is not None and cost.device > card
+    return Content.assemble(
+        ("trains ", FAINT),
+        f"{human(cost.trained)} of {human(cost.total)} ({share:.1f} %)",
+        ("  card ", FAINT),
+        (f"{size(cost.device)}{f' of {size(card)}' if card else ''}{' !' if over else ''}", "$warning" if over else ""),
+        ("  host ", FAINT),
+        size(cost.host),
+        ("  disk ", FAINT),
+        size(cost.disk),
+    )
+
+
+def summary_text(problems: Sequence[Problem], *, checked: bool) -> Content:
+    """One line for all problems; `checked` once the machine was looked at too."""
+    wrong = len(errors(problems))
+    notes = len(problems) - wrong
+    parts = [counted(wrong, "problem")] if wrong else []
+    parts += [counted(notes, "note")] if notes else []
+    if parts:
+        text = f"! {', '.join(parts)}: F10 goes to the next"
+        return Content.styled(text, "$error" if wrong else "$warning")
+    return Content.styled(plain("✓ no problem"), "$success") if checked else Content.styled("Checking", FAINT)
+
+
+def section_line(section: Section, problems: Sequence[Problem]) -> Line:
+    """A section's name, and how many problems it has."""
+    found = [problem for problem in problems if field_of(problem).partition(".")[0] == section.name]
+    mark = (f"!{len(found)}", "bad" if errors(found) else "attention") if found else ("", "")
+    return Line(section.name, ((section.label, "plain"), mark))
+
+
+def help_text(field: FormField, *, saved: Any, now: Any) -> Content:
+    """What a field is for; then its path, what it takes, its default, and what the disk has if that differs."""
+    facts = [field.path, field.expected]
+    if field.kind == "folders":
+        facts[1] = "one a line: 1 x /folder"
+    elif field.kind == "texts":
+        facts[1] = "one a line"
+    if not field.required and field.default not in ((), ""):
+        facts.append(f"default {_short(default_of(field))}")
+    if saved is not None and saved != now:
+        facts.append(f"in the file {_short(saved)}")
+    return Content.assemble(field.help, ("\n" + plain(" · ").join(facts), FAINT))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,280 @@
+"""One run: what it does, how it learns, what it uses. Everything shown comes from its folder, on one tick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from aozora_tui import runs
+from aozora_tui.keymap import bindings
+from aozora_tui.run_state import Note, RunState, age, duration
+from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES, AozoraScreen
+from aozora_tui.screens.log import LogTail
+from aozora_tui.screens.meters import Meters
+from aozora_tui.screens.words import ascii_only, cut, cut_path, is_live, plain, state_style, state_text
+from aozora_tui.widgets.chart import Chart, Series
+from aozora_tui.widgets.gauge import bar
+from engine.contract import rundir
+from engine.contract.events import Tail
+from engine.contract.rundir import CommandName, RunDir, State
+
+SMOOTHINGS = (0.9, 0.97, 0.99, 0.0)
+READS_A_TICK = 16
+SILENT_SECONDS = 300
+TEXT_STYLES = {"live": "bold $accent", "good": "$success", "attention": "$warning", "bad": "bold $error", "plain": ""}
+CONTROLS = {"stop", "save_now", "sample_now", "pause"}
+
+
+class RunScreen(AozoraScreen[None]):
+    """Leaving it never touches the engine."""
+
+    scopes: ClassVar[tuple[str, ...]] = ("run",)
+    BINDINGS = bindings("run")
+
+    def __init__(self, run: RunDir) -> None:
+        super().__init__()
+        self.run_dir = run
+        self.state = RunState()
+        self.word: State = "starting"
+        self._tail = Tail(run.events)
+        self._log = LogTail(run.log)
+        self._pid: int | None = None
+
+    def body(self) -> Iterable[Widget]:
+        signs = ascii_only()
+        yield Static(id="progress", markup=False)
+        yield Static(id="trouble", markup=False)
+        with Horizontal(id="charts"):
+            empty = plain("No step yet.")
+            yield Chart("loss", empty_text=empty, smoothing=SMOOTHINGS[0], ascii_only=signs, id="loss")
+            with Vertical(id="small-charts"):
+                yield Chart("learning rate", empty_text=empty, ascii_only=signs, id="lr")
+                yield Chart("gradient norm", empty_text=empty, ascii_only=signs, id="grad-norm")
+        yield Meters(signs)
+        with Horizontal(id="words"):
+            yield Static(id="notes", markup=False)
+            yield Static(id="log-tail", markup=False)
+
+    @property
+    def charts(self) -> Iterable[Chart]:
+        return self.query(Chart)
+
+    def on_mount(self) -> None:
+        self.tick()
+
+    def on_screen_resume(self) -> None:
+        self.tick()
+        self.update_keys()
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self.call_after_refresh(self._show_all)
+
+    def tick(self) -> None:
+        """Read on, fold in, show what changed."""
+        arrived = False
+        for _ in range(READS_A_TICK):
+            block = self._tail.read()
+            arrived = self.state.apply(block) or arrived
+            if not block:
+                break
+        word = runs.state_now(self.run_dir)
+        if word != self.word or self._pid is None:
+            self.word, info = word, rundir.read_info(self.run_dir)
+            self._pid = info.pid if info else None
+            self.update_keys()
+            self.refresh_bindings()
+        grown = self._log.read()
+        if arrived or grown:
+            self._show_words()
+        if arrived:
+            self._show_curves()
+        self._show_lines()
+        self._show_meters()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  (Textual's)
+        """A key that can do nothing now is not offered."""
+        if action in CONTROLS:
+            return is_live(self.word)
+        if action == "resume":
+            return self.word in ("stopped", "crashed", "failed", "paused")
+        return True
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def action_stop(self) -> None:
+        step = f"step {self.state.step + 1:,}" if self.state.started else "the present phase"
+        body = [
+            f"The engine ends {step}, saves a checkpoint that can be resumed, and stops. r goes on from there.",
+            cut_path(str(self.run_dir.checkpoints), 68),
+        ]
+        title = f"Stop {self.run_dir.name}?"
+        self.app.push_screen(Ask(title, body, [Answer("y", "save and stop", "stop")]), self._answered_stop)
+
+    def action_save_now(self) -> None:
+        self._send("save", "A checkpoint is saved after the present step.")
+
+    def action_sample_now(self) -> None:
+        self._send("sample", "Previews are drawn after the present step.")
+
+    def action_pause(self) -> None:
+        if self.word == "paused":
+            self._send("resume", "The run goes on.")
+        else:
+            self._send("pause", "The run pauses after the present step; p again lets it go on.")
+
+    def action_resume(self) -> None:
+        if self.word == "paused":
+            self.action_pause()
+            return
+        try:
+            runs.resume(self.run_dir, engine_command=self.aozora.engine_command)
+        except (OSError, ValueError) as error:
+            self.say(str(error), "warning")
+            return
+        step = runs.newest_checkpoint(self.run_dir)
+        self.say("Starting again " + (f"from step {step:,}" if step else "from the beginning: nothing was saved"))
+        self.tick()
+
+    def action_log(self) -> None:
+        from aozora_tui.screens.log import LogScreen
+
+        self.app.push_screen(LogScreen(self.run_dir))
+
+    def action_back(self) -> None:
+        self.app.pop_screen()
+
+    def action_y_log(self) -> None:
+        for chart in self.charts:
+            chart.y_log = not chart.y_log
+
+    def action_smooth(self) -> None:
+        chart = self.query_one("#loss", Chart)
+        here = SMOOTHINGS.index(chart.smoothing) if chart.smoothing in SMOOTHINGS else -1
+        chart.smoothing = SMOOTHINGS[(here + 1) % len(SMOOTHINGS)]
+        self.say(f"Loss smoothed by {chart.smoothing}" if chart.smoothing else "Loss not smoothed")
+
+    def action_zoom(self, factor: float) -> None:
+        for chart in self.charts:
+            chart.zoom(factor)
+
+    def action_pan(self, share: float) -> None:
+        for chart in self.charts:
+            chart.pan(share)
+
+    def _answered_stop(self, answer: str | None) -> None:
+        if answer == "stop":
+            self._send("stop", "Stopping: a checkpoint is saved first.")
+
+    def _send(self, command: CommandName, said: str) -> None:
+        try:
+            rundir.send(self.run_dir, command)
+        except (OSError, ValueError) as error:
+            self.say(str(error), "warning")
+        else:
+            self.say(said)
+
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    def _show_all(self) -> None:
+        self._show_words()
+        self._show_curves()
+        self._show_lines()
+        self._show_meters()
+
+    def _show_lines(self) -> None:
+        state, width = self.state, self.size.width
+        parts: list[str | tuple[str, str]] = [
+            (f"{cut(self.run_dir.name, width - 47)}  ", "bold"),
+            (state_text(self.word), TEXT_STYLES[state_style(self.word)]),
+        ]
+        if state.steps:
+            parts.append(f"  step {state.step:,}/{state.steps:,}")
+        if is_live(self.word) and state.eta is not None:
+            parts.append(f"  {duration(state.eta)} left")
+        silent = self.aozora.clock() - state.last_time
+        if is_live(self.word) and self.word != "paused" and state.last_time and silent > SILENT_SECONDS:
+            parts.append((f"  silent for {age(silent)}", "$warning"))
+        self.set_title(*parts)
+        self.set_line("#progress", self._progress(width - 2))
+        self._show_trouble()
+
+    def _progress(self, width: int) -> Content:
+        state = self.state
+        phase = f"{self._phase():<9} "
+        share = state.share
+        words = self._progress_words()
+        if share is None:
+            return Content.assemble((phase, "$primary"), (words, "$foreground 70%"))
+        tail = f" {100 * share:5.1f} %  {words}"
+        filled, rest = bar(share, max(width - len(phase) - len(tail), 8), ascii_only=ascii_only())
+        return Content.assemble((phase, "$primary"), (filled, "$primary"), (rest, "$foreground 30%"), tail)
+
+    def _phase(self) -> str:
+        if self.word in ("finished", "stopped", "failed", "crashed"):
+            return self.word
+        return self.word if self.word == "paused" else (self.state.phase or self.word)
+
+    def _progress_words(self) -> str:
+        state, progress = self.state, self.state.progress
+        if not is_live(self.word):
+            return ""
+        if state.phase == "train" and state.started is not None:
+            micro = state.micro.micro if state.micro is not None and state.micro.step > state.step else 0
+            return f"micro-batch {micro}/{state.started.accumulate}"
+        if progress is not None:
+            rate = f"  {progress.rate:.1f}/s" if progress.rate else ""
+            return f"{progress.done:,}/{progress.total:,} {progress.unit}{rate}"
+        return {"": "waiting for the engine", "load": "reading the checkpoint"}.get(state.phase, "")
+
+    def _show_trouble(self) -> None:
+        text, remedy = "", ""
+        if self.word == "failed" and self.state.failed is not None:
+            text, remedy = self.state.failed.text, self.state.failed.remedy
+        elif self.word == "crashed":
+            text = "The engine ended without a word: it was killed, ran out of memory, or the power was cut"
+            remedy = "r goes on from the last checkpoint; l shows the log."
+        elif self.word == "elsewhere":
+            text, remedy = "This run was started on another machine", "Watch and steer it there."
+        line = Content.assemble((f"!! {text}. ", "$error"), (remedy, "$foreground")) if text else Content()
+        self.query_one("#trouble").display = bool(text)
+        self.set_line("#trouble", line)
+
+    def _show_curves(self) -> None:
+        points, total = self.state.points, float(self.state.steps) or None
+        for name, title, values in (
+            ("loss", "loss", points.loss),
+            ("lr", "learning rate", points.lr),
+            ("grad-norm", "gradient norm", points.grad_norm),
+        ):
+            self.query_one(f"#{name}", Chart).set_data([Series(title, points.steps, values)], total)
+
+    def _show_words(self) -> None:
+        notes, log = self.query_one("#notes", Static), self.query_one("#log-tail", Static)
+        shown = list(self.state.notes)[-max(notes.size.height, 1) :]
+        width = notes.size.width
+        lines = [_note_line(note, width) for note in shown]
+        self.set_line("#notes", Content("\n").join(lines) if lines else Content.styled("Nothing yet.", "dim"))
+        if log.display and log.size.height:
+            tail = self._log.lines[-log.size.height :]
+            text = "\n".join(cut(line, log.size.width) for line in tail)
+            self.set_line("#log-tail", Content.styled(text or "The log is empty.", "$foreground 60%"))
+
+    def _show_meters(self) -> None:
+        live = is_live(self.word)
+        on_card = live and self.state.started is not None and self.state.started.device.startswith("cuda")
+        readings = self.aozora.read_gpu(self._pid) if on_card else ()
+        self.query_one(Meters).show(self.state, readings, live=live)
+
+
+def _note_line(note: Note, width: int) -> Content:
+    clock = time.strftime("%H:%M:%S", time.localtime(note.time))
+    text = cut(plain(KIND_SIGNS[note.kind]) + note.text, width - len(clock) - 2)
+    return Content.assemble((f"{clock}  ", "$foreground 60%"), (text, KIND_STYLES[note.kind]))

@@ -1,0 +1,93 @@
+"""How things are written on every screen: signs with and without Unicode, sizes, states in words."""
+
+from __future__ import annotations
+
+import codecs
+import locale
+import os
+
+from engine.contract.rundir import LIVE_STATES, State
+
+# Told apart by the sign, said by the word; colour comes last.
+_SIGNS: dict[State, tuple[str, str]] = {
+    "starting": ("·", "."),
+    "running": ("●", ">"),
+    "paused": ("=", "="),
+    "stopped": ("-", "-"),
+    "finished": ("✓", "+"),
+    "failed": ("!", "!"),
+    "crashed": ("!", "!"),
+    "elsewhere": ("?", "?"),
+}
+_STYLES: dict[State, str] = {
+    "starting": "live",
+    "running": "live",
+    "paused": "attention",
+    "stopped": "plain",
+    "finished": "good",
+    "failed": "bad",
+    "crashed": "bad",
+    "elsewhere": "attention",
+}
+_ASCII = {"\u203a": ">", "·": "-", "…": "~", "✓": "+"}
+
+
+def ascii_only() -> bool:
+    """Whether signs beyond ASCII would not arrive: the locale says so, or the person did."""
+    if said := os.environ.get("AOZORA_ASCII"):
+        return said != "0"
+    try:
+        return codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8"
+    except LookupError:
+        return True
+
+
+def plain(text: str) -> str:
+    """Our own signs as ASCII, if the terminal needs that; a person's own text is left alone by not calling this."""
+    return "".join(_ASCII.get(char, char) for char in text) if ascii_only() else text
+
+
+def cursor_sign() -> str:
+    """Stands before the line that has the cursor."""
+    return plain("\u203a")
+
+
+def state_text(state: State) -> str:
+    """`● running`."""
+    return f"{_SIGNS[state][ascii_only()]} {state}"
+
+
+def state_style(state: State) -> str:
+    return _STYLES[state]
+
+
+def is_live(state: State) -> bool:
+    return state in LIVE_STATES
+
+
+def cut(text: str, width: int) -> str:
+    """At most `width` characters, the loss shown at the end."""
+    if len(text) <= width:
+        return text
+    return (text[: max(width - 1, 0)] + plain("…"))[: max(width, 0)]
+
+
+def cut_path(text: str, width: int) -> str:
+    """At most `width` characters of a path, its end kept: that is what tells paths apart."""
+    if len(text) <= width:
+        return text
+    return (plain("…") + text[len(text) - width + 1 :])[: max(width, 0)] if width > 1 else text[:width]
+
+
+def size(count: int) -> str:
+    """`3.42 GiB`, `812 MiB`, `11 KiB`."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power:
+            value = count / (1 << power)
+            return f"{value:.2f} {unit}" if unit == "GiB" and value < 100 else f"{value:.0f} {unit}"
+    return f"{count} B"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 problem`, `3 problems`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

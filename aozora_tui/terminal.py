@@ -1,0 +1,55 @@
+"""The terminal, or what stands in its place: is it one, what can it show, and does anybody still read."""
+
+import os
+import sys
+from io import TextIOWrapper
+from typing import TextIO
+
+
+def on_terminal() -> bool:
+    """Whether the app can be shown: it reads stdin and paints on stderr; a dumb terminal would show only rubbish."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return os.environ.get("TERM", "dumb") != "dumb" and all(stream and stream.isatty() for stream in streams)
+
+
+def prepare(*, slow_link: bool, ascii_only: bool) -> None:
+    """Leave word in the environment for the app; Textual reads its own variables once, when it is imported."""
+    if os.environ.get("NO_COLOR"):
+        os.environ["TEXTUAL_THEME"] = "ansi-dark"  # any other theme leaves greys, which are colours too
+    if slow_link:
+        os.environ["AOZORA_SLOW_LINK"] = "1"
+        os.environ["TEXTUAL_FPS"] = "5"
+    if ascii_only:
+        os.environ["AOZORA_ASCII"] = "1"
+
+
+def tolerate_any_letter() -> None:
+    """Write letters that the locale lacks as escapes: a prompt in Japanese must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> bool:
+    """One line on stdout, at once; False if nobody reads there any more."""
+    return _write(sys.stdout, text)
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO | None, text: str) -> bool:
+    if stream is None:  # closed by whoever started us
+        return True
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except OSError:
+        # Python flushes once more at exit, and that must not turn a success into an error.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+        return False
+    return True
