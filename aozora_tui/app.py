@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import App, SystemCommand
@@ -19,6 +20,7 @@ from aozora_tui import gpu, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.words import ascii_only
+from engine.contract import places, rundir
 from engine.contract.rundir import RunDir
 
 # Colours of the 256-colour cube, so that the theme looks the same over SSH, where truecolor is seldom announced.
@@ -69,7 +71,7 @@ class Ticking(Protocol):
 
 class AozoraApp(App[int], inherit_bindings=False):
     """`initial` is the run to open on. `clock` gives Unix seconds; `read_gpu` is asked at every tick of a live run.
-    `engine_command` replaces `python -m engine`."""
+    `engine_command` replaces `python -m engine`, `recipes` the folder of shipped profiles."""
 
     CSS_PATH = "aozora.tcss"
     TITLE = "Aozora"
@@ -87,12 +89,14 @@ class AozoraApp(App[int], inherit_bindings=False):
         clock: Callable[[], float] = time.time,
         read_gpu: Callable[[int | None], tuple[gpu.Reading, ...]] = gpu.read_all,
         engine_command: Sequence[str] | None = None,
+        recipes: Path | None = None,
         ticking: bool = True,
         driver_class: Any = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
         self.initial, self.clock, self.read_gpu, self.ticking = initial, clock, read_gpu, ticking
         self.engine_command = engine_command
+        self.recipes = recipes or places.shipped_profiles_folder()
         self.register_theme(THEME)
         if not os.environ.get("TEXTUAL_THEME"):
             self.theme = THEME.name
@@ -141,9 +145,9 @@ class AozoraApp(App[int], inherit_bindings=False):
     def action_leave(self) -> None:
         """Quit, unless the screen has something to ask first."""
         if isinstance(self.screen, AozoraScreen):
-            self.screen.leave(partial(self.exit, 0))
+            self.screen.leave(self._close)
         else:
-            self.exit(0)
+            self._close()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         if isinstance(screen, AozoraScreen):
@@ -164,6 +168,15 @@ class AozoraApp(App[int], inherit_bindings=False):
 
     def _belongs_to_screen(self, action: str) -> bool:
         return hasattr(self.screen, f"action_{action.partition('(')[0]}")
+
+    def _close(self) -> None:
+        """End the app; on the bare terminal again, say which runs go on."""
+        live = [run.name for run in rundir.all_runs(places.runs_folder()) if rundir.lock_owner(run) is not None]
+        if live and self.initial is None:
+            names = ", ".join(live)
+            self.exit(0, message=f"{names}: training goes on without the app. `aozora-tui watch` comes back to it.")
+        else:
+            self.exit(0)
 
     def _still_cursor(self) -> None:
         """A blinking cursor costs 2.6 KB a second over the whole width."""

@@ -48,7 +48,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
     "app": (
         Key("app.help", "question_mark,f1", "help", "help", "Show every key of this screen.", rank=97),
         Key("app.palette", "colon,f9", "command_palette", "commands", "Find any command by its name.", rank=99),
-        Key("app.quit", "q,ctrl+c,ctrl+q", "leave", "quit", "Close the app. Runs go on without it.", rank=98),
+        Key("app.quit", "q,ctrl+q,ctrl+c", "leave", "quit", "Close the app. Runs go on without it.", rank=98),
         Key("app.home", "1", "home", "home", "Go to the list of profiles and runs."),
     ),
     "home": (
@@ -116,7 +116,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("run.zoom_all", "0", "zoom(1e9)", "whole run", "Look at the whole run again."),
         _move("run.left", "left,h", "pan(-0.5)", "earlier", "Look at earlier steps, when zoomed in."),
         _move("run.right", "right", "pan(0.5)", "later", "Look at later steps, when zoomed in."),
-        Key("run.back", "escape", "back", "back", "Leave this screen. The run goes on.", rank=7),
+        Key("run.back", "escape", "back", "detach", "Leave this screen. The run goes on.", rank=7),
     ),
     "log": (
         Key("log.back", "escape,l", "back", "back", "Back to the run.", rank=1),

@@ -46,7 +46,7 @@ class ProfileFile:
             stamp = _stamp(path)
             text = path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}): check the file") from None
+            raise ValueError(f"{path.name} cannot be read ({error}): check the file") from None
         return cls(path, text, stamp)
 
     @property
@@ -77,16 +77,20 @@ class ProfileFile:
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Several keys as one change, undone together. Keys that already have their value are not touched."""
-        changes = {path: value for path, value in values.items() if not _same(self.get(path), value)}
-        if not changes:
+        if all(_same(self.get(path), value) for path, value in values.items()):
             return
-        before, group = self.text, " ".join(sorted(values))
-        for path, value in changes.items():
-            section, name = path.split(".")
-            self._write(section, name, value)
-        if not self._history or self._history[-1][0] != group:  # letters typed in one field are one change
-            self._history.append((group, before))
+        group = " ".join(sorted(values))
+        if self._history and self._history[-1][0] == group:
+            # Letters typed in one field are one change, from where it began: a key that was empty for a moment has
+            # its comment and its place again.
+            self._document = _parse(self.path, self._history[-1][1])
+        else:
+            self._history.append((group, self.text))
             del self._history[:-UNDO_DEPTH]
+        for path, value in values.items():
+            if not _same(self.get(path), value):
+                section, name = path.split(".")
+                self._write(section, name, value)
 
     def undo(self) -> str | None:
         """Take the last change back; returns the path that changed (the first, if several), or None if none is left."""
@@ -170,9 +174,9 @@ def _parse(path: Path, text: str) -> TOMLDocument:
     try:
         return tomlkit.parse(text)
     except ParseError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}; correct that line in an editor") from None
+        raise ValueError(f"{path.name} is not valid TOML: {error}; correct that line in an editor") from None
     except TOMLKitError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}; correct it in an editor") from None
+        raise ValueError(f"{path.name} is not valid TOML: {error}; correct it in an editor") from None
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-import engine
 from engine.contract import events, places, rundir
 from engine.contract.rundir import RunDir, State
 
 # The engine, run by this very interpreter.
 ENGINE = (sys.executable, "-m", "engine")
 
-_PACKAGES = Path(engine.__file__).resolve().parents[1]
+_PACKAGES = Path(places.__file__).resolve().parents[2]
 _WINDOW = 1 << 16
 _FOLDER_VARIABLES = ("AOZORA_DATA", "AOZORA_CACHE", "AOZORA_RUNS", "AOZORA_PROFILES")
 

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
+from textual.worker import Worker, WorkerState
 
 from aozora_tui.keymap import SCOPES, Key
 from aozora_tui.screens.words import cut, plain
@@ -110,6 +111,11 @@ class AozoraScreen(Screen[Result]):
         line = self.query_one(selector, Static)
         if line.content != content:
             line.update(content, layout=False)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Work in a thread that failed in a way nobody foresaw is said, and ends nothing."""
+        if event.state is WorkerState.ERROR:
+            self.say(f"That did not work: {event.worker.error}", "error")
 
     def on_descendant_focus(self) -> None:
         self.update_keys()

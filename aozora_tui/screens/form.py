@@ -3,85 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
-from rich.segment import Segment
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.events import Click, DescendantBlur, DescendantFocus
-from textual.geometry import Size
+from textual.events import DescendantBlur, DescendantFocus
 from textual.message import Message
-from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import number, spelt
+from aozora_tui.screens.choice import Choice
 from aozora_tui.screens.words import cursor_sign
 from engine.contract.decode import unwrap
-from engine.contract.fields import FormField
+from engine.contract.fields import FormField, Section
 from engine.contract.problems import Problem
 
 NUMBER_WIDTH = 13
 MOST_LINES = 6
 LINE_END = "␤"  # stands for the end of a line inside one entry of a list
 SWITCH = ("on", "off")
-
-
-class Choice(Widget, can_focus=True):
-    """All the words at once, the chosen one in brackets."""
-
-    DEFAULT_CSS = """
-    Choice { height: 1; width: 1fr; }
-    Choice > .choice--chosen { color: $foreground; text-style: bold; }
-    Choice > .choice--other { color: $foreground 60%; }
-    Choice:focus { background: $block-cursor-background; color: $block-cursor-foreground; }
-    Choice:focus > .choice--chosen { color: $block-cursor-foreground; text-style: bold; }
-    Choice:focus > .choice--other { color: $block-cursor-foreground 70%; }
-    """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"choice--chosen", "choice--other"}
-    BINDINGS = bindings("choice")
-    ALLOW_SELECT = False
-
-    class Changed(Message):
-        """Another word is chosen."""
-
-    def __init__(self, words: Sequence[str], chosen: str) -> None:
-        super().__init__()
-        self.words, self.chosen = tuple(words), chosen
-
-    def choose(self, word: str) -> None:
-        if word != self.chosen:
-            self.chosen = word
-            self.refresh()
-
-    def action_change(self, by: int) -> None:
-        here = self.words.index(self.chosen) if self.chosen in self.words else -by
-        self.choose(self.words[(here + by) % len(self.words)])
-        self.post_message(self.Changed())
-
-    def on_click(self, event: Click) -> None:
-        x = 0
-        for word in self.words:
-            x += len(word) + 2
-            if event.x < x:
-                self.choose(word)
-                self.post_message(self.Changed())
-                return
-
-    def render_line(self, y: int) -> Strip:
-        parts = []
-        for word in self.words if y == 0 else ():
-            at = word == self.chosen
-            style = self.get_component_rich_style(f"choice--{'chosen' if at else 'other'}")
-            parts.append(Segment(f"[{word}]" if at else f" {word} ", style))
-        return Strip(parts).adjust_cell_length(self.size.width, self.rich_style)
-
-    def get_content_width(self, container: Size, viewport: Size) -> int:  # noqa: ARG002  (Textual's signature)
-        return sum(len(word) + 2 for word in self.words)
 
 
 class Bounds(Widget):
@@ -121,6 +65,7 @@ class FieldRow(Vertical):
         self._label = Static(classes="field-label", markup=False)
         self._problem = Static(classes="field-problem", markup=False)
         self._changed = False
+        self._wants_focus = False
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="field"):
@@ -129,6 +74,16 @@ class FieldRow(Vertical):
             if self.field.kind in ("integer", "number"):
                 yield Bounds(self.field)
         yield self._problem
+
+    def on_mount(self) -> None:
+        if self._wants_focus:
+            self.editor.focus()
+
+    def take_focus(self) -> None:
+        """Now, or as soon as the row is there."""
+        self._wants_focus = not self.is_mounted
+        if self.is_mounted:
+            self.editor.focus()
 
     @property
     def problem_text(self) -> str:
@@ -223,6 +178,18 @@ class FieldRow(Vertical):
         )
         if self._label.content != text:
             self._label.update(text, layout=False)
+
+
+class SectionForm(VerticalScroll, can_focus=False):
+    """The rows of one section."""
+
+    def __init__(self, section: Section, values: Callable[[FormField], Any]) -> None:
+        super().__init__(classes="section-form")
+        self.section = section
+        self.rows = {field.path: FieldRow(field, values(field)) for field in section.fields}
+
+    def compose(self) -> Iterable[Widget]:
+        yield from self.rows.values()
 
 
 def default_of(field: FormField) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -23,7 +23,6 @@ HEADINGS = {
     "run": "Run",
     "log": "Log",
 }
-KEY_WIDTH = 16
 
 
 class Help(ModalScreen[None]):
@@ -43,8 +42,9 @@ class Help(ModalScreen[None]):
                 for scope in self.scopes:
                     yield Static(Content.styled(HEADINGS[scope], "bold $accent"), classes="help-heading")
                     for key in SCOPES[scope]:
-                        names = "  ".join(key.names)
-                        yield Static(Content.assemble((f"{names:<{KEY_WIDTH}}", "bold"), key.help), classes="help-line")
+                        with Horizontal(classes="help-line"):
+                            yield Static(Content.styled("  ".join(key.names), "bold"), classes="help-keys")
+                            yield Static(key.help, classes="help-text", markup=False)
             yield Static(Content.assemble(("esc", "bold $accent"), " close"), id="ask-keys")
 
     def action_close(self) -> None:

@@ -50,6 +50,7 @@ class HomeScreen(AozoraScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._summaries: dict[str, RunSummary] = {}
+        self._said_where = False
 
     def body(self) -> Iterable[Widget]:
         with Container(id="home"):
@@ -70,14 +71,14 @@ class HomeScreen(AozoraScreen[None]):
 
     def on_mount(self) -> None:
         self.set_title((" Aozora ", "bold $accent"), " SDXL fine-tuning")
-        self.reload_profiles()
-        self.tick()
-        self._say_where()
 
     def on_screen_resume(self) -> None:
         self.reload_profiles()
         self.tick()
         self.update_keys()
+        if not self._said_where:
+            self._said_where = True
+            self._say_where()
 
     def tick(self) -> None:
         """Look at the runs again: at new ones and live ones, the others do not change."""
@@ -97,14 +98,13 @@ class HomeScreen(AozoraScreen[None]):
         self.set_line("#runs-heading", heading)
 
     def reload_profiles(self) -> None:
-        own, shipped = places.profiles_folder(), places.shipped_profiles_folder()
+        own, shipped = places.profiles_folder(), self.aozora.recipes
         listed = [(path, False) for path in sorted(own.glob("*.toml"))]
         listed += [(path, True) for path in sorted(shipped.glob("*.toml"))]
         self.profiles.set_lines([_profile_line(path, recipe) for path, recipe in listed])
         self._share_out()
 
     def on_resize(self) -> None:
-        super().on_resize()
         self._share_out()
 
     def action_open(self) -> None:
@@ -123,7 +123,7 @@ class HomeScreen(AozoraScreen[None]):
             self.start(path)
 
     def action_demo(self) -> None:
-        path = places.shipped_profiles_folder() / DEMO
+        path = self.aozora.recipes / DEMO
         if path.is_file():
             self.start(path)
         else:
@@ -142,7 +142,7 @@ class HomeScreen(AozoraScreen[None]):
             return
         self.reload_profiles()
         self.profiles.select(str(copy.path))
-        self.say(f"Copied to {copy.path}", "good")
+        self.say(f"Copied to {cut_path(copy.path, 66)}", "good")
 
     def action_editor(self) -> None:
         """The file as text, in the person's own editor; the app waits behind it."""
@@ -151,7 +151,7 @@ class HomeScreen(AozoraScreen[None]):
         if path is None or not editor:
             self.say("Set EDITOR to the editor you like, for example `export EDITOR=nano`", "warning")
             return
-        if path.parent == places.shipped_profiles_folder():
+        if path.parent == self.aozora.recipes:
             self.say("A recipe is read-only: press d to copy it first", "warning")
             return
         with self.app.suspend():
@@ -168,7 +168,7 @@ class HomeScreen(AozoraScreen[None]):
         except ValueError as error:
             self.say(str(error), "error")
             return
-        recipe = path.parent == places.shipped_profiles_folder()
+        recipe = path.parent == self.aozora.recipes
         self.app.push_screen(ProfileScreen(file, recipe=recipe, field=field))
 
     def start(self, path: Path) -> None:
@@ -214,7 +214,7 @@ class HomeScreen(AozoraScreen[None]):
         if not self._summaries:
             self.say("Press D to start the demo: it builds a small model and trains it to its end.", "good")
         else:
-            self.say(f"Your profiles are in {cut_path(str(places.profiles_folder()), 56)}")
+            self.say(f"Your profiles are in {cut_path(places.profiles_folder(), 56)}")
 
     def _no_runs(self) -> str:
         return plain("No run yet. Press D to start the demo, or s on a profile.")
@@ -255,6 +255,7 @@ def launch(screen: AozoraScreen[None], path: Path, then: Callable[[], object] = 
     except (OSError, ValueError) as error:
         screen.say(str(error), "error")
         return
+    screen.say(f"Started {run.name}", "good")
     then()
     screen.aozora.watch_run(run)
 

@@ -39,7 +39,7 @@ class Item:
         return "[x]" if self.chosen == len(self.layer.tensors) else "[-]"
 
 
-class LayerTree(Tree[Item]):
+class LayerTree(Tree[Item], inherit_bindings=False):
     """Space trains or freezes a layer with all that is below it."""
 
     BINDINGS = bindings("tree")

@@ -81,7 +81,6 @@ class LogScreen(AozoraScreen[None]):
         self.log_tail.read()
 
     def on_resize(self) -> None:
-        super().on_resize()
         self.call_after_refresh(self._show)
 
     def tick(self) -> None:

@@ -13,7 +13,7 @@ from aozora_tui.screens.ask import Answer, Ask, problem_lines
 from aozora_tui.screens.form import default_of
 from aozora_tui.screens.home import launch
 from aozora_tui.screens.profile_form import ProfileForm
-from aozora_tui.screens.words import counted
+from aozora_tui.screens.words import counted, cut_path
 from engine.contract import layers as layer_tree
 from engine.contract import places
 from engine.contract.fields import form_fields
@@ -74,7 +74,7 @@ class ProfileScreen(ProfileForm):
             if self.recipe:
                 self.file.save_as(free_path(places.profiles_folder(), self.file.path.stem))
                 self.recipe = False
-                self.say(f"Saved as your own copy: {self.file.path}", "good")
+                self.say(f"Saved as your own copy: {cut_path(self.file.path, 50)}", "good")
             else:
                 self.file.save()
                 found = len(errors(self.problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import SystemCommand
-from textual.containers import Container, Horizontal, VerticalScroll
+from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.events import Key
 from textual.timer import Timer
@@ -20,11 +20,11 @@ from textual.widgets import Input, Static
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen
-from aozora_tui.screens.form import FieldRow, default_of
+from aozora_tui.screens.form import FieldRow, SectionForm, default_of
 from aozora_tui.screens.profile_text import field_of, forecast_text, help_text, section_line, summary_text
 from aozora_tui.screens.rows import Column, Rows
 from aozora_tui.screens.words import cut_path
-from engine.contract.fields import FormField, Section, form_fields, sections
+from engine.contract.fields import FormField, form_fields, sections
 from engine.contract.problems import Problem
 from engine.contract.profile import parse
 
@@ -37,23 +37,11 @@ SECTION_COLUMNS = (Column("", 0), Column("", 2, right=True))
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the whole check said of one text."""
+    """What the whole check said, and the file as it saw it. `card` is the first card's memory in bytes."""
 
-    text: str
+    seen: ProfileFile
     checked: Checked
     card: int | None
-
-
-class SectionForm(VerticalScroll, can_focus=False):
-    """The rows of one section."""
-
-    def __init__(self, section: Section, values: Callable[[FormField], Any]) -> None:
-        super().__init__(classes="section-form")
-        self.section = section
-        self.rows = {field.path: FieldRow(field, values(field)) for field in section.fields}
-
-    def compose(self) -> Iterable[Widget]:
-        yield from self.rows.values()
 
 
 class ProfileForm(AozoraScreen[None]):
@@ -138,7 +126,7 @@ class ProfileForm(AozoraScreen[None]):
         path = field_of(problem)
         if "." not in path:
             return False
-        return bool(ProfileFile(self.file.path, self.verdict.text, None).get(path) == self.file.get(path))
+        return bool(self.verdict.seen.get(path) == self.file.get(path))
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check(self, text: str, path: Path) -> None:
@@ -146,11 +134,11 @@ class ProfileForm(AozoraScreen[None]):
 
         checked = check_text(text, path)
         readings = self.aozora.read_gpu(None)
-        verdict = Verdict(text, checked, readings[0].memory_total if readings else None)
+        verdict = Verdict(ProfileFile(path, text, None), checked, readings[0].memory_total if readings else None)
         self.app.call_from_thread(self._checked, verdict)
 
     def _checked(self, verdict: Verdict) -> None:
-        if verdict.text == self.file.text and self.is_attached:
+        if verdict.seen.text == self.file.text and self.is_attached:
             self.verdict, self.problems = verdict, verdict.checked.problems
             self._show()
 
@@ -170,7 +158,7 @@ class ProfileForm(AozoraScreen[None]):
     def action_enter_form(self) -> None:
         form = self._form()
         if form is not None and form.section.fields:
-            form.rows[form.section.fields[0].path].editor.focus()
+            form.rows[form.section.fields[0].path].take_focus()
 
     def action_problem(self) -> None:
         """The next field with a problem, in the form's order, after the present one."""
@@ -225,7 +213,7 @@ class ProfileForm(AozoraScreen[None]):
         section = form_fields()[name].section
         self.query_one("#sections", Rows).select(section)
         form = self._show_section()
-        self.call_after_refresh(form.rows[name].editor.focus)
+        form.rows[name].take_focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -243,7 +231,7 @@ class ProfileForm(AozoraScreen[None]):
         self._show_section()
         kind = "recipe, read-only" if self.recipe else "unsaved changes" if self.file.modified else "saved"
         style = "bold $warning" if self.file.modified and not self.recipe else "$foreground 60%"
-        where = cut_path(str(self.file.path.parent), max(self.size.width - len(self.file.path.name) - 30, 8))
+        where = cut_path(self.file.path.parent, max(self.size.width - len(self.file.path.name) - 30, 8))
         self.set_title((f"{self.file.path.stem}  ", "bold"), (kind, style), (f"  {where}", "$foreground 60%"))
         self._show_forecast()
         self._show_help()
@@ -277,7 +265,7 @@ class ProfileForm(AozoraScreen[None]):
     def _show_forecast(self) -> None:
         verdict = self.verdict
         cost = verdict.checked.forecast if verdict else None
-        self.set_line("#forecast", forecast_text(cost, verdict.card if verdict else None))
+        self.set_line("#forecast", forecast_text(cost, verdict.card if verdict else None, self.size.width - 2))
         self.set_line("#problems", summary_text(self.problems, checked=verdict is not None))
 
     def _show_help(self) -> None:
@@ -299,4 +287,4 @@ class ProfileForm(AozoraScreen[None]):
         order = list(form.rows)
         index = order.index(self._at.path) + by
         if 0 <= index < len(order):
-            form.rows[order[index]].editor.focus()
+            form.rows[order[index]].take_focus()

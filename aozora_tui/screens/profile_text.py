@@ -9,7 +9,7 @@ from textual.content import Content
 
 from aozora_tui.screens.form import default_of
 from aozora_tui.screens.rows import Line
-from aozora_tui.screens.words import counted, plain, size
+from aozora_tui.screens.words import counted, plain
 from engine.contract.budget import Forecast
 from engine.contract.fields import FormField, Section
 from engine.contract.layers import human
@@ -23,22 +23,29 @@ def field_of(problem: Problem) -> str:
     return problem.path.partition("[")[0]
 
 
-def forecast_text(cost: Forecast | None, card: int | None) -> Content:
-    """What the run will take; `card` is the memory of the first card in bytes, if there is one."""
+def forecast_text(cost: Forecast | None, card: int | None, width: int) -> Content:
+    """What the run will take, in one line of `width`; `card` is the memory of the first card in bytes, if known."""
     if cost is None:
         return Content.styled("No forecast: it needs a base checkpoint that can be read.", FAINT)
-    share = 100 * cost.trained / max(cost.total, 1)
+    share = f"{100 * cost.trained / max(cost.total, 1):.1f} %"
     over = card is not None and cost.device > card
     return Content.assemble(
         ("trains ", FAINT),
-        f"{human(cost.trained)} of {human(cost.total)} ({share:.1f} %)",
-        ("  card ", FAINT),
-        (f"{size(cost.device)}{f' of {size(card)}' if card else ''}{' !' if over else ''}", "$warning" if over else ""),
-        ("  host ", FAINT),
-        size(cost.host),
-        ("  disk ", FAINT),
-        size(cost.disk),
+        f"{human(cost.trained)} of {human(cost.total)}, {share}" if width >= 90 else f"{human(cost.trained)}, {share}",
+        ("   card ", FAINT),
+        (
+            f"{_gib(cost.device)}{f'/{_gib(card)}' if card else ''} GiB{' !' if over else ''}",
+            "$warning" if over else "",
+        ),
+        ("   host ", FAINT),
+        f"{_gib(cost.host)} GiB",
+        ("   disk ", FAINT),
+        f"{_gib(cost.disk)} GiB",
     )
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):.1f}"
 
 
 def summary_text(problems: Sequence[Problem], *, checked: bool) -> Content:

@@ -50,7 +50,7 @@ class RunScreen(AozoraScreen[None]):
     def body(self) -> Iterable[Widget]:
         signs = ascii_only()
         yield Static(id="progress", markup=False)
-        yield Static(id="trouble", markup=False)
+        yield Static(id="outcome", markup=False)
         with Horizontal(id="charts"):
             empty = plain("No step yet.")
             yield Chart("loss", empty_text=empty, smoothing=SMOOTHINGS[0], ascii_only=signs, id="loss")
@@ -66,15 +66,11 @@ class RunScreen(AozoraScreen[None]):
     def charts(self) -> Iterable[Chart]:
         return self.query(Chart)
 
-    def on_mount(self) -> None:
-        self.tick()
-
     def on_screen_resume(self) -> None:
         self.tick()
         self.update_keys()
 
     def on_resize(self) -> None:
-        super().on_resize()
         self.call_after_refresh(self._show_all)
 
     def tick(self) -> None:
@@ -85,7 +81,11 @@ class RunScreen(AozoraScreen[None]):
             arrived = self.state.apply(block) or arrived
             if not block:
                 break
-        word = runs.state_now(self.run_dir)
+        try:
+            word = runs.state_now(self.run_dir)
+        except FileNotFoundError:
+            self.say(f"The folder of {self.run_dir.name} is gone: esc goes back", "error")
+            return
         if word != self.word or self._pid is None:
             self.word, info = word, rundir.read_info(self.run_dir)
             self._pid = info.pid if info else None
@@ -113,7 +113,7 @@ class RunScreen(AozoraScreen[None]):
         step = f"step {self.state.step + 1:,}" if self.state.started else "the present phase"
         body = [
             f"The engine ends {step}, saves a checkpoint that can be resumed, and stops. r goes on from there.",
-            cut_path(str(self.run_dir.checkpoints), 68),
+            cut_path(self.run_dir.checkpoints, 68),
         ]
         title = f"Stop {self.run_dir.name}?"
         self.app.push_screen(Ask(title, body, [Answer("y", "save and stop", "stop")]), self._answered_stop)
@@ -204,7 +204,7 @@ class RunScreen(AozoraScreen[None]):
             parts.append((f"  silent for {age(silent)}", "$warning"))
         self.set_title(*parts)
         self.set_line("#progress", self._progress(width - 2))
-        self._show_trouble()
+        self._show_outcome()
 
     def _progress(self, width: int) -> Content:
         state = self.state
@@ -234,18 +234,26 @@ class RunScreen(AozoraScreen[None]):
             return f"{progress.done:,}/{progress.total:,} {progress.unit}{rate}"
         return {"": "waiting for the engine", "load": "reading the checkpoint"}.get(state.phase, "")
 
-    def _show_trouble(self) -> None:
-        text, remedy = "", ""
-        if self.word == "failed" and self.state.failed is not None:
-            text, remedy = self.state.failed.text, self.state.failed.remedy
-        elif self.word == "crashed":
+    def _show_outcome(self) -> None:
+        """Under the bar: what went wrong and what to do, or where the finished file is."""
+        line, shown = self._outcome(), self.query_one("#outcome", Static)
+        if shown.content != line:
+            shown.update(line)
+        shown.display = bool(line.plain)
+
+    def _outcome(self) -> Content:
+        state = self.state
+        if self.word == "failed" and state.failed is not None:
+            return _trouble(state.failed.text, state.failed.remedy)
+        if self.word == "crashed":
             text = "The engine ended without a word: it was killed, ran out of memory, or the power was cut"
-            remedy = "r goes on from the last checkpoint; l shows the log."
-        elif self.word == "elsewhere":
-            text, remedy = "This run was started on another machine", "Watch and steer it there."
-        line = Content.assemble((f"!! {text}. ", "$error"), (remedy, "$foreground")) if text else Content()
-        self.query_one("#trouble").display = bool(text)
-        self.set_line("#trouble", line)
+            return _trouble(text, "r goes on from the last checkpoint; l shows the log.")
+        if self.word == "elsewhere":
+            return _trouble("This run was started on another machine", "Steer it from there.")
+        if self.word == "finished" and state.export is not None:
+            path = cut_path(self.run_dir.path / state.export, self.size.width - 13)
+            return Content.assemble(("exported  ", "$success"), path)
+        return Content()
 
     def _show_curves(self) -> None:
         points, total = self.state.points, float(self.state.steps) or None
@@ -272,6 +280,10 @@ class RunScreen(AozoraScreen[None]):
         on_card = live and self.state.started is not None and self.state.started.device.startswith("cuda")
         readings = self.aozora.read_gpu(self._pid) if on_card else ()
         self.query_one(Meters).show(self.state, readings, live=live)
+
+
+def _trouble(text: str, remedy: str) -> Content:
+    return Content.assemble((f"!! {text.rstrip('.')}. ", "$error"), remedy)
 
 
 def _note_line(note: Note, width: int) -> Content:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import locale
 import os
+from pathlib import Path
 
 from engine.contract.rundir import LIVE_STATES, State
 
@@ -72,20 +73,12 @@ def cut(text: str, width: int) -> str:
     return (text[: max(width - 1, 0)] + plain("…"))[: max(width, 0)]
 
 
-def cut_path(text: str, width: int) -> str:
-    """At most `width` characters of a path, its end kept: that is what tells paths apart."""
+def cut_path(path: Path, width: int) -> str:
+    """At most `width` characters of a path, `~` for home, its end kept: that is what tells paths apart."""
+    text = f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
     if len(text) <= width:
         return text
     return (plain("…") + text[len(text) - width + 1 :])[: max(width, 0)] if width > 1 else text[:width]
-
-
-def size(count: int) -> str:
-    """`3.42 GiB`, `812 MiB`, `11 KiB`."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 1 << power:
-            value = count / (1 << power)
-            return f"{value:.2f} {unit}" if unit == "GiB" and value < 100 else f"{value:.0f} {unit}"
-    return f"{count} B"
 
 
 def counted(number: int, thing: str) -> str:

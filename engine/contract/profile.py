@@ -245,6 +245,12 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto", "plain"],
         about("Plan", "plain keeps weights and fp32 gradient sums on the device."),
     ] = "auto"
+    threads: Annotated[
+        int,
+        about(
+            "Processor threads", "What torch may use of the processor; 0 leaves it to torch.", "threads", ge=0, le=1024
+        ),
+    ] = 0
     checkpointing: Annotated[
         bool,
         about(

@@ -16,8 +16,8 @@ from engine.contract.folder import Skipped, scan, shown
 from engine.contract.profile import Profile
 from engine.contract.rundir import RunDir
 from engine.data.cache import Cache
-from engine.data.encode import encode_images, encode_texts
 from engine.data.content import ContentHashes, make_items
+from engine.data.encode import encode_images, encode_texts
 from engine.data.items import Encoding, Item, data_fingerprint, text_key
 from engine.model import components, latents, text, tokenizers
 from engine.model.single_file import Checkpoint, fingerprint

@@ -46,6 +46,8 @@ def execute(session: Session, profile: Profile) -> None:
         build_demo_if_named(session, profile)
         base = open_base(profile, resumed=has_snapshot(session.run))
         device = pick_device(profile.memory.device)
+        if profile.memory.threads:
+            torch.set_num_threads(profile.memory.threads)
         checkpoint.sweep(session.run.checkpoints)
         resume = checkpoint.newest(session.run.checkpoints, lambda text: _warn_damaged(session, text))
         step = checkpoint.read_state(resume).step if resume else 0

@@ -41,6 +41,7 @@ batch_size = 2
 learning_rate = 1e-3
 [memory]
 device = "cpu"
+threads = 1
 checkpointing = false
 [preview]
 prompts = ["a red circle"]
@@ -101,7 +102,6 @@ def run_here(
     prepare: Callable[[Session], None] = lambda session: None,
 ) -> RunDir:
     """One start of the engine in this process; the same as `python -m engine train` without its process."""
-    torch.set_num_threads(1)
     settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
     run = run or rundir.create(runs, "small")
     emitter = Emitter(None)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
-
 from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
-
-from engine.contract.layers import Layer, tree
-from engine.contract.unet_names import unet_names
-
-TENSORS = Path(__file__).parents[1] / "engine" / "sdxl_tensors.json"
 
 
 def text(app: App) -> str:
     """The screen on top, as lines without trailing blanks."""
     strips = app.screen._compositor.render_strips()
     return "\n".join(strip.text.rstrip() for strip in strips) + "\n"
+
+
+def words(app: App) -> str:
+    """The same without line ends and borders: sentences that were wrapped are whole again."""
+    return " ".join(text(app).translate({ord(char): " " for char in "│╭╮╰╯─|"}).split())
 
 
 class CountingDriver(HeadlessDriver):

@@ -1,0 +1,181 @@
+"""The first screen: profiles, runs, and starting one."""
+
+import sys
+from pathlib import Path
+
+import fake_engine
+import fake_run
+import pytest
+import seen
+
+from aozora_tui import runs
+from aozora_tui.app import AozoraApp
+from aozora_tui.screens.ask import Ask
+from aozora_tui.screens.home import HomeScreen
+from aozora_tui.screens.profile import ProfileScreen
+from aozora_tui.screens.run import RunScreen
+from engine.contract import events, places
+
+ENGINE = (sys.executable, fake_engine.__file__)
+ROOT = Path(__file__).parents[2]
+
+
+def own_profile(name="mine", text='[model]\nbase = "/nowhere.safetensors"\n[[data.folders]]\npath = "/nowhere"\n'):
+    folder = places.profiles_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.toml").write_text(text)
+    return folder / f"{name}.toml"
+
+
+def home(**options):
+    return AozoraApp(ticking=False, clock=lambda: fake_run.START + 7200, read_gpu=lambda pid: (), **options)
+
+
+async def test_an_empty_home_says_how_to_begin():
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = seen.text(app)
+        assert "No run yet. Press D to start the demo" in shown
+        assert "recipe" in shown and "demo" in shown
+
+
+async def test_runs_are_listed_newest_first_with_their_states_in_words():
+    folder = places.runs_folder()
+    first = fake_run.make(folder, "cat-20231111-101010")
+    at = fake_run.trained(first, 48, steps=48)
+    fake_run.add(first, events.Finished(time=at, step=48, reason="finished", seconds=60))
+    fake_run.trained(fake_run.make(folder, "dog-20231112-101010"), 20)
+    live = fake_run.make(folder, "eel-20231113-101010")
+    fake_run.trained(live, 7)
+    with fake_run.engine_alive(live):
+        app = home()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            lines = [line for line in seen.text(app).splitlines() if "-202311" in line]
+            assert lines[0].split()[1:5] == ["eel-20231113-101010", "●", "running", "7/1,000"]
+            assert "! crashed" in lines[1] and "20/1,000" in lines[1]
+            assert "✓ finished" in lines[2] and "48/48" in lines[2]
+            assert "1 run live" in seen.text(app)
+
+
+async def test_a_run_that_goes_on_is_seen_at_the_next_tick():
+    run = fake_run.make(places.runs_folder(), "eel-20231113-101010")
+    at = fake_run.trained(run, 7)
+    with fake_run.engine_alive(run):
+        app = home()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            fake_run.add(run, fake_run.step(8, at=at + 26))
+            app.tick()
+            await pilot.pause()
+            assert "8/1,000" in seen.text(app)
+
+
+async def test_tab_goes_to_the_runs_and_enter_opens_one():
+    fake_run.trained(fake_run.make(places.runs_folder(), "dog-20231112-101010"), 20)
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("tab", "enter")
+        assert isinstance(app.screen, RunScreen)
+        await pilot.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+
+
+async def test_a_profile_that_cannot_run_shows_why_and_leads_to_the_field():
+    own_profile()
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert isinstance(app.screen, Ask)
+        assert "mine cannot start: 2 problems" in seen.text(app)
+        assert "/nowhere does not exist. Name the folder" in seen.text(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        await pilot.pause()
+        assert isinstance(app.screen, ProfileScreen)
+        assert app.screen.focused is not None
+    assert not places.runs_folder().exists()
+
+
+async def test_duplicating_a_recipe_makes_an_own_profile():
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        recipe = Path(app.screen.profiles.key)
+        assert recipe.parent == places.shipped_profiles_folder()
+        await pilot.press("d")
+        await pilot.pause()
+        copy = Path(app.screen.profiles.key)
+        assert copy == places.profiles_folder() / recipe.name
+        assert copy.read_bytes() == recipe.read_bytes()
+        assert "Copied to" in seen.text(app)
+
+
+@pytest.fixture
+def no_engine_left(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    yield
+    for child in list(runs._children.values()):
+        child.wait(timeout=20)
+    runs.reap()
+
+
+async def test_the_demo_starts_with_one_key_and_shows_its_run(no_engine_left):
+    app = home(engine_command=ENGINE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("D")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert isinstance(app.screen, RunScreen)
+        run = app.screen.run_dir
+        assert run.name.startswith("demo-") and run.path.parent == places.runs_folder()
+        runs._children[run.path].wait(timeout=20)
+        app.tick()
+        await pilot.pause()
+        assert "✓ finished" in seen.text(app)
+
+
+async def test_a_broken_profile_is_named_and_does_not_break_the_list():
+    own_profile("broken", "[model\n")
+    own_profile("wrong", "[model]\nbase = 3\n")
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = seen.text(app)
+        assert "! no TOML" in shown and "! 2 problems" in shown
+        await pilot.press("enter")
+        assert isinstance(app.screen, HomeScreen)
+        assert "is not valid TOML" in seen.text(app)
+
+
+@pytest.mark.parametrize("size", [(59, 24), (80, 14)])
+async def test_a_terminal_that_is_too_small_gets_one_sentence(size):
+    app = home()
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        shown = seen.text(app)
+        assert "needs at least 60 columns and 15 rows" in seen.words(app)
+        assert "Profiles" not in shown
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "Profiles" in seen.text(app)
+
+
+async def test_without_unicode_every_glyph_is_ascii(monkeypatch):
+    monkeypatch.setenv("AOZORA_ASCII", "1")
+    run = fake_run.make(places.runs_folder(), "eel-20231113-101010")
+    fake_run.trained(run, 70)
+    with fake_run.engine_alive(run):
+        app = home()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert seen.text(app).isascii()
+            await pilot.press("tab", "enter")
+            await pilot.pause()
+            assert "> running" in seen.text(app)
+            assert seen.text(app).isascii()
+            await pilot.press("s")
+            await pilot.pause()
+            assert seen.text(app).isascii()

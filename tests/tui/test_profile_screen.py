@@ -1,0 +1,292 @@
+"""The form: what is typed reaches the file, what is wrong is said where it is."""
+
+import tomllib
+
+import fake_checkpoint
+import pytest
+import seen
+from textual.widgets import Input, TextArea
+
+from aozora_tui.app import AozoraApp
+from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.ask import Ask
+from aozora_tui.screens.choice import Choice
+from aozora_tui.screens.form import FieldRow
+from aozora_tui.screens.home import HomeScreen
+from aozora_tui.screens.layers import LayersScreen
+from aozora_tui.screens.profile import ProfileScreen
+from engine.contract import places
+from engine.contract.fields import sections
+
+PROFILE = """\
+# third try
+[model]
+base = "BASE"  # the base
+
+[[data.folders]]
+path = "PICTURES"
+
+[train]
+steps = 500 # enough
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return fake_checkpoint.write(tmp_path_factory.mktemp("models") / "sdxl.safetensors")
+
+
+@pytest.fixture
+def path(tmp_path, base):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"\x89PNG")
+    path = places.profiles_folder() / "mine.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PROFILE.replace("BASE", str(base)).replace("PICTURES", str(pictures)))
+    return path
+
+
+async def opened(pilot, path, field=None, **options):
+    pilot.app.push_screen(ProfileScreen(ProfileFile.open(path), field=field, **options))
+    await settle(pilot)
+    return pilot.app.screen
+
+
+async def settle(pilot):
+    for _ in range(3):
+        await pilot.pause()
+
+
+async def checked(pilot, screen):
+    """The whole check, without waiting for the person to stop typing."""
+    screen.check_now()
+    await pilot.app.workers.wait_for_complete()
+    await settle(pilot)
+
+
+def app():
+    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
+
+
+def row(screen, path):
+    return next(row for row in screen.query(FieldRow) if row.field.path == path)
+
+
+async def test_every_field_of_the_contract_has_a_row(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        for section in sections():
+            screen.go_to(section.fields[0].path)
+            await settle(pilot)
+        shown = {row.field.path for row in screen.query(FieldRow)}
+        assert shown == {field.path for section in sections() for field in section.fields}
+        editors = {row.field.kind: type(row.editor) for row in screen.query(FieldRow)}
+        assert editors["switch"] is editors["choice"] is Choice
+        assert issubclass(editors["integer"], Input) and issubclass(editors["folders"], TextArea)
+
+
+async def test_typing_changes_the_key_and_nothing_else(path):
+    before = path.read_text()
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        await pilot.press("backspace", "backspace", "backspace", "7", "5", "0")
+        await settle(pilot)
+        assert "unsaved changes" in seen.text(pilot.app)
+        await pilot.press("f2")
+        await settle(pilot)
+        assert path.read_text() == before.replace("500", "750")
+        assert not screen.file.modified
+
+
+async def test_an_invalid_value_is_said_at_the_field_while_typing(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        await checked(pilot, screen)
+        assert "no problem" in seen.text(pilot.app)
+        await pilot.press("x")
+        await settle(pilot)
+        assert row(screen, "train.steps").problem_text.startswith('! "500x" is not a whole number from 1 to 10,000,000')
+        assert "! 1 problem" in seen.text(pilot.app)
+        assert row(screen, "train.steps").editor.value == "500x"
+        await pilot.press("backspace")
+        await settle(pilot)
+        assert row(screen, "train.steps").problem_text == ""
+
+
+async def test_what_only_the_machine_knows_is_said_at_the_field_too(path, tmp_path):
+    path.write_text(path.read_text().replace("pictures", "nowhere"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        await pilot.press("f10")
+        await settle(pilot)
+        assert "does not exist" in row(screen, "data.folders").problem_text
+        assert row(screen, "data.folders").editor.has_focus
+
+
+async def test_the_forecast_of_the_whole_unet_is_shown(path):
+    async with app().run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        assert "trains 2.57 B of 2.57 B, 100.0 %" in seen.text(pilot.app)
+        assert "card" in seen.text(pilot.app) and "host" in seen.text(pilot.app)
+
+
+async def test_an_emptied_field_means_the_default(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        await pilot.press("backspace", "backspace", "backspace")
+        await settle(pilot)
+        assert screen.file.get("train.steps") is None
+        assert row(screen, "train.steps").editor.value == ""
+        await pilot.press("9")
+        await settle(pilot)
+        assert screen.file.get("train.steps") == 9
+
+
+async def test_defaults_are_not_written_and_changes_from_them_are_marked(path):
+    before = path.read_text()
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "model.precision")
+        assert " Precision" in seen.text(pilot.app)
+        await pilot.press("right")
+        await settle(pilot)
+        assert screen.file.get("model.precision") == "fp32"
+        assert "*Precision" in seen.text(pilot.app) and "[fp32]" in seen.text(pilot.app)
+        await pilot.press("left")
+        await settle(pilot)
+        assert screen.file.text == before
+
+
+async def test_undo_goes_to_the_field_it_changes(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        await pilot.press("1", "escape")
+        screen.go_to("model.precision")
+        await settle(pilot)
+        await pilot.press("space", "f7")
+        await settle(pilot)
+        assert screen.file.get("model.precision") is None
+        await pilot.press("f7")
+        await settle(pilot)
+        assert screen.file.get("train.steps") == 500
+        assert row(screen, "train.steps").editor.has_focus
+        assert row(screen, "train.steps").editor.value == "500"
+
+
+async def test_lists_are_edited_one_entry_a_line(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "preview.prompts")
+        await pilot.press(*"a cat", "enter", *"a dog")
+        screen.go_to("data.folders")
+        await settle(pilot)
+        await pilot.press("delete", "3", "end", "enter", *"/more")
+        await settle(pilot)
+        saved = tomllib.loads(screen.file.text)
+        assert saved["preview"]["prompts"] == ["a cat", "a dog"]
+        assert [entry.get("repeats", 1) for entry in saved["data"]["folders"]] == [3, 1]
+        assert saved["data"]["folders"][1]["path"] == "/more"
+        await pilot.press("escape")
+        await settle(pilot)
+        assert screen.query_one("#sections").has_focus
+
+
+async def test_leaving_with_unsaved_changes_asks(path):
+    before = path.read_text()
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        await pilot.press("1", "escape", "escape")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Ask)
+        await pilot.press("escape", "q")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Ask)
+        await pilot.press("d")
+        await settle(pilot)
+    assert path.read_text() == before
+
+
+async def test_saving_over_another_programs_change_asks(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        await pilot.press("1")
+        path.write_text(path.read_text() + "# theirs\n")
+        await pilot.press("f2")
+        await settle(pilot)
+        assert "changed by another program" in seen.words(pilot.app)
+        await pilot.press("r")
+        await settle(pilot)
+        assert pilot.app.screen.file.text.endswith("# theirs\n")
+        assert pilot.app.screen.file.get("train.steps") == 500
+
+
+async def test_a_recipe_is_saved_as_a_copy_and_never_written(path):
+    recipe = places.shipped_profiles_folder() / "demo.toml"
+    before = recipe.read_bytes()
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, recipe, "train.steps", recipe=True)
+        await pilot.press("1", "f2")
+        await settle(pilot)
+        assert screen.file.path == places.profiles_folder() / "demo.toml"
+        assert screen.file.path.is_file() and not screen.recipe
+    assert recipe.read_bytes() == before
+
+
+async def test_letters_are_text_in_a_field_and_keys_outside(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "model.base")
+        await pilot.press("q", "s", "w")
+        await settle(pilot)
+        assert screen.file.get("model.base").endswith("qsw")
+        assert "F2 save" in seen.text(pilot.app) and "F1 help" in seen.text(pilot.app)
+        await pilot.press("escape", "u", "escape")
+        await settle(pilot)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, HomeScreen)
+
+
+async def test_layers_are_chosen_in_the_tree_and_written_as_patterns(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("f4")
+        await pilot.app.workers.wait_for_complete()
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, LayersScreen)
+        assert "2.57 B of 2.57 B, 100.0 %" in seen.text(pilot.app)
+        await pilot.press("n")
+        await settle(pilot)
+        await pilot.press("enter")
+        assert "Nothing is left to train" in seen.text(pilot.app)
+        for _ in range(30):
+            if "Middle block" in str(pilot.app.screen.layer_tree.cursor_node.label):
+                break
+            await pilot.press("down")
+        await pilot.press("space")
+        await settle(pilot)
+        assert "[x] Middle block" in seen.text(pilot.app) and "[-] UNet" in seen.text(pilot.app)
+        assert "layers.train  mid_block.*" in seen.text(pilot.app)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert pilot.app.screen is screen
+        assert tomllib.loads(screen.file.text)["layers"] == {"train": ["mid_block.*"]}
+        await pilot.press("f7")
+        assert "layers" not in tomllib.loads(screen.file.text)
+
+
+async def test_inverting_twice_changes_nothing_and_escape_neither(path):
+    path.write_text(path.read_text() + '\n[layers]\ntrain = ["attn2"]\nfreeze = ["mid_block.*"]\n')
+    before = path.read_text()
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await pilot.press("f4")
+        await pilot.app.workers.wait_for_complete()
+        await settle(pilot)
+        chosen = set(pilot.app.screen.layer_tree.trained)
+        assert all("attn2" in name and not name.startswith("mid_block") for name in chosen)
+        await pilot.press("i", "i")
+        assert pilot.app.screen.layer_tree.trained == chosen
+        await pilot.press("escape")
+        await settle(pilot)
+        assert screen.file.text == before

@@ -1,0 +1,231 @@
+"""One run on the screen: states, commands, and what it costs to watch."""
+
+import fake_run
+import pytest
+import seen
+
+from aozora_tui.app import AozoraApp
+from aozora_tui.gpu import Reading
+from aozora_tui.screens.ask import Ask
+from aozora_tui.screens.home import HomeScreen
+from aozora_tui.screens.run import RunScreen
+from engine.contract import events, places, rundir
+
+CARD = Reading(
+    index=0,
+    name="RTX 4070",
+    uuid="GPU-1",
+    driver_version="580.95",
+    memory_used=11 << 30,
+    memory_total=12 << 30,
+    memory_free=1 << 30,
+    run_memory=None,
+    utilisation=97,
+    power=182.0,
+    power_limit=200.0,
+    temperature=71,
+)
+
+
+@pytest.fixture
+def run():
+    return fake_run.make(places.runs_folder(), "eel-20231113-101010")
+
+
+def watching(run, **options):
+    clock = options.pop("clock", lambda: fake_run.START + 100)
+    read_gpu = options.pop("read_gpu", lambda pid: (CARD,))
+    return AozoraApp(run, ticking=False, clock=clock, read_gpu=read_gpu, **options)
+
+
+def commands(run):
+    return [name.partition("-")[2] for name in sorted(path.name for path in run.commands.glob("*.json"))]
+
+
+async def test_a_live_run_shows_its_numbers_and_the_card(run):
+    fake_run.trained(run, 42)
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            shown = seen.text(app)
+            for part in ("● running", "step 42/1,000", "left", "s/micro-batch 0.410", "11.0/12.0 GiB", "182/200 W"):
+                assert part in shown
+
+
+async def test_without_a_card_the_gauges_say_so(run):
+    fake_run.trained(run, 4, device="cpu")
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert seen.text(app).count("n/a") == 4
+
+
+@pytest.mark.parametrize("answer", ["y", "enter"])
+async def test_stop_asks_says_what_is_saved_and_then_writes_the_command(run, answer):
+    fake_run.trained(run, 4)
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("s")
+            await pilot.pause()
+            assert isinstance(app.screen, Ask)
+            assert "saves a checkpoint that can be resumed" in seen.words(app)
+            await pilot.press("escape")
+            assert commands(run) == []
+            await pilot.press("s", answer)
+            await pilot.pause()
+            assert commands(run) == ["stop.json"]
+            assert rundir.take_commands(run, "t0") == (["stop"], [])
+
+
+async def test_keys_leave_commands_and_pause_goes_both_ways(run):
+    at = fake_run.trained(run, 4)
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("w", "m", "p")
+            assert commands(run) == ["save.json", "sample.json", "pause.json"]
+            fake_run.add(run, events.Paused(time=at + 1, step=4))
+            app.tick()
+            await pilot.pause()
+            assert "= paused" in seen.text(app)
+            await pilot.press("p")
+            assert commands(run)[-1] == "resume.json"
+
+
+async def test_an_ended_run_takes_no_commands_and_offers_to_resume(run):
+    at = fake_run.trained(run, 4)
+    fake_run.add(run, events.Finished(time=at, step=4, reason="stopped", seconds=100))
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "r resume" in seen.text(app) and "s stop" not in seen.text(app)
+        await pilot.press("s", "w", "m", "p")
+        assert isinstance(app.screen, RunScreen) and commands(run) == []
+        await pilot.press("r")
+        await pilot.pause()
+        assert "has no profile.toml" in seen.text(app)
+
+
+async def test_a_failure_is_shown_with_its_remedy(run):
+    at = fake_run.trained(run, 4)
+    text, remedy = "The card ran out of memory", "Lower train.batch_size."
+    fake_run.add(run, events.Failed(time=at, code="cuda-memory", text=text, remedy=remedy))
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "! failed" in seen.text(app)
+        assert f"!! {text}. {remedy}" in seen.text(app)
+
+
+async def test_a_crash_is_told_from_silence(run):
+    fake_run.trained(run, 4)
+    app = watching(run, clock=lambda: fake_run.START + 4000)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "! crashed" in seen.text(app)
+        assert "r goes on from the last checkpoint" in seen.words(app)
+        with fake_run.engine_alive(run):
+            app.tick()
+            await pilot.pause()
+            assert "● running" in seen.text(app) and "silent for 1 h" in seen.text(app)
+
+
+async def test_leaving_never_touches_the_engine(run):
+    fake_run.trained(run, 4)
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("escape")
+            assert isinstance(app.screen, HomeScreen)
+            await pilot.press("q")
+        assert app.return_code == 0 and commands(run) == []
+        assert app._exit_renderables == []  # whoever opened the app on a run says what became of it
+        assert rundir.state(run) == "running"
+
+
+async def test_closing_the_app_says_what_goes_on(run):
+    fake_run.trained(run, 4)
+    with fake_run.engine_alive(run):
+        app = watching(None)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("q")
+    assert f"{run.name}: training goes on" in str(app._exit_renderables)
+
+
+async def test_the_log_follows_until_it_is_scrolled(run):
+    fake_run.trained(run, 4)
+    run.log.write_text("Loading: 1%\rLoading: 100%\n" + "".join(f"\x1b[31mline {n}\x1b[0m\n" for n in range(100)))
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("l")
+        await pilot.pause()
+        assert "line 99" in seen.text(app) and "following" in seen.text(app) and "31m" not in seen.text(app)
+        await pilot.press("g")
+        await pilot.pause()
+        assert "Loading: 100%\n" in seen.text(app) and "1%\r" not in seen.text(app)
+        with run.log.open("a") as file:
+            file.write("line 100\n")
+        app.tick()
+        await pilot.pause()
+        assert "line 100" not in seen.text(app)
+        await pilot.press("G")
+        await pilot.pause()
+        assert "line 100" in seen.text(app)
+
+
+async def counted(app, pilot):
+    """Bytes of one tick, after everything else has been painted."""
+    for _ in range(3):
+        await pilot.pause()
+    app._driver.sent = 0
+    app.tick()
+    for _ in range(3):
+        await pilot.pause()
+    return app._driver.sent
+
+
+async def test_an_ended_run_costs_no_byte(run):
+    at = fake_run.trained(run, 40, steps=40)
+    fake_run.add(run, events.Finished(time=at, step=40, reason="finished", seconds=100))
+    app = watching(run, driver_class=seen.CountingDriver)
+    async with app.run_test(headless=False, size=(120, 40)) as pilot:
+        assert await counted(app, pilot) == 0
+
+
+async def test_a_live_tick_costs_at_most_two_kilobytes(run):
+    at = fake_run.trained(run, 400)
+    with fake_run.engine_alive(run):
+        app = watching(run, driver_class=seen.CountingDriver)
+        async with app.run_test(headless=False, size=(120, 40)) as pilot:
+            costs = [await counted(app, pilot)]
+            for number in range(401, 411):
+                at += 26
+                fake_run.add(run, fake_run.step(number, at=at))
+                costs.append(await counted(app, pilot))
+        assert costs[0] == 0, "nothing happened, so nothing is sent"
+        assert 0 < sum(costs[1:]) / 10 <= 2048
+        assert max(costs) <= 4096
+
+
+async def test_nothing_is_sent_behind_a_panel(run):
+    at = fake_run.trained(run, 40)
+    with fake_run.engine_alive(run):
+        app = watching(run, driver_class=seen.CountingDriver)
+        async with app.run_test(headless=False, size=(120, 40)) as pilot:
+            await pilot.press("s")
+            fake_run.add(run, fake_run.step(41, at=at + 26))
+            assert await counted(app, pilot) == 0
+            await pilot.press("escape")
+            await pilot.pause()
+            assert "step 41/1,000" in seen.text(app)
+
+
+async def test_home_costs_no_byte_while_nothing_happens(run):
+    fake_run.trained(run, 40)
+    with fake_run.engine_alive(run):
+        app = watching(None, driver_class=seen.CountingDriver)
+        async with app.run_test(headless=False, size=(120, 40)) as pilot:
+            assert await counted(app, pilot) == 0
