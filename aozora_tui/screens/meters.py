@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
@@ -53,7 +52,7 @@ class Meters(Vertical):
         self.query_one("#gauges").display = live
         if not live:
             return
-        card = _card_of(state, readings)
+        card = card_of(state, readings)
         self._gauge("vram", card.memory_used if card else None, card.memory_total if card else None)
         self._gauge("utilisation", card.utilisation if card else None, 100)
         self._gauge("power", card.power if card else None, card.power_limit if card else None)
@@ -66,10 +65,14 @@ class Meters(Vertical):
         self.query_one(f"#{name}", Gauge).set_amount(used, total)
 
 
-def _card_of(state: RunState, readings: Sequence[Reading]) -> Reading | None:
-    """The card the run trains on, by the index in its device's name; the first if there is none."""
-    if not readings:
-        return None
-    found = re.search(r"cuda:(\d+)", state.started.device if state.started else "")
-    index = int(found[1]) if found else 0
-    return next((reading for reading in readings if reading.index == index), readings[0])
+def on_card(state: RunState) -> bool:
+    """Whether the run trains on a card; the engine announces the processor as `CPU (8 threads)`, a card by its name."""
+    return state.started is not None and not state.started.device.lower().startswith("cpu")
+
+
+def card_of(state: RunState, readings: Sequence[Reading]) -> Reading | None:
+    """The card the run trains on: the one that holds its memory, else the first of that name, else the first."""
+    name = state.started.device if state.started else ""
+    holding = [reading for reading in readings if reading.run_memory]
+    named = [reading for reading in readings if reading.name == name]
+    return next(iter((*holding, *named, *readings)), None)

@@ -21,7 +21,7 @@ from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.form import FieldRow, SectionForm, default_of
-from aozora_tui.screens.profile_text import field_of, forecast_text, help_text, section_line, summary_text
+from aozora_tui.screens.profile_text import field_of, forecast_text, help_text, no_forecast, section_line, summary_text
 from aozora_tui.screens.rows import Column, Rows
 from aozora_tui.screens.words import cut_path
 from engine.contract.fields import FormField, form_fields, sections
@@ -229,8 +229,8 @@ class ProfileForm(AozoraScreen[None]):
     def _show(self) -> None:
         self._show_sections()
         self._show_section()
-        kind = "recipe, read-only" if self.recipe else "unsaved changes" if self.file.modified else "saved"
-        style = "bold $warning" if self.file.modified and not self.recipe else "$foreground 60%"
+        kind = "unsaved changes" if self.file.modified else "recipe" if self.recipe else "saved"
+        style = "bold $warning" if self.file.modified else "$foreground 60%"
         where = cut_path(self.file.path.parent, max(self.size.width - len(self.file.path.name) - 30, 8))
         self.set_title((f"{self.file.path.stem}  ", "bold"), (kind, style), (f"  {where}", "$foreground 60%"))
         self._show_forecast()
@@ -265,7 +265,10 @@ class ProfileForm(AozoraScreen[None]):
     def _show_forecast(self) -> None:
         verdict = self.verdict
         cost = verdict.checked.forecast if verdict else None
-        self.set_line("#forecast", forecast_text(cost, verdict.card if verdict else None, self.size.width - 2))
+        if verdict is None or cost is None:
+            self.set_line("#forecast", no_forecast(self.problems))
+        else:
+            self.set_line("#forecast", forecast_text(cost, verdict.card, self.size.width - 2))
         self.set_line("#problems", summary_text(self.problems, checked=verdict is not None))
 
     def _show_help(self) -> None:

@@ -23,10 +23,18 @@ def field_of(problem: Problem) -> str:
     return problem.path.partition("[")[0]
 
 
-def forecast_text(cost: Forecast | None, card: int | None, width: int) -> Content:
+def no_forecast(problems: Sequence[Problem]) -> Content:
+    """Why there is none."""
+    wrong = (
+        "No forecast while there is a problem."
+        if errors(problems)
+        else "No forecast before the base checkpoint is there."
+    )
+    return Content.styled(wrong, FAINT)
+
+
+def forecast_text(cost: Forecast, card: int | None, width: int) -> Content:
     """What the run will take, in one line of `width`; `card` is the memory of the first card in bytes, if known."""
-    if cost is None:
-        return Content.styled("No forecast: it needs a base checkpoint that can be read.", FAINT)
     share = f"{100 * cost.trained / max(cost.total, 1):.1f} %"
     over = card is not None and cost.device > card
     return Content.assemble(

@@ -17,7 +17,7 @@ from aozora_tui.run_state import Note, RunState, age, duration
 from aozora_tui.screens.ask import Answer, Ask
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES, AozoraScreen
 from aozora_tui.screens.log import LogTail
-from aozora_tui.screens.meters import Meters
+from aozora_tui.screens.meters import Meters, on_card
 from aozora_tui.screens.words import ascii_only, cut, cut_path, is_live, plain, state_style, state_text
 from aozora_tui.widgets.chart import Chart, Series
 from aozora_tui.widgets.gauge import bar
@@ -277,8 +277,7 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_meters(self) -> None:
         live = is_live(self.word)
-        on_card = live and self.state.started is not None and self.state.started.device.startswith("cuda")
-        readings = self.aozora.read_gpu(self._pid) if on_card else ()
+        readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
         self.query_one(Meters).show(self.state, readings, live=live)
 
 

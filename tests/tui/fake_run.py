@@ -16,6 +16,7 @@ from engine.contract import events, rundir
 from engine.contract.rundir import RunDir, RunInfo
 
 START = 1_700_000_000.0
+CARD = "NVIDIA GeForce RTX 4070"
 HOLD = """
 import fcntl, os, sys
 file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o666)
@@ -54,9 +55,7 @@ def add(run: RunDir, *new: events.Event) -> None:
             file.write(events.encode(event))
 
 
-def started(
-    run: RunDir, *, step: int = 0, steps: int = 1000, at: float = START, device: str = "cuda:0"
-) -> events.Started:
+def started(run: RunDir, *, step: int = 0, steps: int = 1000, at: float = START, device: str = CARD) -> events.Started:
     return events.Started(
         time=at,
         protocol=events.PROTOCOL,
@@ -91,7 +90,7 @@ def step(number: int, *, at: float, steps: int = 1000, loss: float | None = None
     )
 
 
-def trained(run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, device: str = "cuda:0") -> float:
+def trained(run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, device: str = CARD) -> float:
     """Write a run that reached step `upto`, `pace` seconds each; returns the time of its last event."""
     new: list[events.Event] = [
         events.Phase(time=START, name="cache"),

@@ -21,7 +21,7 @@ SIZES = ((80, 24), (120, 40))
 NAMES = ("home", "profile", "layers", "run", "failed", "finished", "log", "help", "stop")
 CARD = Reading(
     index=0,
-    name="RTX 4070",
+    name="NVIDIA GeForce RTX 4070",
     uuid="GPU-1",
     driver_version="580.95",
     memory_used=11 << 30,
@@ -34,7 +34,7 @@ CARD = Reading(
     temperature=71,
 )
 PROFILE = """\
-# Portraits, third try: attention only.
+# Portraits, third try: the two middle levels only.
 [model]
 base = "BASE"
 
@@ -50,7 +50,10 @@ steps = 12000
 accumulate = 64
 
 [layers]
-train = ["attn1", "attn2"]
+train = ["down_blocks.1.*", "up_blocks.1.*"]
+
+[save]
+export = false
 """
 
 
@@ -113,7 +116,7 @@ def _runs() -> tuple[RunDir, float]:
         "Loading weights:  10%\rLoading weights: 100%\nUserWarning: a picture has no caption: 0412.png\n"
     )
     demo = fake_run.make(folder, "demo-20231113-101010")
-    at = fake_run.trained(demo, 48, steps=48, pace=1.0, device="cpu")
+    at = fake_run.trained(demo, 48, steps=48, pace=1.0, device="CPU (8 threads)")
     fake_run.add(
         demo, events.Finished(time=at, step=48, reason="finished", seconds=61, export="exports/demo.safetensors")
     )

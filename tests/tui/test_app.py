@@ -11,6 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import seen
+from textual.worker import WorkerFailed
+
+from aozora_tui.app import AozoraApp
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = ("torch", "numpy", "diffusers", "transformers", "PIL", "safetensors")
@@ -41,6 +45,16 @@ assert not ours, ours
 """
     done = python(code)
     assert done.returncode == 0, done.stderr
+
+
+async def test_work_that_fails_unforeseen_is_said_and_ends_nothing():
+    app = AozoraApp(ticking=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        work = app.screen.run_worker(lambda: {}["missing"], thread=True, exit_on_error=False)
+        with pytest.raises(WorkerFailed):
+            await work.wait()
+        await pilot.pause()
+        assert "!! That did not work: 'missing'" in seen.text(app)
 
 
 def read_until(terminal, wanted, seconds=20.0):

@@ -100,6 +100,8 @@ async def test_typing_changes_the_key_and_nothing_else(path):
 
 
 async def test_an_invalid_value_is_said_at_the_field_while_typing(path):
+    small = '[layers]\ntrain = ["conv_in"]\n[save]\nexport = false\n'  # however full this machine's disk is
+    path.write_text(path.read_text() + small)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "train.steps")
         await checked(pilot, screen)

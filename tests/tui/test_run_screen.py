@@ -1,19 +1,23 @@
 """One run on the screen: states, commands, and what it costs to watch."""
 
+import dataclasses
+
 import fake_run
 import pytest
 import seen
 
 from aozora_tui.app import AozoraApp
 from aozora_tui.gpu import Reading
+from aozora_tui.run_state import RunState
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
+from aozora_tui.screens.meters import card_of
 from aozora_tui.screens.run import RunScreen
 from engine.contract import events, places, rundir
 
 CARD = Reading(
     index=0,
-    name="RTX 4070",
+    name="NVIDIA GeForce RTX 4070",
     uuid="GPU-1",
     driver_version="580.95",
     memory_used=11 << 30,
@@ -53,8 +57,18 @@ async def test_a_live_run_shows_its_numbers_and_the_card(run):
                 assert part in shown
 
 
+def test_of_several_cards_the_one_that_holds_the_run_is_shown(run):
+    state = RunState()
+    state.apply([fake_run.started(run)])
+    other = dataclasses.replace(CARD, index=1, name="NVIDIA H100")
+    assert card_of(state, (other, CARD)) is CARD
+    holding = dataclasses.replace(other, run_memory=1 << 30)
+    assert card_of(state, (CARD, holding)) is holding
+    assert card_of(state, (other,)) is other and card_of(state, ()) is None
+
+
 async def test_without_a_card_the_gauges_say_so(run):
-    fake_run.trained(run, 4, device="cpu")
+    fake_run.trained(run, 4, device="CPU (8 threads)")
     with fake_run.engine_alive(run):
         app = watching(run)
         async with app.run_test(size=(80, 24)) as pilot:

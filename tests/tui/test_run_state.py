@@ -29,7 +29,7 @@ def test_a_run_is_told_by_its_events(run):
     assert state.checkpoint.step == 100
     assert state.share == 0.6
     assert [note.text for note in state.notes] == [
-        "started on cuda:0",
+        "started on NVIDIA GeForce RTX 4070",
         "checkpoint of step 100 saved (9.13 GB, 8.4 s)",
     ]
 
