@@ -31,9 +31,9 @@ class PlainPlan:
         missing = trained - self._parameters.keys()
         assert not missing, f"selected, but not in the UNet: {sorted(missing)[:3]}"
         first = next(iter(self._parameters.values()))
-        self._device = first.device
-        shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
-        self._optimizer = Adafactor(shapes, optimizer, self._device)
+        self.device = first.device
+        self.shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
+        self._optimizer = Adafactor(self.shapes, optimizer, self.device)
         # Both exist before the first step: what is going to be needed must not fail in the middle of a run.
         self._sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self._parameters.items()}
         self._remainders = {
@@ -85,7 +85,7 @@ class PlainPlan:
     @torch.no_grad()
     def rehearse(self) -> None:
         name, widest = max(self._parameters.items(), key=lambda pair: pair[1].numel())
-        spare = Adafactor({name: widest.shape}, self._optimizer.settings, self._device)
+        spare = Adafactor({name: widest.shape}, self._optimizer.settings, self.device)
         gradient = self._sums[name].clone()
         spare.update(name, self._master(name).clone(), gradient, 0.0, spare.begin_step())
 
@@ -95,7 +95,7 @@ class PlainPlan:
             parameter = self._parameters[name]
             if master.shape != parameter.shape:
                 raise ValueError(f"{name} has the shape {tuple(master.shape)}, the UNet wants {tuple(parameter.shape)}")
-            self._write(name, parameter, master.to(self._device, torch.float32))
+            self._write(name, parameter, master.to(self.device, torch.float32))
 
     def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor]) -> None:
         if differing := sorted(weights.keys() ^ self._parameters.keys()):

@@ -41,7 +41,18 @@ class WindowGradient:
 class Plan(Protocol):
     """Where weights, gradients and activations live. The loop sees windows only."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Of the trained tensors, by diffusers name."""
+        ...
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
         """Sum the gradients of every sample's loss in fp32. `computed(micro, losses)` follows each micro-batch and may

@@ -17,11 +17,11 @@ import msgspec
 from msgspec import Struct
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Size, Tensor
 
-from engine.contract.atomic import fsync_folder, require_free, write_safetensors, write_text
+from engine.contract.atomic import Entry, fsync_folder, require_free, write_safetensors, write_text
 from engine.memory.plan import Plan
-from engine.model.single_file import tensor_entry
+from engine.model.single_file import tensor_bytes, tensor_entry
 from engine.run.errors import RunError
 
 WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
@@ -57,13 +57,15 @@ def save(folder: Path, state: TrainingState, plan: Plan, *, keep: int) -> tuple[
     partial = final.with_suffix(".tmp")
     shutil.rmtree(partial, ignore_errors=True)
     weights, moments = plan.weights(), plan.optimizer_state()
-    needed = sum(4 * tensor.numel() for tensor in weights.values()) + sum(4 * m.numel() for m in moments.values())
+    trained = sum(shape.numel() for shape in plan.shapes.values())
+    needed = 4 * trained + sum(4 * moment.numel() for moment in moments.values())
     folder.mkdir(parents=True, exist_ok=True)
     require_free(final, round(needed * 1.1))
     try:
         partial.mkdir()
-        _write_tensors(partial / WEIGHTS, weights)
-        _write_tensors(partial / OPTIMIZER, moments)
+        _write_masters(partial / WEIGHTS, weights, plan.shapes)
+        moment_entries = [tensor_entry(name, moment) for name, moment in moments.items()]
+        write_safetensors(partial / OPTIMIZER, moment_entries, {"format": "pt"})
         write_text(partial / STATE, msgspec.json.encode(state).decode())
         records = {name: _record(partial / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
         write_text(partial / MANIFEST, msgspec.json.encode(records).decode())
@@ -145,8 +147,13 @@ def _listed(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    entries = [tensor_entry(name, tensors[name]) for name in tensors]
+def _write_masters(path: Path, weights: Mapping[str, Tensor], shapes: Mapping[str, Size]) -> None:
+    """One master at a time: all of them joined at once would be a second UNet in fp32."""
+
+    def data(name: str) -> Callable[[], memoryview]:
+        return lambda: tensor_bytes(weights[name])
+
+    entries = [Entry(name, "F32", tuple(shape), data(name)) for name, shape in shapes.items()]
     write_safetensors(path, entries, {"format": "pt"})
 
 

@@ -23,7 +23,7 @@ def rehearse(
     """
     largest = max(items, key=lambda item: item.bucket.width * item.bucket.height)
     null = cache.load_text(largest)
-    device = next(iter(plan.weights().values())).device
+    device = plan.device
     order = Order([largest.bucket], [batch_size], seed=0, batch_size=batch_size)
     batch = Batches(cache, [largest], order, seed=0, conditional_dropout=0.0, null=null).load(0)
     question = objective.ask(batch.latents.to(device), batch.positions)
@@ -49,9 +49,9 @@ def rehearse(
 
 def check_disk(session: Session, plan: Plan, export_bytes: int) -> None:
     """Room for one checkpoint, and its successor, and the export. Raises RunError with both numbers."""
-    tensors = sum(tensor.numel() for tensor in plan.weights().values())
+    trained = sum(shape.numel() for shape in plan.shapes.values())
     moments = sum(tensor.numel() for tensor in plan.optimizer_state().values())
     try:
-        require_free(session.run.path / "checkpoints and export", 2 * 4 * (tensors + moments) + export_bytes)
+        require_free(session.run.path / "checkpoints and export", 2 * 4 * (trained + moments) + export_bytes)
     except NoSpaceError as error:
         raise RunError("disk-full", str(error.strerror), "Or train fewer layers, or set AOZORA_RUNS.") from error

@@ -86,6 +86,17 @@ class StopAt(Session):
 
     looks_left: int
 
+    def stop_when(self, matches: Callable[[events.Event], bool]) -> None:
+        """Somebody asks to stop as soon as a matching event has been written."""
+        emit = self.emit
+
+        def emit_and_look(event: events.Event) -> None:
+            emit(event)
+            if matches(event):
+                self.stopping = "command"
+
+        self.emit = emit_and_look
+
     def poll(self, *, now: bool = False) -> None:
         super().poll(now=now)
         self.looks_left -= 1
@@ -99,7 +110,7 @@ def run_here(
     *,
     run: RunDir | None = None,
     stop_at: int = -1,
-    prepare: Callable[[Session], None] = lambda session: None,
+    stop_after_step: int | None = None,
 ) -> RunDir:
     """One start of the engine in this process; the same as `python -m engine train` without its process."""
     settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
@@ -108,7 +119,7 @@ def run_here(
     emitter.attach(run.events)
     session = StopAt(run, emitter, rundir.new_token())
     session.looks_left = stop_at
-    prepare(session)
+    session.stop_when(lambda event: isinstance(event, events.Step) and event.step == stop_after_step)
     execute(session, settings)
     return run
 

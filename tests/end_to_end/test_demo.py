@@ -2,8 +2,10 @@
 again, stopped, resumed and finished; then a look at what it left."""
 
 import os
+import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+def at_step(least: int) -> Callable[[str], bool]:
+    def seen(screen: str) -> bool:
+        found = re.search(r"step\s+(\d+)/48", screen)
+        return found is not None and int(found[1]) >= least
+
+    return seen
+
+
 @pytest.fixture(scope="module")
 def run(places: dict[str, str]) -> RunDir:
     """The demo's run, after the whole walk."""
@@ -43,15 +53,15 @@ def run(places: dict[str, str]) -> RunDir:
     terminal = open_app()
     terminal.wait_for("demo")
     terminal.press("D")
-    terminal.wait_for("step 3/48", 90)
+    terminal.wait_for(at_step(3), 90)
     assert terminal.cut() == 0
     (run,) = rundir.all_runs(runs)
     assert rundir.state(run) == "running"
 
     terminal = open_app()
     assert "running" in terminal.wait_for(run.name)
-    terminal.press("\t\r")
-    terminal.wait_for("step 8/48", 90)
+    terminal.press("\r")  # a live run is where the cursor starts
+    terminal.wait_for(at_step(8), 90)
     terminal.press("s")
     terminal.wait_for("checkpoint")
     terminal.press("\r")

@@ -134,7 +134,7 @@ def test_training_leaves_the_global_generators_alone(place: Path, demo_folder: P
 def test_bf16_trains_and_resumes_bitwise_too(place: Path, demo_folder: Path):
     profile = write_profile(place, demo_folder, steps=3, precision="bf16")
     straight = run_here(profile, place / "runs")
-    broken = run_here(profile, place / "runs", stop_at=22)
+    broken = run_here(profile, place / "runs", stop_after_step=2)
     assert all_events(broken)[-1].reason == "stopped"
     run_here(profile, place / "runs", run=broken)
     assert_same_weights(straight, broken)
@@ -184,7 +184,7 @@ def test_a_resumed_run_keeps_to_the_pictures_it_started_with(
 ):
     profile = write_profile(place, demo_folder)
     _, uninterrupted = whole
-    run = run_here(profile, place / "runs", stop_at=27)
+    run = run_here(profile, place / "runs", stop_after_step=3)
     for file in (place / "pictures").iterdir():
         file.unlink()
     run_here(profile, place / "runs", run=run)
