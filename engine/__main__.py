@@ -18,8 +18,8 @@ from engine import __version__
 from engine.contract import events, places, profile, rundir
 from engine.contract.atomic import write_text
 from engine.contract.problems import ProfileError
-from engine.contract.profile import Profile
 from engine.contract.rundir import RunDir, RunInfo
+from engine.contract.sections import Profile
 
 if TYPE_CHECKING:
     from engine.run.session import Session

@@ -79,6 +79,7 @@ class HomeScreen(AozoraScreen[None]):
         if not self._said_where:
             self._said_where = True
             self._say_where()
+            self._begin_at_live_run()
 
     def tick(self) -> None:
         """Look at the runs again: at new ones and live ones, the others do not change."""
@@ -215,6 +216,13 @@ class HomeScreen(AozoraScreen[None]):
             self.say("Press D to start the demo: it builds a small model and trains it to its end.", "good")
         else:
             self.say(f"Your profiles are in {cut_path(places.profiles_folder(), 56)}")
+
+    def _begin_at_live_run(self) -> None:
+        """Whoever comes back to a run that goes on has come for it: enter opens it."""
+        live = next((name for name, summary in self._summaries.items() if is_live(summary.state)), None)
+        if live is not None:
+            self.runs_list.select(live)
+            self.runs_list.focus()
 
     def _no_runs(self) -> str:
         return plain("No run yet. Press D to start the demo, or s on a profile.")

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from engine.contract.layers import Layer, count
-from engine.contract.profile import Profile
+from engine.contract.sections import Profile
 
 GIB = 1 << 30
 CHECKPOINTED_ACTIVATIONS = 0.675 * GIB

@@ -11,8 +11,9 @@ from engine.contract.budget import Forecast, forecast
 from engine.contract.folder import has_pictures
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.problems import Problem, errors
-from engine.contract.profile import Profile, parse
+from engine.contract.profile import parse
 from engine.contract.safetensors_header import CheckpointError, Header, Kind, identify, read_header
+from engine.contract.sections import Profile
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from engine.contract.profile import Schedule
+from engine.contract.sections import Schedule
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:

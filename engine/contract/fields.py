@@ -10,7 +10,7 @@ from msgspec import NODEFAULT
 
 from engine.contract.decode import choices, decode_value, expected, unwrap
 from engine.contract.problems import Problem
-from engine.contract.profile import Folder, Profile
+from engine.contract.sections import Folder, Profile
 
 FieldKind = Literal["integer", "number", "switch", "choice", "text", "file", "folder", "colour", "texts", "folders"]
 

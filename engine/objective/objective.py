@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.contract.profile import Objective as Settings
+from engine.contract.sections import Objective as Settings
 from engine.objective.randomness import noise_of, timesteps_of
 from engine.objective.schedule import FlowSchedule, NoiseSchedule, sdxl_schedule
 from engine.objective.target import DiffusionPath, FlowPath, Path

@@ -13,8 +13,8 @@ from engine.contract import places
 from engine.contract.atomic import write_text
 from engine.contract.buckets import Placement, describe, make_buckets, place
 from engine.contract.folder import Skipped, scan, shown
-from engine.contract.profile import Profile
 from engine.contract.rundir import RunDir
+from engine.contract.sections import Profile
 from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
 from engine.data.encode import encode_images, encode_texts

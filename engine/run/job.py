@@ -11,7 +11,8 @@ from engine.contract import check, events, places
 from engine.contract.atomic import Interrupted
 from engine.contract.layers import Layer, count, read_layers, select
 from engine.contract.problems import ProfileError, errors
-from engine.contract.profile import Profile, digest
+from engine.contract.profile import digest
+from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
 from engine.model import components, demo

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine.contract import events
 from engine.contract.buckets import time_ids
-from engine.contract.profile import Profile
+from engine.contract.sections import Profile
 from engine.contract.seeding import derive
 from engine.data.batches import equal_lengths
 from engine.memory.plain import predict

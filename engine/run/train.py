@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.contract import events
 from engine.contract.curves import rate
-from engine.contract.profile import Profile
+from engine.contract.sections import Profile
 from engine.data.batches import Batch, Batches
 from engine.data.prefetch import Prefetch
 from engine.memory.plan import Judged, MicroBatch, Plan, WindowGradient

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from engine.contract import events, rundir
-from engine.contract.profile import Profile, load, resolved
+from engine.contract.profile import load, resolved
 from engine.contract.rundir import RunDir
+from engine.contract.sections import Profile
 from engine.run.job import execute
 from engine.run.session import Emitter, Session
 

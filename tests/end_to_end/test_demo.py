@@ -60,6 +60,7 @@ def run(places: dict[str, str]) -> RunDir:
 
     terminal = open_app()
     assert "running" in terminal.wait_for(run.name)
+    terminal.read(1.0)  # whatever is still being painted
     terminal.press("\r")  # a live run is where the cursor starts
     terminal.wait_for(at_step(8), 90)
     terminal.press("s")

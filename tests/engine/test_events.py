@@ -14,8 +14,8 @@ import pytest
 
 from engine.contract import events, rundir
 from engine.contract.curves import rate
-from engine.contract.profile import Schedule
 from engine.contract.rundir import LockedError, RunDir, RunInfo
+from engine.contract.sections import Schedule
 from engine.run.session import Emitter, Session
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from engine.contract.profile import Objective as Settings
+from engine.contract.sections import Objective as Settings
 from engine.objective.objective import Objective
 from engine.objective.randomness import noise_of, timesteps_of
 from engine.objective.sampler import sample, sampler_timesteps

@@ -9,7 +9,8 @@ import pytest
 from engine.contract import places
 from engine.contract.fields import form_fields, sections
 from engine.contract.problems import ProfileError
-from engine.contract.profile import Profile, digest, dump, load, parse, resolved
+from engine.contract.profile import digest, dump, load, parse, resolved
+from engine.contract.sections import Profile
 
 MINIMAL = '[model]\nbase = "base.safetensors"\n[[data.folders]]\npath = "pictures"\n'
 

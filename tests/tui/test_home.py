@@ -172,7 +172,7 @@ async def test_without_unicode_every_glyph_is_ascii(monkeypatch):
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.pause()
             assert seen.text(app).isascii()
-            await pilot.press("tab", "enter")
+            await pilot.press("enter")
             await pilot.pause()
             assert "> running" in seen.text(app)
             assert seen.text(app).isascii()
