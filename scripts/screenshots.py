@@ -7,12 +7,14 @@ Nothing is trained and nothing of yours is read: runs, profiles and the checkpoi
 
 import asyncio
 import os
+import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FONTS = "font-family: 'Fira Code', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
 async def draw(target: Path, scratch: Path) -> None:
@@ -27,7 +29,13 @@ async def draw(target: Path, scratch: Path) -> None:
                 os.environ[f"AOZORA_{part}"] = str(home / part.lower())
             async with gallery.shown(name, (width, height)) as pilot:
                 picture = pilot.app.export_screenshot(title="aozora-tui")
-            (target / f"{home.name}.svg").write_text(picture, encoding="utf-8")
+            (target / f"{home.name}.svg").write_text(self_contained(picture), encoding="utf-8")
+
+
+def self_contained(picture: str) -> str:
+    """Without the web fonts that the exporter names: a picture in a README must not fetch anything."""
+    local = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+    return local.replace("font-family: Fira Code, monospace", FONTS)
 
 
 def main() -> None:

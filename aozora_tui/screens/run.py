@@ -110,9 +110,14 @@ class RunScreen(AozoraScreen[None]):
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def action_stop(self) -> None:
-        step = f"step {self.state.step + 1:,}" if self.state.started else "the present phase"
+        if self.state.step:
+            text = (
+                f"The engine saves step {self.state.step:,} and stops. The step it is in is given up: r draws it again."
+            )
+        else:
+            text = "No step is complete yet, so there is nothing to save. What is encoded stays; r starts again."
         body = [
-            f"The engine ends {step}, saves a checkpoint that can be resumed, and stops. r goes on from there.",
+            text,
             cut_path(self.run_dir.checkpoints, 68),
         ]
         title = f"Stop {self.run_dir.name}?"
