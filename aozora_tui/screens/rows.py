@@ -114,7 +114,7 @@ class Rows(ScrollView, can_focus=True):
             return Strip.blank(width, self.rich_style)
         at = index == self.cursor
         over = ("cursor" if self.has_focus else "blurred") if at else ""
-        return self._strip(self.lines[index].cells, width, over, cursor_sign() if at else " ")
+        return self._strip(self.lines[index].cells, width, over, cursor_sign(here=self.has_focus) if at else " ")
 
     def watch_cursor(self, old: int, new: int) -> None:
         for index in (old, new):

@@ -48,9 +48,9 @@ def plain(text: str) -> str:
     return "".join(_ASCII.get(char, char) for char in text) if ascii_only() else text
 
 
-def cursor_sign() -> str:
-    """Stands before the line that has the cursor."""
-    return plain("\u203a")
+def cursor_sign(*, here: bool = True) -> str:
+    """Stands before the line that has the cursor; a fainter sign where the list itself has not the focus."""
+    return plain("\u203a" if here else "\u00b7")
 
 
 def state_text(state: State) -> str:

@@ -92,8 +92,8 @@ async def _go(name: str, pilot: Pilot[int]) -> None:
         await _settle(pilot)
         await pilot.press(*["down"] * 4, "right", "space")
     keys = {
-        "failed": ("tab", "end", "enter"),
-        "finished": ("tab", "down", "enter"),
+        "failed": ("end", "enter"),
+        "finished": ("down", "enter"),
         "log": ("l",),
         "help": ("question_mark",),
         "stop": ("s",),

@@ -85,7 +85,7 @@ async def test_stop_asks_says_what_is_saved_and_then_writes_the_command(run, ans
             await pilot.press("s")
             await pilot.pause()
             assert isinstance(app.screen, Ask)
-            assert "saves a checkpoint that can be resumed" in seen.words(app)
+            assert "saves step 4 and stops" in seen.words(app)
             await pilot.press("escape")
             assert commands(run) == []
             await pilot.press("s", answer)
