@@ -1,6 +1,7 @@
 """The plain plan: weights, activations and fp32 gradient sums on one device."""
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from engine.memory.plan import Judged, MicroBatch, WindowGradient, clip_factor, global_norm
 from engine.optim.adafactor import Adafactor, AdafactorSettings
 from engine.optim.precision import join, split
+
+Collect = Callable[[str, Tensor], None]
 
 
 class PlainPlan:
@@ -44,8 +47,12 @@ class PlainPlan:
         self._first = True
         self._samples = 0
         self._norm = math.nan
+        # autograd keeps its hooks where Python's collector cannot see them: one that held the plan would keep it, and
+        # with it the whole network, for ever.
+        collect: weakref.WeakMethod[Collect] = weakref.WeakMethod(self._collect)
         for name, parameter in self._parameters.items():
-            parameter.register_post_accumulate_grad_hook(partial(self._collect, name))  # type: ignore[no-untyped-call]
+            hook = partial(_call, collect, name)
+            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
         self._first, self._samples, self._norm = True, 0, math.nan
@@ -127,6 +134,11 @@ class PlainPlan:
         high, low = split(master)
         parameter.data.copy_(high)
         self._remainders[name].copy_(low)
+
+
+def _call(collect: weakref.WeakMethod[Collect], name: str, parameter: Tensor) -> None:
+    if (method := collect()) is not None:
+        method(name, parameter)
 
 
 class _Lazily(Mapping[str, Tensor]):

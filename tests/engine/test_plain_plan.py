@@ -1,5 +1,7 @@
 """The plain plan against ordinary autograd: sums, norm, clip, the transaction, and bf16 weights on a split master."""
 
+import gc
+import weakref
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -220,3 +222,13 @@ def test_restore_takes_all_or_nothing():
     plan.restore(weights, moments)
     assert all(torch.equal(plan.weights()[name], tensor) for name, tensor in weights.items())
     assert all(torch.equal(plan.optimizer_state()[name], tensor) for name, tensor in moments.items())
+
+
+def test_a_plan_that_is_dropped_gives_its_memory_back():
+    net = network()
+    plan = PlainPlan(net, names(net), AdafactorSettings())
+    plan.gradient(window([2]), ignore)
+    gone = weakref.ref(plan)
+    del plan
+    gc.collect()
+    assert gone() is None
