@@ -22,7 +22,7 @@ from engine.contract.rundir import RunDir, RunInfo
 from engine.contract.sections import Profile
 
 if TYPE_CHECKING:
-    from engine.run.session import Session
+    from engine.run.session import Emitter, Session
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,16 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings, run = _open(options)
         lock = rundir.acquire(run)
-    except (ProfileError, ValueError, rundir.LockedError, OSError) as error:
-        emitter.emit(events.Failed(code="profile", text=str(error), remedy="Correct it and start again."))
-        sys.stderr.write(f"{error}\n")
-        return WRONG
-    _redirect_stderr(run)
-    emitter.attach(run.events)
+    except ProfileError as error:
+        return _refuse(emitter, "profile", str(error), "Correct it and start again.")
+    except rundir.LockedError as error:
+        return _refuse(emitter, "in-use", str(error), "One engine works in a run folder.")
+    except OSError as error:
+        return _refuse(emitter, "run-folder", str(error), "Check the folder, or set AOZORA_RUNS.")
     info = _describe(run, options.name or run.name, settings)
-    _write_info(run, info)
-    if not run.profile.exists():
-        write_text(run.profile, profile.dump(settings))
+    try:
+        run.make_parts()
+        _redirect_stderr(run)
+        emitter.attach(run.events)
+        _write_info(run, info)
+        if not run.profile.exists():
+            write_text(run.profile, profile.dump(settings))
+    except OSError as error:
+        remedy = "Make room there, mend its permissions, or set AOZORA_RUNS."
+        emitter.emit(events.Failed(code="run-folder", text=f"{run.path} cannot be used: {error}", remedy=remedy))
+        return FAILED
     session = Session(run, emitter, info.token)
     session.listen()
     code = _execute(session, settings)
@@ -71,7 +79,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _claim_stdout() -> int:
     """Keep fd 1 for events and point it at stderr: a stray print of any library must not reach the stream."""
-    sys.stdout.flush()
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by whoever started us: the next file opened would take its place
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     kept = os.dup(1)
     os.dup2(2, 1)
     return kept
@@ -83,7 +97,10 @@ def _open(options: argparse.Namespace) -> tuple[Profile, RunDir]:
         return profile.load(run.profile), run
     settings = profile.resolved(profile.load(options.profile), options.profile.absolute().parent)
     if options.run:
-        return settings, RunDir(options.run.absolute())
+        run = RunDir(options.run.absolute())
+        if run.profile.exists() or run.events.exists():
+            raise FileExistsError(f"{run.path} holds a run already: go on with --resume, or name a new folder")
+        return settings, run
     return settings, rundir.create(places.runs_folder(), options.profile.stem)
 
 
@@ -121,8 +138,10 @@ def _write_info(run: RunDir, info: RunInfo) -> None:
 
 
 def _execute(session: "Session", settings: Profile) -> int:
+    import torch
+
     from engine.data.cache import CacheError
-    from engine.run.errors import RunError
+    from engine.run.errors import LESS_MEMORY, RunError
     from engine.run.job import execute
 
     try:
@@ -136,18 +155,34 @@ def _execute(session: "Session", settings: Profile) -> int:
     except (RunError, CacheError) as error:
         session.emit(events.Failed(code=error.code, text=error.text, remedy=error.remedy))
         return FAILED
+    except torch.OutOfMemoryError as error:
+        _log_traceback()
+        session.emit(events.Failed(code="out-of-memory", text=f"the card is full: {error}"[:600], remedy=LESS_MEMORY))
+        return FAILED
     except (ValueError, OSError) as error:
-        traceback.print_exc()
+        _log_traceback()
         session.emit(events.Failed(code="failed", text=str(error), remedy=f"Details are in {session.run.log}."))
         return FAILED
     except Exception as error:  # noqa: BLE001 - the one place: whatever it is, the last event says it
-        traceback.print_exc()
+        _log_traceback()
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
         text = f"{type(error).__name__}: {error}"[:1000]
         session.emit(events.Failed(code="bug", text=text, remedy=f"See {session.run.log}.", where=where))
         return FAILED
     return INTERRUPTED if session.stopping == "SIGINT" else OK
+
+
+def _refuse(emitter: "Emitter", code: str, text: str, remedy: str) -> int:
+    emitter.emit(events.Failed(code=code, text=text, remedy=remedy))
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+    return WRONG
+
+
+def _log_traceback() -> None:
+    with contextlib.suppress(OSError):  # a full disk must not hide the failure that is about to be told
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

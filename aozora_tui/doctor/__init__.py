@@ -27,7 +27,7 @@ def examine() -> tuple[Finding, ...]:
         *machine.folders(),
         *machine.memory(),
         *machine.logind(),
-        machine.tokenizer(os.environ),
+        machine.tokenizer(),
         *terminal.terminal(os.environ, locale.getencoding(), terminal.size()),
     )
 

@@ -6,15 +6,15 @@ import platform
 import re
 import resource
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from aozora_tui.doctor.finding import Finding
 from engine.contract import places
+from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
 
 GIB = 1 << 30
 PACKAGES = ("textual", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
-CLIP = "openai/clip-vit-large-patch14"
 
 
 def python(version: tuple[int, int, int]) -> Finding:
@@ -120,23 +120,11 @@ def logind(folder: Path = Path("/etc/systemd")) -> Iterator[Finding]:
         yield Finding(topic="logging out", level="wrong", text=text, remedy="Run `loginctl enable-linger` once.")
 
 
-def tokenizer(environment: Mapping[str, str]) -> Finding:
+def tokenizer() -> Finding:
     """Whether CLIP's vocabulary is here for profiles that leave `model.tokenizer` empty."""
-    cache = hub_cache(environment)
-    name = f"models--{CLIP.replace('/', '--')}"
-    if any(cache.glob(f"{name}/snapshots/*/vocab.json")):
-        return Finding(topic="tokenizer", level="ok", text=f"{CLIP} in {cache}")
-    demo = " (the demo has its own)" if (places.demo_folder() / "tokenizer" / "vocab.json").is_file() else ""
-    text = f"CLIP's vocabulary is not in {cache}{demo}"
-    remedy = f"Set model.tokenizer to a folder with vocab.json and merges.txt, or fetch {CLIP} into that cache."
-    return Finding(topic="tokenizer", level="note", text=text, remedy=remedy)
-
-
-def hub_cache(environment: Mapping[str, str]) -> Path:
-    """Where huggingface_hub keeps what it fetched, by its own variables."""
-    if cache := environment.get("HF_HUB_CACHE"):
-        return Path(cache).expanduser()
-    if home := environment.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    base = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "huggingface" / "hub"
+    try:
+        found, _ = find_tokenizers(None)
+    except TokenizerError as error:
+        demo = " (the demo has its own)" if (places.demo_folder() / "tokenizer" / "vocab.json").is_file() else ""
+        return Finding(topic="tokenizer", level="note", text=f"{error.text}{demo}", remedy=error.remedy)
+    return Finding(topic="tokenizer", level="ok", text=str(found))

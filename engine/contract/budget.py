@@ -15,12 +15,17 @@ CHECKPOINTED_ACTIVATIONS = 0.675 * GIB
 KEPT_ACTIVATIONS = 6.43 * GIB
 # CUDA context, library modules, allocator slack: 0.6 to 1.2 GiB on the cards that were looked at.
 DEVICE_OVERHEAD = 1.0 * GIB
+# Adafactor's temporaries for each element of the tensor it updates.
+UPDATE_BYTES = 22
+# The VAE in fp32 and one 512-pixel tile on its way through it.
+PREVIEW_BYTES = 1.06 * GIB
 SDXL_WIDTH = 320
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Device parts sum to `device`. `checkpoint` is one resumable checkpoint, `export` the finished file."""
+    """Device parts sum to `device`; `activations` is the most that comes and goes.
+    `checkpoint` is one resumable checkpoint, `export` the finished file."""
 
     trained: int
     total: int
@@ -46,7 +51,9 @@ def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], base_byte
     weight_bytes = 2 if half else 4
     # fp32 sums of the window, and the widest tensor's own gradient beside them while the backward pass runs.
     widest = max((size for name, size in zip(root.tensors, root.sizes, strict=True) if name in trained), default=0)
-    gradients = 4 * learning + (weight_bytes * widest if half else 0)
+    gradients = 4 * learning + weight_bytes * widest
+    # These three never happen at once: the backward pass, the update of the widest tensor, a preview's decoding.
+    passing = max(_activations(profile, root), UPDATE_BYTES * widest, PREVIEW_BYTES if profile.preview.prompts else 0)
     checkpoint = 4 * learning + _factored(root, trained)
     kept = profile.save.keep + 1  # the new one is verified before the oldest goes
     return Forecast(
@@ -54,8 +61,8 @@ def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], base_byte
         total=root.parameters,
         weights=weight_bytes * root.parameters,
         gradients=gradients,
-        optimizer=_factored(root, trained) + 16 * min(widest, 8 << 20),
-        activations=_activations(profile, root),
+        optimizer=_factored(root, trained),
+        activations=round(passing),
         overhead=round(DEVICE_OVERHEAD) if profile.memory.device != "cpu" else 0,
         host=(2 * learning if half else 0) + 2 * GIB,
         checkpoint=checkpoint,

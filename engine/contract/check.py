@@ -1,6 +1,7 @@
 """Everything that can be known to be wrong before a run starts, without torch: the profile against this machine."""
 
 import difflib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from engine.contract.budget import Forecast, forecast
 from engine.contract.folder import has_pictures
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.problems import Problem, errors
-from engine.contract.profile import parse
-from engine.contract.safetensors_header import CheckpointError, Header, Kind, identify, read_header
+from engine.contract.profile import parse, salvage
+from engine.contract.safetensors_header import CheckpointError, Kind, identify, read_header
 from engine.contract.sections import Profile
+from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,20 @@ def check_text(text: str, path: Path) -> Checked:
     """The same for a text that is not saved yet; `path` is where relative names in it start."""
     profile, problems = parse(text, str(path))
     if profile is None:
-        return Checked(None, tuple(problems))
+        rest = salvage(text, problems)
+        known = tuple(problem.path for problem in problems)
+        found = check_machine(rest, path.parent)[0] if rest else []
+        return Checked(None, (*problems, *(p for p in found if not p.path.startswith(known))))
     on_machine, cost = check_machine(profile, path.parent)
     return Checked(profile, tuple(problems + on_machine), cost)
 
 
-def check_machine(profile: Profile, base: Path, *, pictures: bool = True) -> tuple[list[Problem], Forecast | None]:
+def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> tuple[list[Problem], Forecast | None]:
     """What the profile names: does it exist, is it what it should be, is there room for what the run will write.
-    Without `pictures` their folders are not looked at: a resumed run has them in its cache."""
+    A resumed run has its pictures in the cache and its checkpoints on the disk: neither is looked at again."""
     problems = list(_check_tokenizer(profile, base))
-    if pictures:
-        problems += _check_folders(profile, base)
+    if new_run:
+        problems += [*_check_folders(profile, base), *_check_writable(profile, base)]
     checkpoint = places.expand(profile.model.base, base)
     if not checkpoint.exists() and is_demo(checkpoint):
         return problems, None  # built by the run itself
@@ -70,7 +75,8 @@ def check_machine(profile: Profile, base: Path, *, pictures: bool = True) -> tup
     problems += _check_markers(profile, kind)
     problems += _check_patterns(profile, root)
     cost = forecast(profile, root, trained.trained, header.size)
-    problems += _check_disk(cost)
+    if new_run:
+        problems += _check_disk(cost)
     return problems, cost
 
 
@@ -79,23 +85,14 @@ def is_demo(path: Path) -> bool:
     return path.is_relative_to(places.demo_folder())
 
 
-def read_base(profile: Profile, base: Path) -> tuple[Header, Layer] | None:
-    """The base checkpoint's header and UNet tree, or None if it cannot be used."""
-    try:
-        header = read_header(places.expand(profile.model.base, base))
-        return header, read_layers(header)
-    except ValueError:
-        return None
-
-
 def _check_tokenizer(profile: Profile, base: Path) -> Iterator[Problem]:
-    if not profile.model.tokenizer:
+    folder = places.expand(profile.model.tokenizer, base) if profile.model.tokenizer else None
+    if folder is not None and is_demo(folder) and not folder.exists():
         return
-    folder = places.expand(profile.model.tokenizer, base)
-    inner = [folder, folder / "tokenizer"]
-    if not any((place / "vocab.json").is_file() for place in inner) and not is_demo(folder):
-        text = f"{folder} has no vocab.json"
-        yield Problem("model.tokenizer", text, "Name a folder with vocab.json and merges.txt, or leave it empty.")
+    try:
+        find_tokenizers(folder)
+    except TokenizerError as error:
+        yield Problem("model.tokenizer", error.text, error.remedy)
 
 
 def _check_folders(profile: Profile, base: Path) -> Iterator[Problem]:
@@ -108,6 +105,16 @@ def _check_folders(profile: Profile, base: Path) -> Iterator[Problem]:
             yield Problem(where, f"{path} {what}", "Name the folder that holds the pictures.")
         elif not has_pictures(path):
             yield Problem(where, f"{path} holds no picture", "Put png, jpg, webp, bmp, tiff or avif files there.")
+
+
+def _check_writable(profile: Profile, base: Path) -> Iterator[Problem]:
+    for where, folder, remedy in (
+        ("data.cache", places.expand(profile.data.cache, base), "Name a folder of yours."),
+        ("runs", places.runs_folder(), "Mend its permissions, or set AOZORA_RUNS to a folder of yours."),
+    ):
+        existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            yield Problem(where, f"{folder} cannot be written", remedy)
 
 
 def _check_markers(profile: Profile, kind: Kind) -> Iterator[Problem]:

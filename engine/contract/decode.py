@@ -52,6 +52,10 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
     if get_origin(bare) is tuple:
         return _decode_tuple(get_args(bare)[0], meta, raw, path)
     finite = not isinstance(raw, float) or math.isfinite(raw)
+    if isinstance(raw, str) and "\0" in raw:
+        return None, [Problem(path, "holds a NUL character, which no path or text may", "Remove it.")]
+    if raw == "" and meta.min_length:
+        return None, [Problem(path, "must not be empty", f"Give {meta.title or path}." if meta.title else "Give it.")]
     try:
         if finite:
             return msgspec.convert(raw, annotation, strict=True), []
@@ -83,7 +87,7 @@ def expected(annotation: Any) -> str:
         return ("a whole number" if bare is int else "a number") + _range(meta)
     if bare is str:
         if meta.min_length:
-            return "a text that is not empty"
+            return "text, required"
         return "text" + (f" of the form {meta.examples[0]}" if meta.examples else "")
     return "a list" if get_origin(bare) is tuple else "a table"
 

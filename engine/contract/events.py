@@ -6,12 +6,14 @@ Readers ignore unknown events and unknown fields, so that an older app can watch
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 from msgspec import Struct
 
 PROTOCOL = 1
+# What foreign bytes can make the decoder raise.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 PhaseName = Literal["demo", "scan", "cache", "load", "preflight", "train", "preview", "save", "export"]
 
@@ -52,7 +54,7 @@ class Progress(Event, frozen=True, kw_only=True):
 
 
 class Micro(Event, frozen=True, kw_only=True):
-    """At most two a second: a sign of life inside a long window."""
+    """At most two a second: a sign of life inside a long window. Micro-batch `micro`, from 1, of the coming `step`."""
 
     step: int
     micro: int
@@ -61,7 +63,8 @@ class Micro(Event, frozen=True, kw_only=True):
 
 
 class Step(Event, frozen=True, kw_only=True):
-    """One optimizer update. `seconds` is the mean of one micro-batch; memory is torch's, in bytes, 0 on a CPU."""
+    """One optimizer update. `seconds` is the mean of one micro-batch; memory is torch's, in bytes, 0 on a CPU.
+    `timesteps` and `losses` are by sample; empty for windows of more than 256, which would not fit a line."""
 
     step: int
     loss: float
@@ -168,7 +171,7 @@ def decode(line: bytes) -> AnyEvent | None:
     """The event of a line, or None if it is torn, foreign or of a later protocol."""
     try:
         return _decoder.decode(line)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 
@@ -176,9 +179,16 @@ def is_json(line: bytes) -> bool:
     """Whether the line is whole: tells a torn one from an event of a later protocol."""
     try:
         msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True
+
+
+def _open(path: Path) -> BinaryIO:
+    """Raises FileNotFoundError for what is no regular file as well: a FIFO would make its reader wait for ever."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.open("rb")
 
 
 class Tail:
@@ -192,7 +202,7 @@ class Tail:
     def read(self, limit: int = 4 << 20) -> list[AnyEvent]:
         """The events that were appended since the last call, at most about `limit` bytes of them."""
         try:
-            with self.path.open("rb") as file:
+            with _open(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size < self.offset:
                     self.offset = 0
@@ -203,6 +213,8 @@ class Tail:
         except FileNotFoundError:
             return []
         whole = block[: block.rfind(b"\n") + 1]
+        if not whole and len(block) == limit:  # a line longer than we read is no event of ours
+            whole = block
         self.offset += len(whole)
         lines = [line for line in whole.splitlines() if line.strip()]
         events = [event for line in lines if (event := decode(line)) is not None]
@@ -211,13 +223,14 @@ class Tail:
         return events
 
 
-def last_event(path: Path, window: int = 65536) -> AnyEvent | None:
-    """The newest readable event, without reading the whole file."""
+def last_event(path: Path, *, but_not: tuple[type[Event], ...] = (), window: int = 1 << 18) -> AnyEvent | None:
+    """The newest readable event of another type than `but_not`, without reading the whole file."""
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - window))
             lines = file.read().splitlines()
     except FileNotFoundError:
         return None
-    return next((event for line in reversed(lines) if (event := decode(line)) is not None), None)
+    found = (event for line in reversed(lines) if (event := decode(line)) is not None)
+    return next((event for event in found if not isinstance(event, but_not)), None)

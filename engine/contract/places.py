@@ -54,5 +54,8 @@ def expand(text: str, base: Path) -> Path:
     """A profile's path as an absolute one: `{data}` and `{cache}` stand for the folders above, `~` for home,
     and a relative path starts at `base`, the profile's own folder."""
     replaced = text.replace("{data}", str(data_folder())).replace("{cache}", str(cache_folder()))
-    path = Path(replaced).expanduser()
+    try:
+        path = Path(replaced).expanduser()
+    except RuntimeError:  # ~somebody who has no account here
+        path = Path(replaced)
     return path if path.is_absolute() else (base / path).absolute()

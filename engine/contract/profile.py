@@ -1,7 +1,9 @@
 """The profile: what a run is told. Reading, checking and writing it; its fields are in `sections`."""
 
 import hashlib
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,17 @@ def contradictions(profile: Profile) -> list[Problem]:
     if objective.zero_terminal_snr and objective.prediction_type == "epsilon":
         text = "epsilon cannot be learnt at zero terminal SNR: the last timestep holds no signal to scale"
         found.append(
-            Problem("objective.zero_terminal_snr", text, "Turn it off, or set prediction_type to v_prediction.")
+            Problem(
+                "objective.zero_terminal_snr",
+                text,
+                "Write zero_terminal_snr = false (true is the default), or choose v_prediction.",
+            )
         )
     if objective.zero_terminal_snr and objective.prediction_type == "flow":
         text = "rectified flow has its own noise scale, which already ends in pure noise"
-        found.append(Problem("objective.zero_terminal_snr", text, "Turn it off."))
+        found.append(
+            Problem("objective.zero_terminal_snr", text, "Write zero_terminal_snr = false (true is the default).")
+        )
     if profile.data.resolution < profile.data.bucket_step:
         text = f"is smaller than one bucket step ({profile.data.bucket_step})"
         found.append(Problem("data.resolution", text, "Raise it, or lower data.bucket_step."))
@@ -43,10 +51,33 @@ def contradictions(profile: Profile) -> list[Problem]:
 def parse(text: str, source: str) -> tuple[Profile | None, list[Problem]]:
     """TOML text as a profile, or None with every problem. `source` names the file in messages."""
     try:
-        raw = tomllib.loads(text)
+        raw = tomllib.loads(text.removeprefix("\ufeff"))  # Notepad's mark
     except tomllib.TOMLDecodeError as error:
         return None, [Problem(source, f"is not valid TOML: {error}", "Correct that line.")]
+    except RecursionError:
+        return None, [Problem(source, "is not valid TOML: it is nested too deeply", "Correct it.")]
     return decode_profile(raw)
+
+
+def salvage(text: str, problems: Sequence[Problem]) -> Profile | None:
+    """What a wrong profile says where it is right, the rest as if it were not written: so that the paths it names can
+    be checked in the same breath. None if too little is left."""
+    try:
+        raw: Any = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    for problem in problems:
+        *above, last = re.findall(r"[^.\[\]]+", problem.path)
+        holder = raw
+        for part in above:
+            holder = holder[int(part)] if isinstance(holder, list) and part.isdecimal() else holder.get(part, {})
+            if not isinstance(holder, dict | list):
+                return None
+        if isinstance(holder, dict):
+            holder.pop(last, None)
+    raw.setdefault("model", {}).setdefault("base", "missing")
+    raw.setdefault("data", {}).setdefault("folders", [{"path": "missing"}])
+    return decode_profile(raw)[0]
 
 
 def load(path: Path) -> Profile:
@@ -74,6 +105,18 @@ def resolved(profile: Profile, base: Path) -> Profile:
     model = profile.model
     model = msgspec.structs.replace(model, base=absolute(model.base), tokenizer=absolute(model.tokenizer))
     return msgspec.structs.replace(profile, model=model, data=data)
+
+
+def differences(old: Profile, new: Profile) -> list[tuple[str, Any, Any]]:
+    """(path, old value, new value) of every setting in which two profiles differ."""
+    found = []
+    for section in old.__struct_fields__:
+        before, after = getattr(old, section), getattr(new, section)
+        for name in before.__struct_fields__:
+            values = getattr(before, name), getattr(after, name)
+            if values[0] != values[1]:
+                found.append((f"{section}.{name}", *values))
+    return found
 
 
 def dump(profile: Profile) -> str:

@@ -24,6 +24,7 @@ from engine.contract import events
 
 CommandName = Literal["stop", "save", "sample", "pause", "resume"]
 State = Literal["starting", "running", "paused", "stopped", "finished", "failed", "crashed", "elsewhere"]
+SILENT_SECONDS = 600.0
 LIVE_STATES: frozenset[State] = frozenset({"starting", "running", "paused"})
 
 
@@ -101,6 +102,11 @@ class RunDir:
     def exports(self) -> Path:
         return self.path / "exports"
 
+    def make_parts(self) -> None:
+        """The folders inside, those that are missing."""
+        for part in (self.commands, self.checkpoints, self.samples, self.exports):
+            part.mkdir(exist_ok=True)
+
 
 def create(runs: Path, profile_name: str, now: float | None = None) -> RunDir:
     """A new run folder, named after the profile and the time; never one that exists."""
@@ -113,8 +119,7 @@ def create(runs: Path, profile_name: str, now: float | None = None) -> RunDir:
             folder.path.mkdir()
         except FileExistsError:
             continue
-        for part in (folder.commands, folder.checkpoints, folder.samples, folder.exports):
-            part.mkdir()
+        folder.make_parts()
         return folder
     raise FileExistsError(f"{runs / stem}-{stamp} and 998 like it exist already")
 
@@ -175,9 +180,9 @@ def lock_owner(run: RunDir) -> int | None:
     layout, order = ("qqihh", "mac") if sys.platform == "darwin" else ("hhqqi4x", "linux")
     asked = (0, 0, 0, fcntl.F_WRLCK, 0) if order == "mac" else (fcntl.F_WRLCK, 0, 0, 0, 0)
     try:
-        with run.lock.open("rb+") as file:
+        with run.lock.open("rb") as file:
             answer = struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *asked)))
-    except FileNotFoundError:
+    except OSError:
         return None
     kind, pid = (answer[3], answer[2]) if order == "mac" else (answer[0], answer[4])
     return None if kind == fcntl.F_UNLCK else pid
@@ -206,37 +211,41 @@ def read_info(run: RunDir) -> RunInfo | None:
     """`run.json`, or None while it is not there yet or if it is damaged."""
     try:
         return msgspec.json.decode(run.info.read_bytes(), type=RunInfo)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, *events.UNREADABLE):
         return None
 
 
 def state(run: RunDir, *, now: float | None = None) -> State:
     """What the run does now: from its lock, and from its last event if nobody holds that."""
     info = read_info(run)
-    if info is not None and info.host != socket.gethostname():
-        return "elsewhere" if info.exit is None else _ended(run, info)
+    now = time.time() if now is None else now
     if lock_owner(run) is not None:
         return _live_state(run)
     if info is None:
-        age = (time.time() if now is None else now) - run.path.stat().st_mtime
-        return "starting" if age < 20 else "crashed"
-    return _ended(run, info)
+        return "starting" if now - run.path.stat().st_mtime < 20 else "crashed"
+    ended = _ended(run, info)
+    if ended == "crashed" and info.host != socket.gethostname():
+        # Its lock cannot be seen from here. A box whose name has changed must not lock its own runs away for ever.
+        last = events.last_event(run.events)
+        return "elsewhere" if now - (last.time if last else info.started) < SILENT_SECONDS else "crashed"
+    return ended
 
 
 def _live_state(run: RunDir) -> State:
-    last = events.last_event(run.events)
+    last = events.last_event(run.events, but_not=(events.Refused, events.Warned))
     if last is None:
         return "starting"
     return "paused" if isinstance(last, events.Paused) else "running"
 
 
 def _ended(run: RunDir, info: RunInfo) -> State:
+    """`exit` is written last; where the disk refused it, the time tells this start's end from an earlier one's."""
     last = events.last_event(run.events)
-    if isinstance(last, events.Finished) and last.time >= info.started:
+    if last is None or (info.exit is None and last.time < info.started):
+        return "crashed"
+    if isinstance(last, events.Finished):
         return "finished" if last.reason == "finished" else "stopped"
-    if isinstance(last, events.Failed) and last.time >= info.started:
-        return "failed"
-    return "crashed"
+    return "failed" if isinstance(last, events.Failed) else "crashed"
 
 
 def _stamp(name: str) -> str:
@@ -272,13 +281,16 @@ def take_commands(run: RunDir, token: str) -> tuple[list[CommandName], list[str]
         path = run.commands / name
         try:
             command = msgspec.json.decode(path.read_bytes(), type=Command)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *events.UNREADABLE):
             refused.append(name)
         else:
             if command.token == token:
                 obeyed.append(command.command)
             else:
                 refused.append(name)
-        with contextlib.suppress(OSError):
+        try:
             path.unlink()
+        except OSError:  # a folder, say: out of sight, or it would be refused again at every look
+            with contextlib.suppress(OSError):
+                path.rename(path.with_name(f".refused-{name}"))
     return obeyed, refused

@@ -16,7 +16,9 @@ VAE_PREFIX = "first_stage_model."
 TEXT_PREFIX = "conditioner.embedders.0.transformer.text_model."
 TEXT_2_PREFIX = "conditioner.embedders.1.model."
 
-PredictionType = Literal["epsilon", "v_prediction", "edm", "edm_v"]
+PREDICTION_KEY = "aozora.prediction_type"  # in the metadata of our own exports
+
+PredictionType = Literal["epsilon", "v_prediction", "flow", "edm", "edm_v"]
 
 _MAX_HEADER = 100_000_000  # the format's own limit
 
@@ -54,7 +56,8 @@ class Header:
 @dataclass(frozen=True)
 class Kind:
     """What the keys say a file is. `why_not` is empty for a whole SDXL checkpoint that can be trained here, else one
-    sentence. `prediction_type` follows the marker keys as ComfyUI reads them."""
+    sentence. `prediction_type` is what our own export's metadata says, else it follows the marker keys as ComfyUI reads
+    them: rectified flow has no marker."""
 
     name: str
     why_not: str
@@ -96,7 +99,7 @@ def read_header(path: Path) -> Header:
 def identify(header: Header) -> Kind:
     """Which model family the tensor names and shapes belong to, and what its marker keys announce."""
     names = header.tensors
-    prediction, zero_terminal = _markers(names)
+    prediction, zero_terminal = _prediction(header)
     name, reason = _family(header)
     if not reason and prediction in ("edm", "edm_v"):
         name, reason = "SDXL with an EDM schedule", "uses EDM noise levels, which no objective here can continue"
@@ -174,6 +177,19 @@ def _check_offsets(header: Header) -> None:
         )
     if position < available:
         raise CheckpointError(f"{header.path} has {available - position:,} bytes too many after its last tensor")
+
+
+def _prediction(header: Header) -> tuple[PredictionType, bool]:
+    marked, zero_terminal = _markers(header.tensors)
+    if marked in ("edm", "edm_v"):  # never ours, whatever else was kept from the file it was made from
+        return marked, zero_terminal
+    match header.metadata.get(PREDICTION_KEY):
+        case "v_prediction":
+            return "v_prediction", "ztsnr" in header.tensors
+        case "epsilon" | "flow" as said:
+            return said, False
+        case _:
+            return marked, zero_terminal
 
 
 def _markers(names: Mapping[str, TensorInfo]) -> tuple[PredictionType, bool]:

@@ -302,7 +302,9 @@ class Save(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     export: Annotated[bool, about("Export", "Write one .safetensors file for other programs at the end.")] = True
     export_precision: Annotated[
         Literal["same", "bf16", "fp16", "fp32"],
-        about("Export precision", "same: as the base checkpoint stores it."),
+        about(
+            "Export precision", "Of the trained tensors. same, and all the others: as the base checkpoint stores them."
+        ),
     ] = "same"
 
 

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+NORM_PIECE = 1 << 22  # elements
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -91,9 +93,11 @@ def clip_factor(norm: float, max_norm: float) -> float:
 
 
 def global_norm(tensors: Iterable[Tensor]) -> float:
-    """L2 norm over all elements, squares summed in float64. A host read: the one sync of a window."""
+    """L2 norm over all elements, squares summed in float64, in pieces that bound what the wider type costs. A host
+    read."""
     total: Tensor | None = None
     for tensor in tensors:
-        part = torch.linalg.vector_norm(tensor, dtype=torch.float32).double().square()
-        total = part if total is None else total + part
+        for piece in torch.split(tensor.flatten(), NORM_PIECE):
+            part = torch.linalg.vector_norm(piece, dtype=torch.float64).square()
+            total = part if total is None else total + part
     return 0.0 if total is None else float(total.sqrt())

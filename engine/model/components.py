@@ -19,6 +19,7 @@ from engine.contract.unet_names import LAYERS_PER_BLOCK, UNET_PREFIX, read_topol
 from engine.model.single_file import Checkpoint
 
 SCALING_FACTOR = 0.13025  # SDXL's; AutoencoderKL's own default is another model's
+TILE = 512  # pixels, the side of a VAE tile
 ARCHITECTURE_KEY = "aozora.architecture"
 _CLIP_EOS = 49407  # stays the end of text when tokens were added behind it
 
@@ -186,11 +187,27 @@ def load_unet(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.d
     return unet.train()
 
 
-def load_vae(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
-    """The VAE, frozen. Stock SDXL weights overflow in float16: keep float32. Raises like `load_unet`."""
+def load_vae(
+    checkpoint: Checkpoint,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    tiled: bool = False,
+) -> AutoencoderKL:
+    """The VAE, frozen. Stock SDXL weights overflow in float16: keep float32. Raises like `load_unet`.
+
+    With `tiled`, what is larger than 512 pixels goes through in overlapping tiles of that side, blended at their seams:
+    the peak memory is a 512-pixel picture's. Each tile is normalised by its own statistics, so values differ a little
+    from the whole picture's.
+    """
     with torch.device("meta"):
         vae = AutoencoderKL(**vae_config(checkpoint.header))
     _load(vae, checkpoint.vae(), checkpoint, device=device, dtype=dtype)
+    if tiled:
+        vae.enable_tiling()
+        # diffusers has no arguments for these; its default is the config's 1024.
+        vae.tile_sample_min_size = TILE
+        vae.tile_latent_min_size = TILE // 8
     return vae.eval()
 
 

@@ -40,13 +40,12 @@ def load_image(path: Path, placement: Placement, background: tuple[int, int, int
 def encode_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """(B, 3, H, W) float32 in [-1, 1] -> (B, 4, H/8, W/8) float32: the posterior's mean times 0.13025, no noise drawn.
 
-    Raises ValueError if the result is not finite, as the stock VAE's is in float16.
+    Not checked: where the VAE overflows, as the stock one does in float16, they are not finite. A caller that keeps
+    them checks, and can say which picture it was.
     """
     with torch.no_grad(), torch.autocast(vae.device.type, enabled=False):
         posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
         latents: Tensor = posterior.mean.float() * SCALING_FACTOR
-    if not bool(torch.isfinite(latents).all()):
-        raise ValueError(f"the VAE gave latents that are not finite in {vae.dtype}: run it in float32")
     return latents
 
 

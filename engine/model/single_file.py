@@ -18,6 +18,7 @@ from torch import Tensor
 
 from engine.contract.atomic import Entry, Interrupted, never, write_safetensors
 from engine.contract.safetensors_header import (
+    PREDICTION_KEY,
     TEXT_2_PREFIX,
     TEXT_PREFIX,
     VAE_PREFIX,
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 Part = Literal["unet", "vae", "text"]
+Prediction = Literal["v_prediction", "epsilon", "flow"]
 
 _PARTS: dict[Part, tuple[str, ...]] = {"unet": (UNET_PREFIX,), "vae": (VAE_PREFIX,), "text": ("conditioner.",)}
 TORCH_DTYPES = {
@@ -60,8 +62,9 @@ TORCH_DTYPES = {
     "BOOL": torch.bool,
 }
 _WORDS = {dtype: word for word, dtype in TORCH_DTYPES.items()}
-# Hashes of the base's content that other tools left in its metadata: wrong for the export.
-_STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+# Hashes of the base's content that other tools left in its metadata, and how it was trained: wrong for the export.
+_STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "modelspec.prediction_type")
+_MODELSPEC_WORDS = {"v_prediction": "v", "epsilon": "epsilon"}  # it has none for rectified flow
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def export(
     *,
     unet: Mapping[str, Tensor],
     dtype: torch.dtype | None,
-    v_prediction: bool,
+    prediction_type: Prediction,
     zero_terminal_snr: bool,
     metadata: Mapping[str, str],
     text_encoder: Mapping[str, Tensor] | None = None,
@@ -148,15 +151,16 @@ def export(
 
     `unet`, `text_encoder` and `text_encoder_2` hold the trained tensors only, under diffusers/transformers names, on
     any device; each is asked for once, when its turn comes. They are stored in `dtype`, or in the base's dtype of that
-    tensor if None. The markers `v_pred` and `ztsnr` end up present or absent as the two flags say; `metadata` wins over
-    the model description written here, and that over the base's.
+    tensor if None. The markers `v_pred` and `ztsnr` end up present or absent as `prediction_type` and
+    `zero_terminal_snr` say, and `aozora.prediction_type` says it in words, the only place that can for rectified flow.
+    `metadata` wins over the model description written here, and that over the base's.
 
     Raises ValueError for a tensor the base does not have, of another shape, or not finite in the dtype it is stored in;
     NoSpaceError; Interrupted when `should_stop` says so between two tensors. Nothing is left behind then, and an
     existing `out_path` stays as it was.
     """
     started = time.monotonic()
-    if zero_terminal_snr and not v_prediction:
+    if zero_terminal_snr and prediction_type != "v_prediction":
         raise ValueError("zero_terminal_snr is announced by `ztsnr` beside `v_pred` only: it needs v-prediction")
     base = open_checkpoint(base_path)
     first, second = text_encoder or {}, text_encoder_2 or {}
@@ -169,10 +173,10 @@ def export(
         raise ValueError(
             f"{base_path.name} has no tensor {unknown[0]} ({len(unknown)} of the trained ones are unknown)"
         )
-    markers = {"v_pred": v_prediction, "ztsnr": zero_terminal_snr}
+    markers = {"v_pred": prediction_type == "v_prediction", "ztsnr": zero_terminal_snr}
     with base_path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         entries = list(_entries(base.header, mapped, trained, markers=markers, dtype=dtype))
-        described = _describe(base.header.metadata, out_path, v_prediction) | dict(metadata)
+        described = _describe(base.header.metadata, out_path, prediction_type) | dict(metadata)
         path = write_safetensors(
             out_path, entries, described, should_stop=should_stop, check=lambda written: _verify(written, entries)
         )
@@ -236,8 +240,9 @@ def _cast(name: str, get: Callable[[], Tensor], shape: tuple[int, ...], dtype: t
     return data
 
 
-def _describe(base: Mapping[str, str], out_path: Path, v_prediction: bool) -> dict[str, str]:
+def _describe(base: Mapping[str, str], out_path: Path, prediction_type: Prediction) -> dict[str, str]:
     kept = {key: value for key, value in base.items() if key not in _STALE_METADATA}
+    word = _MODELSPEC_WORDS.get(prediction_type)
     return (
         {"format": "pt", "modelspec.resolution": "1024x1024"}
         | kept
@@ -245,10 +250,11 @@ def _describe(base: Mapping[str, str], out_path: Path, v_prediction: bool) -> di
             "modelspec.sai_model_spec": "1.0.1",
             "modelspec.architecture": "stable-diffusion-xl-v1-base",
             "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
-            "modelspec.prediction_type": "v" if v_prediction else "epsilon",
             "modelspec.title": out_path.stem,
             "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
+            PREDICTION_KEY: prediction_type,
         }
+        | ({"modelspec.prediction_type": word} if word else {})
     )
 
 

@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 from engine.model.components import TextEncoders
 from engine.model.tokenizers import Tokenizers
 
+PADDING_2 = 0  # the second encoder's; the first is padded with its end token
 CHUNK = 75  # tokens of a caption that fit between the start and the end token
 LENGTH = CHUNK + 2
 
@@ -36,30 +37,37 @@ def encode(
 
 def num_chunks(tokenizers: Tokenizers, caption: str) -> int:
     """How many chunks the whole caption needs: above `max_chunks`, `encode` drops its end."""
-    return max(1, math.ceil(len(_ids(tokenizers.tokenizer, caption)) / CHUNK))
+    return _num_chunks(_ids(tokenizers.tokenizer, caption), _ids(tokenizers.tokenizer_2, caption))
+
+
+def _num_chunks(ids: list[int], ids_2: list[int]) -> int:
+    """One number for both encoders, whose vocabularies may differ."""
+    return max(1, math.ceil(max(len(ids), len(ids_2)) / CHUNK))
 
 
 def _encode_one(encoders: TextEncoders, tokenizers: Tokenizers, caption: str, max_chunks: int) -> tuple[Tensor, Tensor]:
     """(77 n, C1 + C2) and (P,)."""
     first, second = encoders.text_encoder, encoders.text_encoder_2
-    chunks = _chunks(tokenizers.tokenizer, caption, max_chunks).to(first.device)
-    chunks_2 = _chunks(tokenizers.tokenizer_2, caption, max_chunks).to(second.device)
+    tokenizer, tokenizer_2 = tokenizers.tokenizer, tokenizers.tokenizer_2
+    ids, ids_2 = _ids(tokenizer, caption), _ids(tokenizer_2, caption)
+    count = min(_num_chunks(ids, ids_2), max_chunks)
+    chunks = _chunks(tokenizer, ids, count, padding=tokenizer.eos_token_id).to(first.device)
+    chunks_2 = _chunks(tokenizer_2, ids_2, count, padding=PADDING_2).to(second.device)
     # [-2] is the input of the last layer; neither encoder's final norm is applied to it.
     states = first(chunks, output_hidden_states=True).hidden_states[-2]
     output = second.text_model(chunks_2, output_hidden_states=True)
     context = torch.cat([states, output.hidden_states[-2].to(states.device)], dim=-1)
-    end = int((chunks_2[0] == tokenizers.tokenizer_2.eos_token_id).int().argmax())
+    end = int((chunks_2[0] == tokenizer_2.eos_token_id).int().argmax())
     pooled = second.text_projection(output.last_hidden_state[0, end])
     return context.flatten(0, 1), pooled
 
 
-def _chunks(tokenizer: CLIPTokenizer, caption: str, max_chunks: int) -> Tensor:
-    """Token ids (n, 77)."""
-    ids = _ids(tokenizer, caption)[: CHUNK * max_chunks]
+def _chunks(tokenizer: CLIPTokenizer, ids: list[int], count: int, *, padding: int) -> Tensor:
+    """Token ids (count, 77)."""
     rows = []
-    for start in range(0, max(len(ids), 1), CHUNK):
+    for start in range(0, count * CHUNK, CHUNK):
         row = [tokenizer.bos_token_id, *ids[start : start + CHUNK], tokenizer.eos_token_id]
-        rows.append(row + [tokenizer.pad_token_id] * (LENGTH - len(row)))
+        rows.append(row + [padding] * (LENGTH - len(row)))
     return torch.tensor(rows)
 
 

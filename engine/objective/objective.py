@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from engine.contract.sections import Objective as Settings
@@ -69,9 +68,3 @@ class Objective:
             return noise
         stray = noise_of(self.seed, positions, noise.shape[1:], stream="ip_noise").to(noise.device)
         return noise + gamma * stray
-
-
-def effective_weight(objective: Objective) -> float:
-    """The mean loss weight over the timesteps that are drawn: min-SNR and the noisier half pull against each other."""
-    low, high = NOISIER_HALF if objective.settings.timesteps == "noisier_half" else ALL_TIMESTEPS
-    return float(torch.mean(objective.weights[low : high + 1]))

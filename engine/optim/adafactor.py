@@ -46,7 +46,7 @@ class Adafactor:
         settings = self.settings
         flat = gradient.reshape(gradient.shape[0], -1) if gradient.dim() > 1 else gradient
         square = flat.square().add_(EPS)
-        if flat.dim() == 1:
+        if flat.dim() < 2:
             (moment,) = self._state[name]
             moment.lerp_(square, 1 - keep)
             update = flat * moment.rsqrt()

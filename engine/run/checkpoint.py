@@ -20,20 +20,33 @@ from safetensors.torch import load_file
 from torch import Size, Tensor
 
 from engine.contract.atomic import Entry, fsync_folder, require_free, write_safetensors, write_text
+from engine.contract.profile import differences
+from engine.contract.rundir import RunDir
+from engine.contract.sections import Profile
 from engine.memory.plan import Plan
 from engine.model.single_file import tensor_bytes, tensor_entry
 from engine.run.errors import RunError
 
+# Settings that change neither what has been learnt nor what will be drawn: longer runs, other previews, another card.
+MAY_CHANGE = (
+    "train.steps",
+    "save.",
+    "preview.",
+    "memory.",
+    "model.base",
+    "model.tokenizer",
+    "data.folders",
+    "data.cache",
+)
 WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
 
 class TrainingState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a resume needs besides tensors. All but `step` must be the same again: position is a function of them."""
+    """What a resume needs besides tensors, and what must be the same again: the profile, but for `MAY_CHANGE`, because
+    position and everything that is drawn are functions of it; the pictures and the base by their content."""
 
     step: int
-    seed: int
-    batch_size: int
-    accumulate: int
+    profile: Profile
     data_fingerprint: str
     base_fingerprint: str
     version: str
@@ -72,22 +85,36 @@ def save(folder: Path, state: TrainingState, plan: Plan, *, keep: int) -> tuple[
         fsync_folder(partial)
         if final.exists():  # a damaged one of the same step: the new one takes its place
             shutil.rmtree(final)
+        if wrong := problems(partial):
+            raise OSError(f"{final.name} does not read back as it was written ({wrong}): check the disk")
         partial.rename(final)
         fsync_folder(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    prune(folder, keep)
+    prune(folder, final, keep)
     return final, _size(final), time.monotonic() - began
 
 
+def refuse_changes(path: Path, profile: Profile) -> None:
+    """Raises RunError, naming every field, if the checkpoint was made with settings that a resume must keep."""
+    changed = [
+        (where, old, new)
+        for where, old, new in differences(read_state(path).profile, profile)
+        if not where.startswith(MAY_CHANGE)
+    ]
+    if changed:
+        listed = "; ".join(f"{where} was {old}, is {new}" for where, old, new in changed)
+        remedy = "Restore the run's profile.toml, or start a new run from its export."
+        raise RunError("resume-differs", f"{path.name} was made with other settings: {listed}", remedy)
+
+
 def restore(path: Path, plan: Plan, expected: TrainingState) -> int:
-    """Load a verified checkpoint into `plan`; returns its step. Raises RunError naming the field that differs."""
+    """Load a verified checkpoint into `plan`; returns its step. Raises RunError naming what differs."""
     state = read_state(path)
-    for name, remedy in _MUST_AGREE.items():
+    for name, (what, remedy) in _MUST_AGREE.items():
         if getattr(state, name) != getattr(expected, name):
-            text = f"{path.name} was made with another {name} ({getattr(state, name)}, now {getattr(expected, name)})"
-            raise RunError("resume-differs", text, remedy)
+            raise RunError("resume-differs", f"{path.name} was made with another {what}", remedy)
     try:
         plan.restore(load_file(path / WEIGHTS), load_file(path / OPTIMIZER))
     except ValueError as error:
@@ -96,25 +123,31 @@ def restore(path: Path, plan: Plan, expected: TrainingState) -> int:
 
 
 _MUST_AGREE = {
-    "seed": "Write the old train.seed into the run's profile.toml.",
-    "batch_size": "Write the old train.batch_size into the run's profile.toml.",
-    "accumulate": "Write the old train.accumulate into the run's profile.toml.",
-    "base_fingerprint": "Put the base checkpoint back that this run started from.",
-    "data_fingerprint": "Put back the dataset.json that belongs to this run.",
+    "base_fingerprint": ("base checkpoint", "Put back the file that this run started from."),
+    "data_fingerprint": ("set of pictures", "Put back the dataset.json that belongs to this run."),
 }
 
 
 def read_state(path: Path) -> TrainingState:
-    return msgspec.json.decode((path / STATE).read_bytes(), type=TrainingState)
+    """Raises RunError for a state of another version of this program."""
+    try:
+        return msgspec.json.decode((path / STATE).read_bytes(), type=TrainingState)
+    except msgspec.DecodeError as error:
+        text = f"{path / STATE} cannot be understood ({error})"
+        raise RunError("resume-differs", text, "It belongs to another version: resume with that one.") from error
 
 
 def newest(folder: Path, report: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that verifies. Each damaged one that is passed over is reported."""
+    """The newest checkpoint that verifies, or None if there is none at all. Each damaged one that is passed over is
+    reported. Raises RunError if all are damaged: days of work are not to begin anew unasked."""
     for path in reversed(_listed(folder)):
         wrong = problems(path)
         if not wrong:
             return path
         report(f"{path.name} is damaged and was passed over: {wrong}")
+    if present(folder):
+        remedy = "Check the disk, or restore one from a backup; to begin anew, start a new run."
+        raise RunError("checkpoint-damaged", f"not one checkpoint in {folder} is as it was written", remedy)
     return None
 
 
@@ -130,16 +163,29 @@ def problems(path: Path) -> str:
     return ""
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove the oldest complete checkpoints beyond `keep`."""
-    for path in _listed(folder)[:-keep]:
-        shutil.rmtree(path)
+def prune(folder: Path, newest_good: Path, keep: int) -> None:
+    """Keep `newest_good` and, of the others, the latest that verify, `keep` in all; then remove the rest. A damaged one
+    never counts as one that is kept."""
+    kept = {newest_good}
+    for path in reversed(_listed(folder)):
+        if len(kept) < keep and path not in kept and not problems(path):
+            kept.add(path)
+    for path in _listed(folder):
+        if path not in kept:
+            shutil.rmtree(path)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed save left. Only under the run's lock."""
-    for path in folder.glob("step-*.tmp"):
+def present(folder: Path) -> bool:
+    """Whether there is any checkpoint, good or bad."""
+    return bool(_listed(folder))
+
+
+def sweep(run: RunDir) -> None:
+    """Remove what a killed save, export or preview left. Only under the run's lock."""
+    for path in run.checkpoints.glob("step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in (*run.exports.glob(".*.tmp"), *run.samples.glob(".*.tmp")):
+        path.unlink(missing_ok=True)
 
 
 def _listed(folder: Path) -> list[Path]:

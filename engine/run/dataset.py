@@ -1,9 +1,11 @@
 """From folders to a cache that holds everything the loop will draw: scan, place, encode, free the encoders."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
 import torch
@@ -53,6 +55,13 @@ class Dataset:
     fingerprint: str
 
 
+class Snapshot(NamedTuple):
+    """What `dataset.json` holds: the pictures that a run started with, and how they were encoded."""
+
+    encoding: Encoding
+    items: tuple[Item, ...]
+
+
 def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: torch.device) -> Dataset:
     """Everything encoded and verified. A resumed run keeps to the pictures it started with (`dataset.json`).
 
@@ -72,13 +81,13 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
     )
     snapshot = session.run.path / SNAPSHOT
     resumed = has_snapshot(session.run)
-    items = _load(snapshot) if resumed else _scan(session, profile, cache, encoding)
+    items = _load(snapshot, encoding) if resumed else _scan(session, profile, cache, encoding)
     session.phase("cache")
     items = _encode_pictures(session, profile, checkpoint, device, cache=cache, items=items, resumed=resumed)
     prompts = [_prompt(caption, encoding) for caption in ("", profile.preview.negative, *profile.preview.prompts)]
     _encode_words(session, profile, checkpoint, device, cache=cache, texts=(*items, *prompts), words=words)
     if not resumed:
-        write_text(snapshot, msgspec.json.encode(items, enc_hook=str).decode())
+        write_text(snapshot, msgspec.json.encode(Snapshot(encoding, items), enc_hook=_path_as_text).decode())
     return Dataset(cache, items, prompts[0], prompts[1], tuple(prompts[2:]), data_fingerprint(items))
 
 
@@ -87,12 +96,30 @@ def has_snapshot(run: RunDir) -> bool:
     return (run.path / SNAPSHOT).exists()
 
 
-def _load(snapshot: Path) -> tuple[Item, ...]:
-    def path_hook(kind: type, raw: Any) -> Any:
-        return kind(raw)
+def _load(snapshot: Path, encoding: Encoding) -> tuple[Item, ...]:
+    """Raises RunError if the run's pictures and captions would now be encoded differently: the same cache keys would
+    stand for other numbers."""
+    try:
+        kept = msgspec.json.decode(snapshot.read_bytes(), type=Snapshot, dec_hook=_text_as_path)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        remedy = "Restore it from a backup; without it this run cannot be continued."
+        raise RunError("data-changed", f"{snapshot} is damaged ({error})", remedy) from error
+    if kept.encoding != encoding:
+        names = [name for name in Encoding.__slots__ if getattr(kept.encoding, name) != getattr(encoding, name)]
+        text = f"this run's pictures were encoded with another {', '.join(names)}"
+        raise RunError(
+            "resume-differs", text, "Restore the run's profile.toml and base checkpoint, or start a new run."
+        )
+    return kept.items
 
-    items: tuple[Item, ...] = msgspec.json.decode(snapshot.read_bytes(), type=tuple[Item, ...], dec_hook=path_hook)
-    return items
+
+def _path_as_text(path: Path) -> str:
+    """Percent-encoded bytes: a file's name need not be valid in any encoding."""
+    return quote_from_bytes(os.fsencode(path))
+
+
+def _text_as_path(kind: type, text: str) -> Any:
+    return kind(os.fsdecode(unquote_to_bytes(text)))
 
 
 def _scan(session: Session, profile: Profile, cache: Cache, encoding: Encoding) -> tuple[Item, ...]:

@@ -1,5 +1,10 @@
 """A run that cannot go on, in words for the person at the keyboard."""
 
+LESS_MEMORY = (
+    "Turn memory.checkpointing on, train fewer layers, lower data.resolution or train.batch_size, and look with "
+    "nvidia-smi for other programs on the card."
+)
+
 
 class RunError(Exception):
     """`code` is for scripts, `text` says what is wrong and where, `remedy` what to do."""

@@ -1,5 +1,6 @@
 """From a profile to a finished file: the phases of a run, in their order."""
 
+import gc
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,17 @@ def execute(session: Session, profile: Profile) -> None:
         build_demo_if_named(session, profile)
         base = open_base(profile, resumed=has_snapshot(session.run))
         device = pick_device(profile.memory.device)
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32: latents, and fp32 runs, on any card alike
         if profile.memory.threads:
             torch.set_num_threads(profile.memory.threads)
-        checkpoint.sweep(session.run.checkpoints)
+        checkpoint.sweep(session.run)
         resume = checkpoint.newest(session.run.checkpoints, lambda text: _warn_damaged(session, text))
-        step = checkpoint.read_state(resume).step if resume else 0
+        if resume:
+            checkpoint.refuse_changes(resume, profile)
+            step = checkpoint.read_state(resume).step
         _announce(session, profile, base, device, step)
         dataset = prepare(session, profile, base.checkpoint, device)
+        _free(device)
         training, previewer, unet = _assemble(session, profile, base, dataset, device)
         if resume:
             checkpoint.restore(resume, training.plan, training.state)
@@ -79,14 +84,14 @@ def execute(session: Session, profile: Profile) -> None:
 def build_demo_if_named(session: Session, profile: Profile) -> None:
     """Make the demo's files where a profile names them and they are not there yet."""
     named = [Path(profile.model.base), *(Path(folder.path) for folder in profile.data.folders)]
-    if any(check.is_demo(path) and not path.exists() for path in named):
+    if any(check.is_demo(path) for path in named) and not demo.is_built(places.demo_folder()):
         session.phase("demo")
         demo.build_demo(places.demo_folder(), session.progress("demo", "files"))
 
 
 def open_base(profile: Profile, *, resumed: bool) -> Base:
     """Raises ProfileError with everything that is wrong on this machine."""
-    problems, _ = check.check_machine(profile, Path.cwd(), pictures=not resumed)
+    problems, _ = check.check_machine(profile, Path.cwd(), new_run=not resumed)
     if errors(problems):
         raise ProfileError("profile", errors(problems))
     base = open_checkpoint(Path(profile.model.base))
@@ -117,6 +122,14 @@ def device_name(device: torch.device) -> str:
 
 def _warn_damaged(session: Session, text: str) -> None:
     session.warn("checkpoint-damaged", text, "Check the disk; an older checkpoint is used.")
+
+
+def _free(device: torch.device) -> None:
+    """Give the encoders' memory back, and count the peak of the training from here."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _announce(session: Session, profile: Profile, base: Base, device: torch.device, step: int) -> None:
@@ -193,9 +206,7 @@ def _batches(profile: Profile, dataset: Dataset) -> Batches:
 def _state(profile: Profile, base: Base, dataset: Dataset) -> checkpoint.TrainingState:
     return checkpoint.TrainingState(
         step=0,
-        seed=profile.train.seed,
-        batch_size=profile.train.batch_size,
-        accumulate=profile.train.accumulate,
+        profile=profile,
         data_fingerprint=dataset.fingerprint,
         base_fingerprint=fingerprint(base.checkpoint, "unet"),
         version=__version__,
@@ -225,7 +236,7 @@ def _finish(
         session.run.exports / name,
         unet=training.plan.weights(),
         dtype=EXPORT_DTYPES[profile.save.export_precision],
-        v_prediction=objective.prediction_type == "v_prediction",
+        prediction_type=objective.prediction_type,
         zero_terminal_snr=objective.zero_terminal_snr,
         metadata={
             "aozora.version": __version__,

@@ -8,10 +8,12 @@ from engine.contract.atomic import NoSpaceError, require_free
 from engine.data.batches import Batches, Order
 from engine.data.cache import Cache
 from engine.data.items import Item
-from engine.memory.plan import Judged, MicroBatch, Plan
+from engine.memory.plan import Plan
 from engine.objective.objective import Objective
-from engine.run.errors import RunError
+from engine.run import checkpoint
+from engine.run.errors import LESS_MEMORY, RunError
 from engine.run.session import Session
+from engine.run.train import judge
 
 
 def rehearse(
@@ -23,35 +25,28 @@ def rehearse(
     """
     largest = max(items, key=lambda item: item.bucket.width * item.bucket.height)
     null = cache.load_text(largest)
-    device = plan.device
     order = Order([largest.bucket], [batch_size], seed=0, batch_size=batch_size)
     batch = Batches(cache, [largest], order, seed=0, conditional_dropout=0.0, null=null).load(0)
-    question = objective.ask(batch.latents.to(device), batch.positions)
-    micro = MicroBatch(
-        noisy_latents=question.noisy_latents,
-        network_time=question.network_time,
-        prompt_embeds=batch.prompt_embeds.to(device),
-        pooled_prompt_embeds=batch.pooled_prompt_embeds.to(device),
-        time_ids=batch.time_ids.to(device),
-    )
+    _, judged = judge(objective, batch, plan.device)
     try:
-        gradient = plan.gradient([Judged(micro, question.losses)], lambda *_: session.check())
+        gradient = plan.gradient([judged], lambda *_: session.check())
         plan.rehearse()
     except torch.OutOfMemoryError as error:
         width, height = largest.bucket
         text = f"the device has too little memory for {batch_size} picture(s) of {width}x{height}"
-        remedy = "Turn memory.checkpointing on, train fewer layers, or lower data.resolution or train.batch_size."
-        raise RunError("out-of-memory", text, remedy) from error
+        raise RunError("out-of-memory", text, LESS_MEMORY) from error
     if not gradient.finite:
         text = f"the base checkpoint answers {largest.name} with values that are not finite"
         raise RunError("not-finite", text, "Inspect the checkpoint, or train in fp32.")
 
 
 def check_disk(session: Session, plan: Plan, export_bytes: int) -> None:
-    """Room for one checkpoint, and its successor, and the export. Raises RunError with both numbers."""
+    """Room for the next checkpoint, for a second beside it if there is none yet, and for the export. Raises RunError
+    with both numbers."""
     trained = sum(shape.numel() for shape in plan.shapes.values())
     moments = sum(tensor.numel() for tensor in plan.optimizer_state().values())
+    coming = 1 if checkpoint.present(session.run.checkpoints) else 2
     try:
-        require_free(session.run.path / "checkpoints and export", 2 * 4 * (trained + moments) + export_bytes)
+        require_free(session.run.path / "checkpoints and export", coming * 4 * (trained + moments) + export_bytes)
     except NoSpaceError as error:
         raise RunError("disk-full", str(error.strerror), "Or train fewer layers, or set AOZORA_RUNS.") from error

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from engine.contract import events
 from engine.contract.buckets import time_ids
 from engine.contract.sections import Profile
-from engine.contract.seeding import derive
 from engine.data.batches import equal_lengths
 from engine.memory.plain import predict
 from engine.memory.plan import MicroBatch
 from engine.model import components, latents
 from engine.model.single_file import Checkpoint
 from engine.objective.objective import Objective
+from engine.objective.randomness import noise_of
 from engine.objective.sampler import sample, sampler_timesteps
 from engine.run.dataset import Dataset, Prompt
 from engine.run.session import Session
@@ -51,8 +51,17 @@ class Previewer:
         """One PNG a prompt into `samples/`. Raises StopRequested between sampler steps."""
         if not self.wanted:
             return
+        self._session.phase("preview", step)
+        try:
+            self._draw_all(unet, step)
+        except torch.OutOfMemoryError:
+            text = f"the card has too little memory for the previews of step {step}"
+            self._session.warn("preview-failed", text, "The training goes on. Lower preview.width and preview.height.")
+        except OSError as error:
+            self._session.warn("preview-failed", f"a preview could not be written: {error}", "The training goes on.")
+
+    def _draw_all(self, unet: nn.Module, step: int) -> None:
         session, settings = self._session, self._profile.preview
-        session.phase("preview", step)
         report = session.progress("preview", "sampler steps")
         done = itertools.count(1)
         total = settings.sampler_steps * len(self._dataset.prompts)
@@ -60,7 +69,7 @@ class Previewer:
             self._sample(unet, prompt, index, lambda: report(next(done), total))
             for index, prompt in enumerate(self._dataset.prompts)
         ]
-        vae = components.load_vae(self._checkpoint, self._device)
+        vae = components.load_vae(self._checkpoint, self._device, tiled=self._device.type == "cuda")
         for index, (prompt, latent) in enumerate(zip(self._dataset.prompts, drawn, strict=True)):
             session.check()
             picture = latents.decode_latents(vae, latent)[0]
@@ -69,8 +78,7 @@ class Previewer:
     def _sample(self, unet: nn.Module, prompt: Prompt, index: int, report: Callable[[], None]) -> Tensor:
         """Latents (1, 4, h, w), float32."""
         settings = self._profile.preview
-        shape = (1, 4, settings.height // 8, settings.width // 8)
-        generator = torch.Generator().manual_seed(derive(settings.seed, "preview", index))
+        shape = (4, settings.height // 8, settings.width // 8)
         contexts, pooled = self._conditions(prompt)
         size = (settings.width, settings.height)
         ids = torch.tensor([time_ids(size, (0, 0), size)] * len(contexts), dtype=torch.float32, device=self._device)
@@ -91,7 +99,7 @@ class Previewer:
             negative, positive = answers.chunk(2)
             return negative + settings.guidance * (positive - negative)
 
-        noise = torch.randn(shape, generator=generator).to(self._device)
+        noise = noise_of(settings.seed, [index], shape, stream="preview").to(self._device)
         return sample(self._path, noise, sampler_timesteps(settings.sampler_steps), answer)
 
     def _conditions(self, prompt: Prompt) -> tuple[Tensor, Tensor]:

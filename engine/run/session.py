@@ -1,5 +1,6 @@
 """One engine in one run folder: its events, its commands, its signals."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -34,8 +35,10 @@ class Emitter:
         self._unsent = b""
         self._file: int | None = None
         self._torn = False
-        if stdout is not None and stat.S_ISFIFO(os.fstat(stdout).st_mode):
-            os.set_blocking(stdout, False)
+        if stdout is not None:
+            kind = os.fstat(stdout).st_mode
+            if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):  # never a terminal: the shell shares the flag
+                os.set_blocking(stdout, False)
 
     def attach(self, path: Path) -> None:
         """From here on events go to `path` too. A line torn by an earlier death is ended first."""
@@ -57,7 +60,8 @@ class Emitter:
             self._torn = os.write(self._file, data) < len(data)
         except OSError as error:  # a full disk must not end a training run; the log says it once the disk has room
             self._torn = True
-            sys.stderr.write(f"event not written: {error}\n")
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"event not written: {error}\n")
 
     def _copy(self, line: bytes) -> None:
         if self._pipe is None:
@@ -119,6 +123,8 @@ class Session:
             self.save_requested = True
         elif command == "sample":
             self.sample_requested = True
+        elif command == "resume" and not self.paused:
+            self.emit(events.Refused(command=command, text="the run is not paused"))
         else:
             self.paused = command == "pause"
 

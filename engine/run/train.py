@@ -1,5 +1,6 @@
 """The loop: windows in, steps out. Loading, caching, previews and memory are other modules' business."""
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +14,17 @@ from engine.contract import events
 from engine.contract.curves import rate
 from engine.contract.sections import Profile
 from engine.data.batches import Batch, Batches
+from engine.data.cache import CacheError
 from engine.data.prefetch import Prefetch
 from engine.memory.plan import Judged, MicroBatch, Plan, WindowGradient
-from engine.objective.objective import Objective
+from engine.objective.objective import Objective, Question
 from engine.run import checkpoint
 from engine.run.errors import RunError
 from engine.run.session import Session, StopRequested
 
 REJECTIONS_IN_A_ROW = 3
 PAUSE_SECONDS = 0.25
+SAMPLES_LISTED = 256
 
 
 @dataclass
@@ -49,12 +52,10 @@ class Training:
             while True:
                 session.poll(now=True)
                 self._wait_while_paused()
-                done = bool(session.stopping) or self.step >= settings.train.steps
-                if self.step > self.saved and (done or session.save_requested or due(self.step, settings.save.every)):
-                    self.save()
-                session.save_requested = False
-                if session.stopping or self.step >= settings.train.steps:
-                    return self.step >= settings.train.steps
+                complete = self.step >= settings.train.steps
+                self._save_if_due(ending=complete or bool(session.stopping))
+                if complete or session.stopping:
+                    return complete
                 self._preview_if_due()
                 try:
                     self._take_step(windows)
@@ -81,13 +82,31 @@ class Training:
             session.emit(events.Saved(kind="checkpoint", step=step, path=relative, bytes=size, seconds=seconds))
         session.phase("train", step)
 
+    def _save_if_due(self, *, ending: bool) -> None:
+        asked, self.session.save_requested = self.session.save_requested, False
+        if self.step > self.saved and (ending or asked or due(self.step, self.profile.save.every)):
+            self.save()
+        elif asked:
+            text = f"step {self.step} is saved already" if self.step else "no step is complete yet"
+            self.session.emit(events.Refused(command="save", text=text))
+
+    def _keep_what_is_learnt(self) -> None:
+        """Before a failure that left the weights of the last step intact. A disk that refuses has said so."""
+        if self.step > self.saved:
+            with contextlib.suppress(RunError):
+                self.save()
+
     def _take_step(self, windows: "_Windows") -> None:
         began = time.monotonic()
         settings = self.profile
         lr = settings.optimizer.learning_rate * rate(settings.schedule, self.step, settings.train.steps)
         window = windows.window(self.step)
         self._micro_began = began
-        gradient = self.plan.gradient(window.judged(), self._sign_of_life)
+        try:
+            gradient = self.plan.gradient(window.judged(), self._sign_of_life)
+        except (CacheError, torch.OutOfMemoryError):
+            self._keep_what_is_learnt()
+            raise
         if not gradient.finite:
             self._reject(gradient, window.names)
             return
@@ -105,10 +124,13 @@ class Training:
         self.session.emit(events.Skipped(step=self.step, reason=reason, names=tuple((bad or names)[:16])))
         if self.rejected >= REJECTIONS_IN_A_ROW:
             text = f"{self.rejected} steps in a row gave no finite gradient ({reason})"
-            remedy = f"The last good checkpoint is of step {self.saved}. Lower the learning rate, or train in fp32."
+            self._keep_what_is_learnt()
+            last = f"The last good checkpoint is of step {self.saved}. " if self.saved else ""
+            remedy = f"{last}Lower the learning rate, or train in fp32."
             raise RunError("not-finite", text, remedy)
 
     def _report(self, gradient: WindowGradient, window: "_Window", lr: float, *, clipped: bool, seconds: float) -> None:
+        listed = len(gradient.losses) <= SAMPLES_LISTED
         memory = (0, 0)
         if self.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
@@ -123,8 +145,8 @@ class Training:
                 samples_per_second=len(gradient.losses) / seconds,
                 memory_peak=memory[0],
                 memory_reserved=memory[1],
-                timesteps=tuple(window.timesteps),
-                losses=tuple(float(f"{loss:.5g}") for loss in gradient.losses),
+                timesteps=tuple(window.timesteps) if listed else (),
+                losses=tuple(float(f"{loss:.5g}") for loss in gradient.losses) if listed else (),
             )
         )
 
@@ -136,18 +158,21 @@ class Training:
         if self.session.may_report():
             loss = float(losses.mean())
             if _is_finite(loss):
-                self.session.emit(events.Micro(step=self.step, micro=micro, loss=loss, seconds=seconds))
+                self.session.emit(events.Micro(step=self.step + 1, micro=micro + 1, loss=loss, seconds=seconds))
 
     def _preview_if_due(self) -> None:
         settings = self.profile.preview
+        asked, self.session.sample_requested = self.session.sample_requested, False
+        if not settings.prompts:
+            if asked:
+                text = "the profile has no preview.prompts"
+                self.session.emit(events.Refused(command="sample", text=text))
+            return
         start = self.step == 0 and settings.at_start
-        if start or self.session.sample_requested or (self.step > 0 and due(self.step, settings.every)):
-            self.session.sample_requested = False
-            try:
+        if asked or start or (self.step > 0 and due(self.step, settings.every)):
+            with contextlib.suppress(StopRequested):
                 self.draw(self.step)
-            except StopRequested:
-                return
-            self.session.phase("train", self.step)
+                self.session.phase("train", self.step)
 
     def _wait_while_paused(self) -> None:
         session = self.session
@@ -155,6 +180,11 @@ class Training:
             return
         session.emit(events.Paused(step=self.step))
         while session.paused and not session.should_stop():
+            if session.save_requested or session.sample_requested:
+                self._save_if_due(ending=False)
+                if session.sample_requested:
+                    self._preview_if_due()
+                session.emit(events.Paused(step=self.step))
             time.sleep(PAUSE_SECONDS)
         session.emit(events.Unpaused(step=self.step))
 
@@ -172,18 +202,10 @@ class _Window:
         training = self._training
         for _ in range(training.profile.train.accumulate):
             batch = next(self._loaded)
-            device = training.device
-            question = training.objective.ask(batch.latents.to(device), batch.positions)
+            question, judged = judge(training.objective, batch, training.device)
             self.names += batch.names
             self.timesteps += question.timesteps.tolist()
-            micro = MicroBatch(
-                noisy_latents=question.noisy_latents,
-                network_time=question.network_time,
-                prompt_embeds=batch.prompt_embeds.to(device),
-                pooled_prompt_embeds=batch.pooled_prompt_embeds.to(device),
-                time_ids=batch.time_ids.to(device),
-            )
-            yield Judged(micro, question.losses)
+            yield judged
 
 
 class _Windows:
@@ -212,6 +234,19 @@ class _Windows:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def judge(objective: Objective, batch: Batch, device: torch.device) -> tuple[Question, Judged]:
+    """A batch out of the cache, noised, on the device, and ready for a plan."""
+    question = objective.ask(batch.latents.to(device), batch.positions)
+    micro = MicroBatch(
+        noisy_latents=question.noisy_latents,
+        network_time=question.network_time,
+        prompt_embeds=batch.prompt_embeds.to(device),
+        pooled_prompt_embeds=batch.pooled_prompt_embeds.to(device),
+        time_ids=batch.time_ids.to(device),
+    )
+    return question, Judged(micro, question.losses)
 
 
 def due(step: int, every: int) -> bool:

@@ -87,16 +87,24 @@ class StopAt(Session):
 
     looks_left: int
 
-    def stop_when(self, matches: Callable[[events.Event], bool]) -> None:
-        """Somebody asks to stop as soon as a matching event has been written."""
+    def watch(self, look: Callable[[events.Event], None]) -> None:
+        """Have each event looked at as soon as it has been written."""
         emit = self.emit
 
         def emit_and_look(event: events.Event) -> None:
             emit(event)
-            if matches(event):
-                self.stopping = "command"
+            look(event)
 
         self.emit = emit_and_look
+
+    def stop_after(self, step: int | None) -> Callable[[events.Event], None]:
+        """Somebody asks to stop as soon as a step has been taken."""
+
+        def look(event: events.Event) -> None:
+            if isinstance(event, events.Step) and event.step == step:
+                self.stopping = "command"
+
+        return look
 
     def poll(self, *, now: bool = False) -> None:
         super().poll(now=now)
@@ -112,6 +120,8 @@ def run_here(
     run: RunDir | None = None,
     stop_at: int = -1,
     stop_after_step: int | None = None,
+    watch: Callable[[events.Event], None] = lambda event: None,
+    session_of: list[StopAt] | None = None,
 ) -> RunDir:
     """One start of the engine in this process; the same as `python -m engine train` without its process."""
     settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
@@ -120,7 +130,10 @@ def run_here(
     emitter.attach(run.events)
     session = StopAt(run, emitter, rundir.new_token())
     session.looks_left = stop_at
-    session.stop_when(lambda event: isinstance(event, events.Step) and event.step == stop_after_step)
+    session.watch(session.stop_after(stop_after_step))
+    session.watch(watch)
+    if session_of is not None:
+        session_of.append(session)
     execute(session, settings)
     return run
 

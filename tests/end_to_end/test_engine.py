@@ -1,8 +1,12 @@
 """The real engine on the demo's checkpoint: a whole run, and every way of not finishing one."""
 
 import json
+import os
+import shutil
 import signal
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -15,10 +19,13 @@ from engine.contract import events, rundir
 from engine.contract.problems import ProfileError
 from engine.contract.profile import load, resolved
 from engine.contract.rundir import RunDir
+from engine.contract.sections import Profile
+from engine.data.cache import CacheError
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import WindowGradient
 from engine.run.errors import RunError
 from tests.end_to_end.harness import (
+    StopAt,
     all_events,
     copy_pictures,
     engine,
@@ -155,14 +162,147 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(whole: tuple[Pat
     assert_same_weights(run, uninterrupted)
 
 
-def test_a_changed_seed_cannot_go_on_from_an_old_checkpoint(whole: tuple[Path, RunDir], tmp_path: Path):
+def changed(profile: Path, section: str, **values: object) -> Profile:
+    """The profile of a run with some settings of one section changed."""
+    settings = resolved(load(profile), profile.parent)
+    return msgspec.structs.replace(settings, **{section: msgspec.structs.replace(getattr(settings, section), **values)})
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "named"),
+    [
+        ("train", {"seed": 1}, "train.seed was 42, is 1"),
+        ("optimizer", {"learning_rate": 0.5}, "optimizer.learning_rate was 0.001, is 0.5"),
+        ("objective", {"prediction_type": "flow", "zero_terminal_snr": False}, "objective.prediction_type was v_pred"),
+        ("data", {"background": "#000000"}, "data.background was #ffffff, is #000000"),
+    ],
+)
+def test_settings_that_matter_cannot_change_on_resume(
+    whole: tuple[Path, RunDir], tmp_path: Path, section: str, values: dict[str, object], named: str
+):
     profile, _ = whole
     run = run_here(profile, tmp_path)
-    settings = resolved(load(profile), profile.parent)
-    changed = msgspec.structs.replace(settings, train=msgspec.structs.replace(settings.train, seed=1))
-    with pytest.raises(RunError, match="another seed") as caught:
-        run_here(changed, tmp_path, run=run)
+    with pytest.raises(RunError, match=named) as caught:
+        run_here(changed(profile, section, **values), tmp_path, run=run)
     assert caught.value.code == "resume-differs"
+
+
+def test_a_finished_run_can_be_made_longer(whole: tuple[Path, RunDir], tmp_path: Path):
+    profile, _ = whole
+    run = run_here(profile, tmp_path)
+    run_here(changed(profile, "train", steps=6), tmp_path, run=run)
+    assert [event.step for event in of_type(run, events.Step)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_resume_never_encodes_other_numbers_under_the_old_keys(place: Path, demo_folder: Path):
+    """Stopped before its first checkpoint, another background in the profile, the cache deleted: refused, nothing
+    written."""
+    profile = write_profile(place, demo_folder)
+    run = run_here(profile, place / "runs", stop_after_step=1)
+    shutil.rmtree(run.checkpoints)
+    run.checkpoints.mkdir()
+    shutil.rmtree(place / "cache")
+    with pytest.raises(RunError, match="another background"):
+        run_here(changed(profile, "data", background="#000000"), place / "runs", run=run)
+    assert not list((place / "cache").rglob("*.safetensors"))
+
+
+def damage(checkpoint: Path) -> None:
+    weights = checkpoint / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+
+
+def test_if_every_checkpoint_is_damaged_nothing_begins_anew(whole: tuple[Path, RunDir], tmp_path: Path):
+    profile, _ = whole
+    run = run_here(profile, tmp_path)
+    for checkpoint in run.checkpoints.iterdir():
+        damage(checkpoint)
+    with pytest.raises(RunError, match="not one checkpoint") as caught:
+        run_here(profile, tmp_path, run=run)
+    assert caught.value.code == "checkpoint-damaged" and len(list(run.checkpoints.iterdir())) == 2
+
+
+def test_pruning_keeps_what_verifies_and_never_loses_what_was_just_written(whole: tuple[Path, RunDir], tmp_path: Path):
+    """Step 5 damaged, going on from step 4: the steps that follow must not be pruned for the damaged one's sake."""
+    profile, uninterrupted = whole
+    run = run_here(changed(profile, "save", every=1, keep=1), tmp_path, stop_after_step=4)
+    shutil.copytree(run.checkpoints / "step-000004", run.checkpoints / "step-000009")
+    damage(run.checkpoints / "step-000009")
+    run_here(changed(profile, "save", every=1, keep=1), tmp_path, run=run)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-000005"]
+    assert_same_weights(run, uninterrupted)
+
+
+def test_a_cache_entry_lost_in_the_middle_costs_no_step(place: Path, demo_folder: Path):
+    profile = write_profile(place, demo_folder, steps=40)
+    run = rundir.create(place / "runs", "lost")
+
+    def lose_the_cache(event: events.Event) -> None:
+        if isinstance(event, events.Step) and event.step == 3:
+            for entry in (place / "cache" / "latents").rglob("*.safetensors"):
+                entry.unlink()
+
+    with pytest.raises(CacheError, match="disappeared"):
+        run_here(profile, place / "runs", run=run, watch=lose_the_cache)
+    steps, saved = of_type(run, events.Step), of_type(run, events.Saved)
+    assert saved[-1].step == steps[-1].step >= 3
+
+
+def test_a_preview_that_cannot_be_written_is_a_warning(place: Path, demo_folder: Path):
+    run = rundir.create(place / "runs", "unpreviewed")
+    run.samples.rmdir()
+    run.samples.write_text("in the way")
+    run_here(write_profile(place, demo_folder, steps=1), place / "runs", run=run)
+    assert "preview-failed" in [event.code for event in of_type(run, events.Warned)]
+    assert isinstance(all_events(run)[-1], events.Finished) and list(run.exports.iterdir())
+
+
+def test_names_in_no_encoding_train_and_resume(place: Path, demo_folder: Path):
+    picture = next((place / "pictures").glob("*.png"))
+    picture.with_suffix(".txt").unlink()
+    os.rename(picture, os.fsencode(picture.parent) + b"/caf\xe9.png")  # noqa: PTH104 - bytes are the point
+    profile = write_profile(place, demo_folder, steps=2)
+    run = run_here(profile, place / "runs", stop_after_step=1)
+    run_here(profile, place / "runs", run=run)
+    assert all_events(run)[-1].reason == "finished"
+
+
+def test_micro_batches_are_counted_within_the_coming_step(whole: tuple[Path, RunDir]):
+    _, run = whole
+    done = 0
+    for event in all_events(run):
+        if isinstance(event, events.Step):
+            done = event.step
+        if isinstance(event, events.Micro):
+            assert event.step == done + 1 and 1 <= event.micro <= 3
+
+
+def test_save_and_sample_are_obeyed_in_a_pause_and_pointless_ones_refused_aloud(place: Path, demo_folder: Path):
+    profile = write_profile(place, demo_folder, steps=4)
+    run = rundir.create(place / "runs", "paused")
+    session_of: list[StopAt] = []
+
+    def steer(event: events.Event) -> None:
+        session = session_of[0]
+        if isinstance(event, events.Step) and event.step == 1:
+            session.paused = session.save_requested = session.sample_requested = True
+        if isinstance(event, events.Paused) and of_type(run, events.Sampled):
+            session.paused = False
+        if isinstance(event, events.Step) and event.step == 2:
+            session.save_requested = True  # obeyed at this boundary; every second step saves anyway
+        if isinstance(event, events.Step) and event.step == 3:
+            session._obey("resume")
+
+    run_here(profile, place / "runs", run=run, watch=steer, session_of=session_of)
+    written = [
+        type(event).__name__
+        for event in all_events(run)
+        if isinstance(event, events.Paused | events.Unpaused | events.Saved | events.Sampled | events.Refused)
+    ]
+    assert written[:5] == ["Saved", "Paused", "Sampled", "Paused", "Unpaused"]
+    assert [event.command for event in of_type(run, events.Refused)] == ["resume"]
 
 
 def test_an_edited_caption_and_a_replaced_picture_are_encoded_again_and_nothing_else(place: Path, demo_folder: Path):
@@ -327,3 +467,39 @@ def test_no_module_of_the_engine_prints(tmp_path: Path, place: Path, demo_folder
     process = engine("train", profile, "--run", run.path, stdout=subprocess.PIPE)
     out, _ = process.communicate()
     assert process.returncode == 0 and out == run.events.read_bytes()
+
+
+def test_events_and_log_on_a_full_disk_do_not_end_the_training(tmp_path: Path, place: Path, demo_folder: Path):
+    run = rundir.create(tmp_path / "runs", "full")
+    for file in (run.events, run.log):
+        file.symlink_to("/dev/full")
+    process = engine("train", write_profile(place, demo_folder, steps=2), "--run", run.path, stdout=subprocess.DEVNULL)
+    assert process.wait() == 2  # a folder that holds events is not started in
+    run.events.unlink()
+    process = engine("train", write_profile(place, demo_folder, steps=2), "--run", run.path, stdout=subprocess.DEVNULL)
+    assert process.wait() == 0 and list(run.exports.iterdir())
+
+
+def test_a_reader_that_stalls_on_a_socket_does_not_stop_the_engine(tmp_path: Path, place: Path, demo_folder: Path):
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    run = rundir.create(tmp_path / "runs", "stalled")
+    process = engine("train", write_profile(place, demo_folder, steps=20), "--run", run.path, stdout=theirs)
+    assert process.wait() == 0 and len(of_type(run, events.Step)) == 20
+    ours.close()
+    theirs.close()
+
+
+def test_closed_streams_do_not_matter(tmp_path: Path, place: Path, demo_folder: Path):
+    run = rundir.create(tmp_path / "runs", "closed")
+    profile = write_profile(place, demo_folder, steps=1)
+    command = f"exec {sys.executable} -m engine train {profile} --run {run.path} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert isinstance(all_events(run)[-1], events.Finished)
+
+
+def test_a_folder_that_holds_a_run_is_not_started_in_again(tmp_path: Path, whole: tuple[Path, RunDir]):
+    profile, run = whole
+    process = engine("train", profile, "--run", run.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    assert process.returncode == 2 and b"--resume" in err and json.loads(out)["code"] == "run-folder"

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from engine.contract import tokenizer_files
 from engine.contract.safetensors_header import CheckpointError, Header, TensorInfo, identify, read_header
 from engine.contract.unet_names import UNET_PREFIX, unet_names
-from engine.model import tokenizers
 from engine.model.components import (
     load_text_encoders,
     load_unet,
@@ -167,15 +168,23 @@ def test_text_encoders_have_real_position_ids(demo_checkpoint):
     assert not encoders.text_encoder.training
 
 
-def test_tokenizers_cut_alike_and_pad_differently(demo_folder, demo_checkpoint):
+def test_tokenizers_cut_alike(demo_folder, demo_checkpoint):
     checkpoint = open_checkpoint(demo_checkpoint)
     pair = load_tokenizers(demo_folder, checkpoint)
     assert load_tokenizers(demo_folder / "tokenizer", checkpoint).fingerprint == pair.fingerprint
-    assert pair.tokenizer.pad_token_id == pair.tokenizer.eos_token_id == len(pair.tokenizer) - 1
-    assert pair.tokenizer_2.pad_token_id == 0 and pair.tokenizer_2.convert_ids_to_tokens(0) == "!"
-    text = "A red circle, 'naïve' 日本 <3"
+    assert pair.tokenizer.eos_token_id == pair.tokenizer_2.eos_token_id == len(pair.tokenizer) - 1
+    assert pair.tokenizer_2.convert_ids_to_tokens(0) == "!"
+    text = "A red circle, 'naïve'! 日本 <3"
     assert pair.tokenizer(text).input_ids == pair.tokenizer_2(text).input_ids
     assert pair.tokenizer.decode(pair.tokenizer("a teal hexagon").input_ids[1:-1]) == "a teal hexagon"
+
+
+def test_encodings_made_while_exclamation_marks_were_padding_are_not_used_again(demo_folder, demo_checkpoint):
+    vocabulary = json.loads((demo_folder / "tokenizer" / "vocab.json").read_text())
+    merges = (demo_folder / "tokenizer" / "merges.txt").read_text().splitlines()[1:]
+    first_format = json.dumps([vocabulary, merges], sort_keys=True).encode() * 2
+    fingerprint = load_tokenizers(demo_folder, open_checkpoint(demo_checkpoint)).fingerprint
+    assert fingerprint != hashlib.blake2b(first_format, digest_size=32).hexdigest()
 
 
 def test_two_subfolders_give_two_vocabularies(demo_folder, demo_checkpoint, tmp_path):
@@ -195,7 +204,7 @@ def test_two_subfolders_give_two_vocabularies(demo_folder, demo_checkpoint, tmp_
 
 def test_missing_foreign_and_damaged_tokenizers_are_explained(demo_folder, demo_checkpoint, tmp_path, monkeypatch):
     checkpoint = open_checkpoint(demo_checkpoint)
-    with pytest.raises(ValueError, match=r"put CLIP's vocab\.json and merges\.txt there"):
+    with pytest.raises(ValueError, match=r"Put CLIP's vocab\.json and merges\.txt there"):
         load_tokenizers(tmp_path, checkpoint)
     (tmp_path / "merges.txt").write_text("")
     for content, sentence in [("{", "is damaged"), ('{"a": 0}', "is not CLIP's")]:
@@ -205,19 +214,19 @@ def test_missing_foreign_and_damaged_tokenizers_are_explained(demo_folder, demo_
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary_of([f"a {index}" for index in range(999)])))
     with pytest.raises(ValueError, match="belongs to another model"):
         load_tokenizers(tmp_path, checkpoint)
-    monkeypatch.setattr(tokenizers, "_CACHED", ())
-    monkeypatch.setattr(tokenizers, "_PACKAGES", (("no_such_package", "x.gz"),))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(tokenizer_files, "_PACKAGES", ())
     with pytest.raises(ValueError, match="no CLIP tokenizer on this machine"):
         load_tokenizers(None, checkpoint)
 
 
 def test_a_package_that_carries_the_merges_is_enough(demo_folder, demo_checkpoint, tmp_path, monkeypatch):
     merges = (demo_folder / "tokenizer" / "merges.txt").read_text()
-    (tmp_path / "carries_clip").mkdir()
-    (tmp_path / "carries_clip" / "__init__.py").write_text("raise RuntimeError('must not be imported')")
-    (tmp_path / "carries_clip" / "bpe.txt.gz").write_bytes(gzip.compress(merges.rstrip("\n").encode()))
+    package = tmp_path / "open_clip"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (package / "bpe_simple_vocab_16e6.txt.gz").write_bytes(gzip.compress(merges.rstrip("\n").encode()))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(tokenizers, "_CACHED", ())
-    monkeypatch.setattr(tokenizers, "_PACKAGES", (("carries_clip", "bpe.txt.gz"),))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     checkpoint = open_checkpoint(demo_checkpoint)
     assert load_tokenizers(None, checkpoint).fingerprint == load_tokenizers(demo_folder, checkpoint).fingerprint

@@ -105,11 +105,41 @@ def test_an_unread_pipe_and_a_closed_one_cost_lines_but_never_the_engine(tmp_pat
     assert len(events.Tail(tmp_path / "events.jsonl").read()) == 2002
 
 
-def test_a_full_disk_does_not_end_the_engine(capsys: pytest.CaptureFixture[str]):
+def test_a_full_disk_does_not_end_the_engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     emitter = Emitter(None)
     emitter.attach(Path("/dev/full"))
     emitter.emit(events.Phase(name="save"))
     assert "No space left" in capsys.readouterr().err
+    with Path("/dev/full").open("w", buffering=1) as log:
+        monkeypatch.setattr("sys.stderr", log)
+        emitter.emit(events.Phase(name="save"))
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), log.fileno())  # or closing it would raise what is tested here
+
+
+@pytest.mark.parametrize("line", [b'{"event":"warning","code":"\xff"}', b"[" * 100_000, b'{"name":"\xff"}'])
+def test_foreign_bytes_are_no_event_and_no_error(tmp_path: Path, line: bytes):
+    file = tmp_path / "events.jsonl"
+    known = events.encode(events.Phase(name="scan"))
+    file.write_bytes(line + b"\n" + known)
+    assert [event.name for event in events.Tail(file).read()] == ["scan"]
+    assert events.last_event(file) == events.Phase(name="scan")
+
+
+def test_a_line_longer_than_the_reader_takes_is_passed_over(tmp_path: Path):
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"x" * 5000 + b"\n" + events.encode(events.Phase(name="scan")))
+    tail = events.Tail(file)
+    found = [event for _ in range(8) for event in tail.read(limit=1000)]
+    assert [event.name for event in found] == ["scan"]
+
+
+def test_what_is_no_file_is_no_stream(run: RunDir):
+    os.mkfifo(run.events)
+    run.info.mkdir()
+    run.lock.mkdir()
+    assert events.Tail(run.events).read() == [] and rundir.read_info(run) is None
+    assert rundir.state(run, now=time.time() + 60) == "crashed"
 
 
 def test_run_names_are_unique_and_safe(tmp_path: Path):
@@ -163,8 +193,25 @@ def test_states_follow_from_lock_and_last_event(run: RunDir):
         assert rundir.state(run) == expected
     run.info.write_bytes(msgspec.json.encode(info(run, started=5.0)))  # resumed after that failure, then killed
     assert rundir.state(run) == "crashed"
-    run.info.write_bytes(msgspec.json.encode(info(run, host="another-box")))
-    assert rundir.state(run) == "elsewhere"
+    run.info.write_bytes(msgspec.json.encode(info(run, started=9e9, exit=0)))  # the clock was set back in between
+    run.events.write_bytes(events.encode(events.Finished(step=1, reason="finished", seconds=1.0)))
+    assert rundir.state(run) == "finished"
+
+
+def test_a_run_of_another_host_is_left_alone_while_it_speaks(run: RunDir):
+    run.info.write_bytes(msgspec.json.encode(info(run, host="another-box", started=1000.0)))
+    run.events.write_bytes(events.encode(events.Phase(name="train", time=2000.0)))
+    assert rundir.state(run, now=2060.0) == "elsewhere"
+    assert rundir.state(run, now=2000.0 + 3600) == "crashed"  # a box that was renamed must get its runs back
+
+
+@pytest.mark.parametrize("after", [events.Refused(command="x", text="y"), events.Warned(code="c", text="t", remedy="")])
+def test_a_paused_run_stays_paused_whatever_is_refused(run: RunDir, after: events.Event):
+    run.events.write_bytes(events.encode(events.Paused(step=1)) + events.encode(after))
+    owner = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout and owner.stdout.readline() == b"held\n"
+    assert rundir.state(run) == "paused"
+    owner.communicate()
 
 
 def test_commands_reach_only_the_start_they_name(run: RunDir):
@@ -178,9 +225,10 @@ def test_commands_reach_only_the_start_they_name(run: RunDir):
     assert rundir.take_commands(run, "t1") == (["save", "stop"], [])
     rundir.send(run, "stop")
     (run.commands / "nonsense.json").write_text("{")
+    (run.commands / "folder").mkdir()
     obeyed, refused = rundir.take_commands(run, "a later start")
-    assert obeyed == [] and len(refused) == 2
-    assert list(run.commands.iterdir()) == []
+    assert obeyed == [] and len(refused) == 3
+    assert rundir.take_commands(run, "a later start") == ([], [])
     owner.communicate()
 
 

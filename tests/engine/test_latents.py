@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,12 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from engine.contract.buckets import Bucket, Placement
+from engine.contract.buckets import Bucket, Placement, make_buckets, place
+from engine.contract.folder import scan
+from engine.data.cache import Cache
+from engine.data.content import ContentHashes, make_items
+from engine.data.encode import encode_images
+from engine.data.items import Encoding
 from engine.model.components import load_vae
 from engine.model.latents import decode_latents, encode_latents, load_image
 from engine.model.single_file import open_checkpoint
@@ -67,11 +73,54 @@ def test_the_demos_latents_have_about_unit_spread(vae, demo_folder):
     assert together.mean(dim=1).abs().max() < 0.1
 
 
-def test_values_that_are_not_finite_are_refused(vae):
-    with pytest.raises(ValueError, match="run it in float32"):
-        encode_latents(vae, torch.full((1, 3, 16, 16), torch.nan))
+def test_decoded_values_that_are_not_finite_are_refused(vae):
     with pytest.raises(ValueError, match="run it in float32"):
         decode_latents(vae, torch.full((1, 4, 2, 2), torch.inf))
+
+
+def test_a_vae_that_overflows_is_not_mistaken_for_a_damaged_picture(demo_checkpoint, demo_folder, tmp_path):
+    broken = load_vae(open_checkpoint(demo_checkpoint), "cpu")
+    broken.quant_conv.bias.fill_(torch.inf)
+    (tmp_path / "in").mkdir()
+    picture = shutil.copy(sorted((demo_folder / "pictures").glob("*.png"))[0], tmp_path / "in" / "a.png")
+    buckets = make_buckets(128, 32)
+    found = scan([(picture.parent, 1)]).pictures
+    placements = [place(each.width, each.height, buckets, step=32, upscale=True) for each in found]
+    encoding = Encoding(
+        vae="v", vae_dtype="", background="", text_encoders="", tokenizers="", text_dtype="", max_chunks=1
+    )
+    items, _ = make_items(found, placements, encoding, ContentHashes(tmp_path / "memo"))
+
+    def encode(path: Path, placement: Placement) -> torch.Tensor:
+        return encode_latents(broken, load_image(path, placement, WHITE)[None])[0]
+
+    (skipped,) = encode_images(Cache(tmp_path / "cache"), items, encode).skipped
+    assert skipped.reason == "gives latents that are not finite"
+
+
+def test_tiles_give_what_the_whole_gives_and_never_more_than_512_pixels_at_once(vae, demo_checkpoint):
+    tiled = load_vae(open_checkpoint(demo_checkpoint), "cpu", tiled=True)
+    seen: list[tuple[int, ...]] = []
+    for part in (tiled.encoder, tiled.decoder):
+        part.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    colours = torch.rand(1, 3, 10, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = torch.nn.functional.interpolate(colours, size=(640, 768), mode="bilinear")
+    latents = encode_latents(tiled, images)
+    assert latents.shape == (1, 4, 80, 96)
+    torch.testing.assert_close(latents, encode_latents(vae, images), rtol=0, atol=0.02)
+    assert len(seen) == 4 and max(max(sides) for sides in seen) == 512
+    seen.clear()
+    decoded, whole_picture = decode_latents(tiled, latents), decode_latents(vae, latents)
+    assert decoded.shape == (1, 3, 640, 768) and len(seen) == 4 and max(max(sides) for sides in seen) == 64
+    # From 384 to 512 the tiles blend.
+    torch.testing.assert_close(decoded[..., :384, :384], whole_picture[..., :384, :384], rtol=0, atol=0.01)
+    torch.testing.assert_close(decoded[..., 512:, 512:], whole_picture[..., 512:, 512:], rtol=0, atol=0.01)
+
+
+def test_small_pictures_are_not_tiled(vae, demo_checkpoint):
+    tiled = load_vae(open_checkpoint(demo_checkpoint), "cpu", tiled=True)
+    images = torch.rand(1, 3, 64, 96) * 2 - 1
+    assert torch.equal(encode_latents(tiled, images), encode_latents(vae, images))
 
 
 def test_pictures_are_scaled_then_cropped_and_span_minus_one_to_one(tmp_path):

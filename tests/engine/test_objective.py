@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from engine.contract.sections import Objective as Settings
+from engine.contract.seeding import derive
 from engine.objective.objective import Objective
 from engine.objective.randomness import noise_of, timesteps_of
 from engine.objective.sampler import sample, sampler_timesteps
@@ -159,6 +160,19 @@ def test_draws_depend_on_seed_stream_and_position_only():
     assert torch.equal(together[1:2], noise_of(5, [11], (4, 2, 2)))
     assert not torch.equal(together[1:2], noise_of(6, [11], (4, 2, 2)))
     assert not torch.equal(together[1:2], noise_of(5, [11], (4, 2, 2), stream="ip_noise"))
+
+
+def test_streams_do_not_coincide_where_32_bits_of_a_hash_would():
+    """These two hashes agree in their lower half, all that torch's CPU generator would keep of them."""
+    assert derive(42, "noise", 9521) % 2**32 == derive(42, "ip_noise", 76118) % 2**32
+    first, second = noise_of(42, [9521], (4, 8, 8)), noise_of(42, [76118], (4, 8, 8), stream="ip_noise")
+    assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 0.3
+
+
+def test_noise_is_standard_normal():
+    drawn = noise_of(3, range(400), (4, 16, 16)).double()
+    assert drawn.mean().item() == pytest.approx(0, abs=0.01) and drawn.std().item() == pytest.approx(1, abs=0.01)
+    assert (drawn**4).mean().item() == pytest.approx(3, abs=0.05)
 
 
 def test_drawing_leaves_the_global_generator_alone():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.memory.plain import PlainPlan
-from engine.memory.plan import Judged, MicroBatch
+from engine.memory.plan import Judged, MicroBatch, global_norm
 from engine.optim.adafactor import AdafactorSettings
 
 
@@ -192,6 +192,13 @@ def test_bf16_starts_from_the_base_files_own_precision():
     exact = {name: tensor.detach() for name, tensor in network().named_parameters()}
     plan.adopt(iter(exact.items()))
     assert all(torch.equal(plan.weights()[name], tensor) for name, tensor in exact.items())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e18, 1e-25])
+def test_the_global_norm_is_exact_for_large_tensors_and_for_any_scale(scale: float):
+    tensors = [torch.full((9_000_000,), 0.3 * scale), torch.full((5,), 2.0 * scale)]
+    expected = (9_000_000 * float(torch.tensor(0.3)) ** 2 + 5 * 4.0) ** 0.5 * scale
+    assert global_norm(tensors) == pytest.approx(expected, rel=1e-6)
 
 
 def test_rehearsal_changes_nothing():

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from engine.contract import places
+from engine.contract.check import check_file
 from engine.contract.fields import form_fields, sections
 from engine.contract.problems import ProfileError
-from engine.contract.profile import digest, dump, load, parse, resolved
+from engine.contract.profile import differences, digest, dump, load, parse, resolved
 from engine.contract.sections import Profile
 
 MINIMAL = '[model]\nbase = "base.safetensors"\n[[data.folders]]\npath = "pictures"\n'
@@ -74,6 +75,8 @@ def test_all_mistakes_are_named_at_once_with_path_and_remedy():
         ("[train]\nsteps = true", "train.steps"),
         ("[optimizer]\nlearning_rate = inf", "optimizer.learning_rate"),
         ("[data", "profile.toml"),
+        ("a = " + "[" * 3000, "profile.toml"),
+        ("[model]\nbase = 'a\\u0000b'".replace("'", '"'), "model.base"),
     ],
 )
 def test_wrong_shapes_and_values_are_problems_not_tracebacks(lines: str, path: str):
@@ -143,3 +146,29 @@ def test_every_shipped_profile_is_valid(file: Path):
     profile, problems = parse(file.read_text(), file.name)
     assert profile is not None and problems == []
     assert tomllib.loads(file.read_text())["train"]["steps"] == profile.train.steps
+
+
+def test_a_wrong_profile_is_checked_against_the_machine_in_the_same_breath(tmp_path: Path):
+    """Two typing mistakes, a base that is not there and a folder that is not there: four problems, one command."""
+    file = tmp_path / "bad.toml"
+    file.write_text(
+        '[model]\nbase = "none.safetensors"\n[[data.folders]]\npath = "nowhere"\nrepeats = 0\n[train]\nstep = 3\n'
+    )
+    checked = check_file(file)
+    assert not checked.ok
+    assert {"data.folders[0].repeats", "train.step", "model.base", "data.folders[0].path"} <= {
+        problem.path for problem in checked.problems
+    }
+
+
+def test_notepads_mark_and_unknown_homes_are_no_reason_to_fall_over(tmp_path: Path):
+    assert parse("\ufeff" + MINIMAL, "p")[1] == []
+    file = tmp_path / "p.toml"
+    file.write_text(MINIMAL.replace("base.safetensors", "~nosuchuser/x.safetensors"))
+    assert "model.base" in {problem.path for problem in check_file(file).problems}
+
+
+def test_differences_name_each_setting_once():
+    old = parse(MINIMAL, "p")[0]
+    new = parse(MINIMAL + "[train]\nseed = 7\n[save]\nkeep = 3\n", "p")[0]
+    assert old and new and differences(old, new) == [("train.seed", 42, 7), ("save.keep", 2, 3)]

@@ -1,6 +1,7 @@
 import hashlib
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import load_file, save_file
 
 from engine.contract.atomic import Interrupted
-from engine.contract.safetensors_header import CheckpointError, identify, read_header
+from engine.contract.safetensors_header import CheckpointError, TensorInfo, identify, read_header
 from engine.contract.unet_names import to_diffusers, to_published
 from engine.model.components import load_text_encoders, text_2_config, unet_config, vae_config
 from engine.model.convert import published_text_2, published_vae, vae_state
@@ -44,7 +45,7 @@ def digests(path: Path) -> dict[str, str]:
 
 
 def exported(base: Path, out: Path, **changes: object) -> Path:
-    options = {"unet": {}, "dtype": None, "v_prediction": True, "zero_terminal_snr": True, "metadata": {}}
+    options = {"unet": {}, "dtype": None, "prediction_type": "v_prediction", "zero_terminal_snr": True, "metadata": {}}
     return export(base, out, **(options | changes)).path
 
 
@@ -136,7 +137,7 @@ def test_export_keeps_unknown_tensors_and_narrow_dtypes(demo_checkpoint, tmp_pat
 
 
 def test_markers_follow_the_runs_objective(demo_checkpoint, tmp_path):
-    plain = exported(demo_checkpoint, tmp_path / "eps.safetensors", v_prediction=False, zero_terminal_snr=False)
+    plain = exported(demo_checkpoint, tmp_path / "eps.safetensors", prediction_type="epsilon", zero_terminal_snr=False)
     assert {"v_pred", "ztsnr"}.isdisjoint(read_header(plain).tensors)
     assert read_header(plain).metadata["modelspec.prediction_type"] == "epsilon"
     v_only = exported(plain, tmp_path / "v.safetensors", zero_terminal_snr=False)
@@ -149,7 +150,44 @@ def test_markers_follow_the_runs_objective(demo_checkpoint, tmp_path):
     assert described["modelspec.prediction_type"] == "v"
     assert "aozora.architecture" in described
     with pytest.raises(ValueError, match="needs v-prediction"):
-        exported(plain, tmp_path / "no.safetensors", v_prediction=False)
+        exported(plain, tmp_path / "no.safetensors", prediction_type="epsilon")
+
+
+def test_a_flow_export_opens_again_as_flow(demo_checkpoint, tmp_path):
+    flow = exported(demo_checkpoint, tmp_path / "flow.safetensors", prediction_type="flow", zero_terminal_snr=False)
+    header = read_header(flow)
+    assert {"v_pred", "ztsnr"}.isdisjoint(header.tensors)
+    assert "modelspec.prediction_type" not in header.metadata  # it has no word for it
+    assert header.metadata["aozora.prediction_type"] == "flow"
+    kind = open_checkpoint(flow).kind
+    assert (kind.prediction_type, kind.zero_terminal_snr) == ("flow", False)
+    with pytest.raises(ValueError, match="needs v-prediction"):
+        exported(flow, tmp_path / "no.safetensors", prediction_type="flow")
+
+
+@pytest.mark.parametrize(("prediction_type", "word"), [("v_prediction", "v"), ("epsilon", "epsilon")])
+def test_an_export_from_a_flow_base_is_announced_as_what_it_was_trained_to(
+    demo_checkpoint, tmp_path, prediction_type, word
+):
+    flow = exported(demo_checkpoint, tmp_path / "flow.safetensors", prediction_type="flow", zero_terminal_snr=False)
+    out = exported(flow, tmp_path / "out.safetensors", prediction_type=prediction_type, zero_terminal_snr=False)
+    assert read_header(out).metadata["modelspec.prediction_type"] == word
+    assert open_checkpoint(out).kind.prediction_type == prediction_type
+
+
+def test_what_the_metadata_says_comes_before_the_markers(demo_checkpoint):
+    header = read_header(demo_checkpoint)  # v_pred and ztsnr are in it
+
+    def read(said: str, **more: TensorInfo) -> tuple[str, bool]:
+        kind = identify(replace(header, metadata={"aozora.prediction_type": said}, tensors={**header.tensors, **more}))
+        return kind.prediction_type, kind.zero_terminal_snr
+
+    assert read("v_prediction") == ("v_prediction", True)
+    assert read("flow") == ("flow", False)
+    assert read("epsilon") == ("epsilon", False)
+    assert read("something else") == ("v_prediction", True)
+    # No export of ours carries EDM's markers: what does is another model, whatever it was made from.
+    assert read("flow", edm_mean=TensorInfo("F32", (0,), 0, 0)) == ("edm", False)
 
 
 def test_text_encoders_trained_in_part_are_exported(demo_checkpoint, tmp_path):

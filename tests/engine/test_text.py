@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from transformers import CLIPTokenizer
 
 from engine.model.components import TextEncoders, load_text_encoders
 from engine.model.single_file import open_checkpoint
 from engine.model.text import encode, num_chunks
 from engine.model.tokenizers import Tokenizers, load_tokenizers
 
-CAPTIONS = ["a red circle on a blue ground", "", "a teal star and an orange ring on a white ground, (very) 8k!"]
+CAPTIONS = ["a red circle on a blue ground", "", "a teal star and an orange ring on a white ground, (very) 8k"]
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,16 @@ def words(count: int) -> str:
     return " ".join(["red", "star", "blue", "ring", "on"][index % 5] for index in range(count))
 
 
-def test_captions_encode_as_diffusers_encodes_prompts(encoders, tokenizers):
+def test_captions_encode_as_diffusers_encodes_prompts(encoders, tokenizers, demo_folder):
+    def published(pad_token: str) -> CLIPTokenizer:
+        return CLIPTokenizer.from_pretrained(demo_folder / "tokenizer", pad_token=pad_token, model_max_length=77)
+
     pipeline = StableDiffusionXLPipeline(
         vae=None,
         text_encoder=encoders.text_encoder,
         text_encoder_2=encoders.text_encoder_2,
-        tokenizer=tokenizers.tokenizer,
-        tokenizer_2=tokenizers.tokenizer_2,
+        tokenizer=published("<|endoftext|>"),
+        tokenizer_2=published("!"),
         unet=None,
         scheduler=None,
         add_watermarker=False,
@@ -50,6 +54,33 @@ def test_a_caption_does_not_depend_on_its_neighbours(encoders, tokenizers):
     together, pooled = encode(encoders, tokenizers, CAPTIONS)
     alone, pooled_alone = encode(encoders, tokenizers, CAPTIONS[2:])
     assert torch.equal(together[2], alone[0]) and torch.equal(pooled[2], pooled_alone[0])
+
+
+@pytest.mark.parametrize("caption", ["hi!", "wow!!!!", "!", "! a red star !", "a <|endoftext|> inside"])
+def test_both_encoders_read_the_same_tokens(tokenizers, caption):
+    first, second = tokenizers.tokenizer(caption).input_ids, tokenizers.tokenizer_2(caption).input_ids
+    assert first == second
+
+
+def test_an_exclamation_mark_is_a_word_and_not_padding(tokenizers):
+    ids = tokenizers.tokenizer_2("star!", add_special_tokens=False).input_ids
+    assert tokenizers.tokenizer_2.convert_ids_to_tokens(ids) == ["star</w>", "!</w>"]
+
+
+def test_vocabularies_that_need_different_numbers_of_chunks_go_together(encoders, tokenizers, demo_folder, tmp_path):
+    for name in ("tokenizer", "tokenizer_2"):
+        (tmp_path / name).mkdir()
+        for file in (demo_folder / "tokenizer").iterdir():
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "tokenizer_2" / "merges.txt").write_text("")  # letter by letter
+    other = load_tokenizers(tmp_path, open_checkpoint(demo_folder / "aozora-demo.safetensors"))
+    caption = words(30)
+    assert num_chunks(tokenizers, caption) == 1 and num_chunks(other, caption) == 2
+    context, pooled = encode(encoders, other, [caption], max_chunks=3)
+    assert context.shape == (1, 2 * 77, 80) and bool(context.isfinite().all())
+    alone, _ = encode(encoders, tokenizers, [caption])
+    torch.testing.assert_close(context[:, :77, :32], alone[..., :32], rtol=1e-5, atol=1e-5)
+    assert encode(encoders, other, [caption])[0].shape == (1, 77, 80)
 
 
 def test_long_captions_are_chunks_each_encoded_alone(encoders, tokenizers):

@@ -9,6 +9,7 @@ import pytest
 def own_place(tmp_path, monkeypatch):
     for name in ("DATA", "CACHE", "RUNS", "PROFILES"):
         monkeypatch.setenv(f"AOZORA_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))  # empty: no test may lean on what this machine has
     monkeypatch.setenv("AOZORA_ASCII", "0")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("TEXTUAL_THEME", raising=False)

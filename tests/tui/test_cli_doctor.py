@@ -6,6 +6,7 @@ import pytest
 from aozora_tui import cli, doctor
 from aozora_tui.doctor import card, machine, terminal
 from aozora_tui.doctor.card import TorchBuild
+from engine.contract import tokenizer_files
 
 CUDA_13 = TorchBuild(version="2.13.0", cuda="13.0")
 CUDA_12 = TorchBuild(version="2.13.0+cu128", cuda="12.8")
@@ -87,14 +88,19 @@ def test_a_host_that_kills_sessions_is_wrong(tmp_path):
 
 def test_the_tokenizer_is_looked_for_where_the_hub_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setenv("AOZORA_DATA", str(tmp_path))
-    environment = {"HF_HOME": str(tmp_path)}
-    assert machine.tokenizer(environment).level == "note"
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr(tokenizer_files, "_PACKAGES", ())
+    finding = machine.tokenizer()
+    assert (finding.level, finding.text) == ("note", "no CLIP tokenizer on this machine")
+    assert "model.tokenizer" in finding.remedy
     snapshot = tmp_path / "hub" / "models--openai--clip-vit-large-patch14" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "vocab.json").write_text("{}")
-    assert machine.tokenizer(environment).level == "ok"
-    assert machine.hub_cache({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}) == Path("/a")
-    assert machine.hub_cache({"XDG_CACHE_HOME": "/c"}) == Path("/c/huggingface/hub")
+    assert machine.tokenizer().level == "note"  # half a tokenizer is none
+    (snapshot / "merges.txt").write_text("")
+    finding = machine.tokenizer()
+    assert (finding.level, finding.text) == ("ok", str(snapshot))
 
 
 def levels(environment, encoding="UTF-8", size=(120, 40)):
