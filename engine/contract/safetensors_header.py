@@ -97,8 +97,7 @@ def read_header(path: Path) -> Header:
 
 
 def identify(header: Header) -> Kind:
-    """Which model family the tensor names and shapes belong to, and what its marker keys announce."""
-    names = header.tensors
+    """Which model family the tensor names and shapes belong to, and what it announces to predict."""
     prediction, zero_terminal = _prediction(header)
     name, reason = _family(header)
     if not reason and prediction in ("edm", "edm_v"):

@@ -173,3 +173,13 @@ def wait_for(process: subprocess.Popen[bytes], run: RunDir, kind: type, count: i
 
 def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     process.send_signal(number)
+
+
+def weights_of(run: RunDir) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in exported(run).items() if name.startswith("model.diffusion_model.")}
+
+
+def assert_same_weights(one: RunDir, other: RunDir) -> None:
+    ours, theirs = weights_of(one), weights_of(other)
+    assert ours.keys() == theirs.keys() and ours
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
