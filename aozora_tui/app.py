@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import App, SystemCommand
+from textual.events import Event, Key
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Input
@@ -20,7 +21,7 @@ from aozora_tui import gpu, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.words import ascii_only
-from engine.contract import places, rundir
+from engine.contract import places
 from engine.contract.rundir import RunDir
 
 # Colours of the 256-colour cube, so that the theme looks the same over SSH, where truecolor is seldom announced.
@@ -115,6 +116,12 @@ class AozoraApp(App[int], inherit_bindings=False):
         if self.initial is not None:
             self.watch_run(self.initial)
 
+    async def on_event(self, event: Event) -> None:
+        """A key makes what was said before it old."""
+        if isinstance(event, Key) and not event.is_forwarded and isinstance(self.screen, AozoraScreen):
+            self.screen.rest()
+        await super().on_event(event)
+
     def tick(self) -> None:
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
@@ -156,6 +163,9 @@ class AozoraApp(App[int], inherit_bindings=False):
                     run = partial(self._run_key, key.action)
                     yield SystemCommand(f"{key.label.capitalize()}  ({key.names[0]})", key.help, run)
             yield from screen.more_commands()
+            from aozora_tui.screens import steer
+
+            yield from steer.commands(screen, getattr(screen, "run_dir", None))
         yield SystemCommand("Theme", "Choose other colours.", self.search_themes)
 
     async def _run_key(self, action: str) -> None:
@@ -171,7 +181,7 @@ class AozoraApp(App[int], inherit_bindings=False):
 
     def _close(self) -> None:
         """End the app; on the bare terminal again, say which runs go on."""
-        live = [run.name for run in rundir.all_runs(places.runs_folder()) if rundir.lock_owner(run) is not None]
+        live = [run.name for run in runs.live(places.runs_folder())]
         if live and self.initial is None:
             names = ", ".join(live)
             self.exit(0, message=f"{names}: training goes on without the app. `aozora-tui watch` comes back to it.")

@@ -157,12 +157,11 @@ def resume(context: Context) -> int:
     from aozora_tui import follow, runs
     from engine.contract import places, rundir
 
-    live = [run for run in rundir.all_runs(places.runs_folder()) if rundir.state(run) in rundir.LIVE_STATES]
-    if context.args.run is None and not live:
+    if context.args.run is None and not runs.live(places.runs_folder()):
         run = rundir.find(places.runs_folder(), None)
     else:
         run = _addressed(context.args.run, frozenset({"paused"}))
-    if rundir.state(run) == "paused":
+    if runs.state_now(run) == "paused":
         rundir.send(run, "resume")
         say(f"asked {run.name} to go on")
         return 0
@@ -176,11 +175,12 @@ def resume(context: Context) -> int:
 
 def _addressed(name: str | None, states: "frozenset[str]") -> "RunDir":
     """The run called `name`, or without one the only run in one of `states`. Raises ValueError otherwise."""
+    from aozora_tui import runs
     from engine.contract import places, rundir
 
     if name is not None:
         return rundir.find(places.runs_folder(), name)
-    fitting = [run for run in rundir.all_runs(places.runs_folder()) if rundir.state(run) in states]
+    fitting = [run for run in rundir.all_runs(places.runs_folder()) if runs.standing(run) in states]
     what = "live" if len(states) > 1 else next(iter(states))
     if not fitting:
         raise ValueError(f"no run is {what}: `aozora-tui runs` lists them all")
@@ -206,12 +206,16 @@ def list_runs(context: Context) -> int:
     for run in found:
         loss = "-" if run.loss is None else f"{run.loss:.4f}"
         step = f"{run.step}/{run.steps}" if run.steps else "-"
-        rows.append((run.name, run.state, step, loss, f"{text.age(run.age)} ago", run.folder))
+        seen = text.age(run.age)
+        sign = "-" if run.state == "unreadable" else seen if seen == "now" else f"{seen} ago"
+        rows.append((run.name, run.state, step, loss, sign, run.folder))
     for line in text.table([[text.printable(cell) for cell in row] for row in rows]):
         say(line)
     for run in found:
         if run.state == "crashed":
             say(f"{run.name} crashed: {run.remedy}")
+        if run.state == "unreadable":
+            say(f"{run.name}: {run.failure}. {run.remedy}")
     return 0
 
 

@@ -25,20 +25,29 @@ class LineTail:
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
         self.offset = offset
+        self._inside = False  # of a line that is too long to be kept
 
     def read(self, limit: int = 1 << 20) -> list[bytes]:
-        """The whole lines appended since the last call, about `limit` bytes of them at most."""
+        """The whole lines appended since the last call, about `limit` bytes of them at most; longer ones are left
+        out."""
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self.offset:
-                    self.offset = 0
+                    self.offset, self._inside = 0, False
                 file.seek(self.offset)
-                block = file.read(limit)
+                while lines := file.read(limit):
+                    end = lines.rfind(b"\n") + 1
+                    if end == 0 and len(lines) < limit:
+                        break
+                    self.offset += end or len(lines)
+                    whole = lines[:end].split(b"\n")[self._inside : -1]
+                    self._inside = end == 0
+                    if whole:
+                        return whole
+                    file.seek(self.offset)
         except FileNotFoundError:
-            return []
-        whole = block[: block.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        return whole.splitlines()
+            pass
+        return []
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ def follow(
     `json` passes the engine's own lines on, torn ones left out; else see `plain.fold`. A failure is not written as a
     plain line: it is the caller's to report, from the ending. `each_round` is called at least every 0.2 s.
     """
+    runs.require_files(run)
     tail = LineTail(run.events, offset)
     view = plain.View(run=run.name, folder=run.path)
     final: events.Failed | events.Finished | None = None

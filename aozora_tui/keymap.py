@@ -55,10 +55,10 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("home.open", "enter", "open", "open", "Open the selected profile or run.", rank=1),
         Key("home.start", "s", "start", "start", "Check the selected profile and start a run with it.", rank=2),
         Key("home.edit", "e", "edit", "edit", "Edit the selected profile; a recipe is saved as a copy.", rank=4),
-        Key("home.duplicate", "d", "duplicate", "duplicate", "Copy the selected profile into your own folder.", rank=5),
+        Key("home.duplicate", "d", "duplicate", "copy", "Copy the selected profile into your own folder.", rank=5),
         Key("home.demo", "D", "demo", "demo", "Start the demo: a small model, trained to its end in minutes.", rank=6),
         Key("home.editor", "E", "editor", "editor", "Open the selected profile's file in $EDITOR."),
-        Key("home.switch", "tab", "app.focus_next", "other list", "Switch between profiles and runs.", rank=3),
+        Key("home.switch", "tab", "app.focus_next", "switch", "Switch between profiles and runs.", rank=3),
     ),
     "list": (
         _move("list.down", "down,j", "move(1)", "down", "Next line."),

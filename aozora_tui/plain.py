@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aozora_tui.text import duration, printable, sentence, size
+from aozora_tui.text import duration, printable, rate, sentence, size
 from engine.contract import events
 from engine.contract.budget import GIB, Forecast
 from engine.contract.layers import human
@@ -27,7 +27,8 @@ _NEWEST = 0.1
 @dataclass(frozen=True)
 class View:
     """What the lines so far have said: enough for the next one. `tenth` is the last tenth of a phase's progress that
-    was printed; `pace` the mean seconds of a micro-batch. Paths in events start at `folder`, the run's."""
+    was printed; `pace` the mean seconds of a micro-batch; `held` the line of a return to training, which waits for more
+    training to come. Paths in events start at `folder`, the run's."""
 
     run: str
     folder: Path = Path()
@@ -35,16 +36,26 @@ class View:
     accumulate: int = 1
     pace: float | None = None
     tenth: int = -1
+    phase: str = ""
+    held: str = ""
 
 
 def fold(view: View, event: events.AnyEvent) -> tuple[View, list[str]]:
     """The view after `event`, and the lines that it is worth: often one, for a sign of life none."""
+    if isinstance(event, events.Phase):
+        # After the last checkpoint the engine goes back to training only to end.
+        view, held = replace(view, tenth=-1, phase=event.name, held=""), event.name == "train" and view.phase == "save"
+        return (replace(view, held=_phase(event)), []) if held else (view, [_phase(event)])
+    before = [view.held] if view.held and not isinstance(event, events.Finished | events.Failed) else []
+    view, said = _fold(replace(view, held=""), event)
+    return view, before + said
+
+
+def _fold(view: View, event: events.AnyEvent) -> tuple[View, list[str]]:
     match event:
         case events.Started():
             view = View(run=event.run, folder=view.folder, steps=event.steps, accumulate=event.accumulate)
             return view, [_started(event)]
-        case events.Phase():
-            return replace(view, tenth=-1), [_phase(event)]
         case events.Progress():
             tenth = event.done * 10 // event.total if event.total > 0 else 0
             lines = [_progress(event)] if tenth > view.tenth else []
@@ -91,8 +102,9 @@ def _phase(event: events.Phase) -> str:
 
 
 def _progress(event: events.Progress) -> str:
-    rate = f"  {event.rate:.3g} {event.unit}/s" if event.rate is not None else ""
-    return printable(f"  {event.phase} {event.done}/{event.total} {event.unit}{rate}")
+    return printable(
+        f"  {event.phase} {event.done}/{event.total} {event.unit}  {rate(event.rate, event.unit)}".rstrip()
+    )
 
 
 def _step(view: View, event: events.Step) -> str:
@@ -132,7 +144,10 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
             return failure(event)
         case events.Finished():
             line = f"{event.reason} at step {event.step} after {duration(event.seconds)}"
-            return [line, f"export: {printable(str(view.folder / event.export))}"] if event.export else [line]
+            if event.reason == "stopped":
+                line += f": `aozora-tui resume {view.run}` goes on from there"
+            export = [f"export: {view.folder / event.export}"] if event.export else []
+            return [printable(text) for text in (line, *export)]
         case _:
             return []
     return [printable(line)]

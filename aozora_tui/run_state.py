@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aozora_tui.text import duration, size
 from engine.contract import events
 from engine.contract.events import AnyEvent
 
@@ -95,6 +96,11 @@ class RunState:
         return max(self.steps - self.step, 0) * self.pace
 
     @property
+    def micros_done(self) -> int:
+        """How many micro-batches of the step it is in are finished."""
+        return self.micro.micro if self.micro is not None and self.micro.step > self.step else 0
+
+    @property
     def share(self) -> float | None:
         """How much of the present phase is done, from 0 to 1: of the run itself while it trains."""
         if self.phase == "train" or self.finished or self.failed:
@@ -113,10 +119,8 @@ class RunState:
         return count > 0
 
     def _position(self) -> float:
-        inside = 0.0
-        if self.micro is not None and self.started is not None and self.micro.step > self.step:
-            inside = min(self.micro.micro / max(self.started.accumulate, 1), 1.0)
-        return self.step + inside
+        accumulate = max(self.started.accumulate, 1) if self.started is not None else 1
+        return self.step + min(self.micros_done / accumulate, 1.0)
 
     def _apply(self, event: AnyEvent) -> None:
         match event:
@@ -131,7 +135,7 @@ class RunState:
             case events.Step():
                 self._take_step(event)
             case events.Skipped():
-                self.skipped += 1
+                self.skipped, self.micro = self.skipped + 1, None
                 names = f" in {', '.join(event.names[:3])}" if event.names else ""
                 self._note(event, f"step {event.step} skipped: {event.reason}{names}; nothing changed", "warning")
             case events.Paused():
@@ -189,37 +193,14 @@ class RunState:
         self._step_began = event.time
 
     def _saved(self, event: events.Saved) -> None:
-        size = f"{event.bytes / 1e9:.2f} GB" if event.bytes >= 1e8 else f"{event.bytes / 1e6:.1f} MB"
         if event.kind == "export":
             self.export = event.path
-            self._note(event, f"exported {event.path} ({size})", "good")
+            self._note(event, f"exported {event.path} ({size(event.bytes)})", "good")
         else:
             self.checkpoint = event
-            self._note(event, f"checkpoint of step {event.step} saved ({size}, {event.seconds:.1f} s)", "good")
+            self._note(
+                event, f"checkpoint of step {event.step} saved ({size(event.bytes)}, {event.seconds:.1f} s)", "good"
+            )
 
     def _note(self, event: AnyEvent, text: str, kind: NoteKind = "plain") -> None:
         self.notes.append(Note(event.time, kind, " ".join(text.replace("..", ".").split())))
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3:07`, `1:02:11`, `2 d 03:10`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    if hours < 1:
-        return f"{rest // 60}:{rest % 60:02}"
-    if hours < 24:
-        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
-    return f"{hours // 24} d {hours % 24:02}:{rest // 60:02}"
-
-
-def age(seconds: float) -> str:
-    """How long ago, coarsely, so that it seldom changes: `now`, `3 min`, `5 h`, `12 d`."""
-    if seconds < 60:
-        return "now"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min"
-    if seconds < 86400:
-        return f"{int(seconds // 3600)} h"
-    return f"{int(seconds // 86400)} d"

@@ -5,16 +5,22 @@ filling its output cannot reach it. What it says is read from the run folder.
 """
 
 import os
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
+from aozora_tui.text import printable
 from engine.contract import events, places, rundir
 from engine.contract.rundir import RunDir, State
+
+# What a list of runs says of each: one whose folder cannot be read must not take the others with it.
+Standing = State | Literal["unreadable"]
 
 # The engine, run by this very interpreter.
 ENGINE = (sys.executable, "-m", "engine")
@@ -30,10 +36,11 @@ _exit_codes: dict[Path, int] = {}
 
 class RunSummary(Struct, frozen=True, kw_only=True):
     """One run in a list. `age` is in seconds since the last event, or since the folder was made if there is none;
-    `steps` is 0 and `loss` None until known. `failure` and `remedy` are filled for a failed or crashed run."""
+    `steps` is 0 and `loss` None until known. `failure` and `remedy` are filled for a run that failed, crashed or cannot
+    be read."""
 
     name: str
-    state: State
+    state: Standing
     step: int
     steps: int
     loss: float | None
@@ -126,7 +133,11 @@ def wait_until_started(run: RunDir, timeout: float) -> bool:
 
 
 def state_now(run: RunDir, *, now: float | None = None) -> State:
-    """`rundir.state`, with what only the parent knows: an engine of ours that has no lock yet, or ended before it."""
+    """`rundir.state`, with what only the parent knows: an engine of ours that has no lock yet, or ended before it.
+
+    Raises OSError or ValueError if the folder is not what a run's should be.
+    """
+    require_files(run)
     state = rundir.state(run, now=now)
     if rundir.lock_owner(run) is not None:
         return state
@@ -139,6 +150,7 @@ def state_now(run: RunDir, *, now: float | None = None) -> State:
 
 def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
     """How the run stands. Reads the end of its events, and its beginning if that does not say how many steps."""
+    require_files(run)
     clock = time.time() if now is None else now
     recent = _read_events(run.events, tail=True)
     step, loss = _where(recent)
@@ -161,13 +173,70 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
 
 def list_summaries(folder: Path, *, now: float | None = None) -> list[RunSummary]:
     """Every run in `folder`, newest first; one that is deleted meanwhile is left out."""
-    found = []
-    for run in rundir.all_runs(folder):
+    found = [look_at(run, now=now) for run in rundir.all_runs(folder)]
+    return [summary for summary in found if summary is not None]
+
+
+def look_at(run: RunDir, *, now: float | None = None) -> RunSummary | None:
+    """`summary`, or "unreadable" with the reason if that cannot be had; None if the folder is gone."""
+    try:
+        return summary(run, now=now)
+    except UnicodeEncodeError:
+        reason = "the name of its folder is no text"
+    except (OSError, ValueError) as error:
+        if not run.path.exists():
+            return None
+        reason = str(error)
+    return RunSummary(
+        name=printable(run.name),
+        state="unreadable",
+        step=0,
+        steps=0,
+        loss=None,
+        age=0.0,
+        folder=printable(str(run.path)),
+        last_event=None,
+        failure=f"the run cannot be read: {printable(reason)}",
+        remedy="Mend or remove that folder.",
+    )
+
+
+def live(folder: Path) -> list[RunDir]:
+    """The runs in `folder` whose engine lives, newest first; what cannot be read is passed over."""
+    return [run for run in rundir.all_runs(folder) if standing(run) in rundir.LIVE_STATES]
+
+
+def standing(run: RunDir) -> Standing:
+    """`state_now`, for lists: a folder that cannot be read is "unreadable"."""
+    try:
+        return state_now(run)
+    except (OSError, ValueError):
+        return "unreadable"
+
+
+def require_files(run: RunDir) -> None:
+    """Raises OSError, saying which, unless the run's files are files: a pipe would hang whoever opens it. Raises
+    ValueError if the folder's name is bytes that are no text: it can be neither shown nor sent."""
+    str(run.path).encode()
+    for path in (run.events, run.info, run.lock, run.log):
         try:
-            found.append(summary(run, now=now))
+            mode = path.stat().st_mode
         except FileNotFoundError:
             continue
-    return found
+        if not stat.S_ISREG(mode):
+            raise OSError(f"{path.name} is a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}, not a file")
+
+
+def signature(run: RunDir) -> tuple[int, ...]:
+    """Changes whenever an ended run does: with its events, or with another start."""
+    found: list[int] = []
+    for path in (run.events, run.info):
+        try:
+            seen = path.stat()
+            found += (seen.st_size, seen.st_mtime_ns)
+        except OSError:
+            found += (-1, -1)
+    return tuple(found)
 
 
 def log_tail(run: RunDir, lines: int = 8) -> list[str]:

@@ -1,4 +1,4 @@
-"""Small things that are written the same everywhere outside the app: times, sizes, tables, other people's text."""
+"""Small things that are written the same everywhere: times, sizes, rates, tables, other people's text."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,35 @@ def printable(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """75 -> "1:15", 3700 -> "1:01:40", 90061 -> "25:01:01"."""
+    """`42 s`, `3:07`, `1:02:11`, `2 d 03:10`."""
     whole = max(0, round(seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    if hours < 1:
+        return f"{rest // 60}:{rest % 60:02}"
+    if hours < 24:
+        return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+    return f"{hours // 24} d {hours % 24:02}:{rest // 60:02}"
 
 
 def age(seconds: float) -> str:
-    """How long ago, in one unit: "12 s", "5 min", "3 h", "2 d"."""
-    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
-        if seconds < limit:
-            return f"{int(seconds // size)} {unit}"
+    """How long ago, coarsely, so that it seldom changes: `now`, `3 min`, `5 h`, `12 d`."""
+    if seconds < 60:
+        return "now"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min"
+    if seconds < 86400:
+        return f"{int(seconds // 3600)} h"
     return f"{int(seconds // 86400)} d"
+
+
+def rate(amount: float | None, unit: str = "") -> str:
+    """`13.7 pictures/s`, `3,180/s`; empty where there is none to speak of."""
+    if not amount or amount < 0.005:
+        return ""
+    number = f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
+    return f"{number} {unit}/s" if unit else f"{number}/s"
 
 
 def size(number: int) -> str:

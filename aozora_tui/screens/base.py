@@ -37,7 +37,8 @@ class KeyBar(Static):
         common = [part for part, key in zip(parts, ranked, strict=False) if key.rank >= 90]
         own = [part for part in parts if part not in common]
         chosen: list[tuple[str, str]] = []
-        for part in [*common[:1], *own, *common[1:]]:
+        first = 1 if typing else 2  # help; and quit, where it is one letter
+        for part in [*common[:first], *own, *common[first:]]:
             if sum(len(name) + len(label) + 3 for name, label in [*chosen, part]) <= width:
                 chosen.append(part)
         ordered = [part for part in own if part in chosen] + [part for part in common if part in chosen]
@@ -58,6 +59,7 @@ class AozoraScreen(Screen[Result]):
     """A screen of the app. `scopes` are the parts of the keymap that hold on it, its own first."""
 
     scopes: ClassVar[tuple[str, ...]] = ()
+    _said = False
 
     @property
     def aozora(self) -> AozoraApp:
@@ -85,7 +87,13 @@ class AozoraScreen(Screen[Result]):
     def active_keys(self) -> list[Key]:
         """The keys that do something now."""
         listed = [key for scope in (*self.scopes, "app") for key in SCOPES[scope]]
-        return [key for key in listed if self.check_action(key.action.partition("(")[0], ())]
+        return [
+            key for key in listed if self.check_action(name := key.action.partition("(")[0], ()) and self.offers(name)
+        ]
+
+    def offers(self, action: str) -> bool:  # noqa: ARG002  (for subclasses)
+        """Whether an action is worth a place in the key bar; pressed all the same, it says why it can do nothing."""
+        return True
 
     def leave(self, then: Callable[[], object]) -> None:
         """Do `then`, which takes this screen away; a screen with something to lose asks first."""
@@ -99,7 +107,21 @@ class AozoraScreen(Screen[Result]):
         self.query_one(KeyBar).show(self.active_keys(), typing=self.typing, width=self.size.width)
 
     def say(self, text: str, kind: Kind = "plain") -> None:
-        """One line above the keys; it stays until something else is said."""
+        """One line above the keys; it stays until the next key, or until the screen finds that it is no longer so."""
+        self._said = True
+        self._show_message(text, kind)
+
+    def resting(self) -> tuple[str, Kind]:
+        """What the message line says when there is no news."""
+        return "", "plain"
+
+    def rest(self, *, over: bool = True) -> None:
+        """Go back to that; without `over` only if nothing was said meanwhile."""
+        if over or not self._said:
+            self._said = False
+            self._show_message(*self.resting())
+
+    def _show_message(self, text: str, kind: Kind) -> None:
         line = plain(cut(KIND_SIGNS[kind] + " ".join(text.split()), max(self.size.width - 2, 20)))
         self.set_line("#message", Content.styled(line, KIND_STYLES[kind]))
 

@@ -43,12 +43,13 @@ class Bounds(Widget):
 
 
 class FieldRow(Vertical):
-    """Posts `Edited` with the plain TOML value of what was typed; None: the field was emptied."""
+    """Posts `Edited` when something was typed; `take` gives it.
+
+    What is typed is always ahead of the messages about it, so nobody may put an older value back because of one.
+    """
 
     class Edited(Message):
-        def __init__(self, field: FormField, raw: Any) -> None:
-            super().__init__()
-            self.field, self.raw = field, raw
+        """There is something to take."""
 
     class Entered(Message):
         """The field has the focus now."""
@@ -62,6 +63,7 @@ class FieldRow(Vertical):
         self.field = field
         self._raw = raw
         self.editor = self._make_editor()
+        self._known = self._text
         self._label = Static(classes="field-label", markup=False)
         self._problem = Static(classes="field-problem", markup=False)
         self._changed = False
@@ -96,15 +98,27 @@ class FieldRow(Vertical):
             return
         if self._raw is None and raw == default_of(self.field):
             return  # emptied: the default shows through as the placeholder, and typing goes on from nothing
-        self._raw = raw
+        self._raw, self._known = raw, self._text_for(raw)
+        if self._known == self._text:
+            return
         with self.prevent(Input.Changed, TextArea.Changed):
             if isinstance(self.editor, Choice):
-                self.editor.choose(_text_of(raw))
+                self.editor.choose(self._known)
             elif isinstance(self.editor, Input):
-                self.editor.value = _text_of(raw)
+                self.editor.value = self._known
             elif isinstance(self.editor, TextArea):
-                self.editor.text = "\n".join(_entries(raw))
+                self.editor.text = self._known
                 self._fit()
+
+    def untaken(self) -> bool:
+        """Whether more was typed than was taken."""
+        return self._text != self._known
+
+    def take(self) -> Any:
+        """The plain TOML value of what stands in the field now; None: it was emptied."""
+        self._known = self._text
+        self._raw = self._value_of(self._known)
+        return self._raw
 
     def mark(self, *, changed: bool, problems: Sequence[Problem]) -> None:
         """Whether the value differs from the default, and what is wrong with it."""
@@ -126,33 +140,51 @@ class FieldRow(Vertical):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._edited(_raw_of(self.field, event.value))
+        self.post_message(self.Edited())
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self._fit()
-        lines = [line for line in event.text_area.text.split("\n") if line.strip()]
-        self._edited([_entry(self.field, line) for line in lines])
+        self.post_message(self.Edited())
 
     def on_choice_changed(self, event: Choice.Changed) -> None:
         event.stop()
-        assert isinstance(self.editor, Choice)
-        chosen = self.editor.chosen
-        self._edited(chosen == "on" if self.field.kind == "switch" else chosen)
+        self.post_message(self.Edited())
 
-    def _edited(self, raw: Any) -> None:
-        self._raw = raw
-        self.post_message(self.Edited(self.field, raw))
+    @property
+    def _text(self) -> str:
+        """What stands in the editor."""
+        if isinstance(self.editor, Choice):
+            return self.editor.chosen
+        if isinstance(self.editor, Input):
+            return self.editor.value
+        assert isinstance(self.editor, TextArea)
+        return self.editor.text
+
+    def _text_for(self, raw: Any) -> str:
+        """How a value stands in the editor."""
+        return "\n".join(entry_lines(raw)) if self.field.kind in ("texts", "folders") else _text_of(raw)
+
+    def _value_of(self, text: str) -> Any:
+        if self.field.kind == "switch":
+            return text == "on"
+        if self.field.kind == "choice":
+            return text
+        if self.field.kind == "texts":
+            return [line.replace(LINE_END, "\n") for line in text.split("\n") if line.strip()]
+        if self.field.kind == "folders":
+            return _folders([line for line in text.split("\n") if line.strip()], self._raw)
+        return _raw_of(self.field, text)
 
     def _make_editor(self) -> Widget:
         kind, raw = self.field.kind, self._raw
         if kind in ("switch", "choice"):
             return Choice(SWITCH if kind == "switch" else self.field.choices, _text_of(raw))
         if kind in ("texts", "folders"):
-            area = TextArea("\n".join(_entries(raw)), compact=True, soft_wrap=False, tab_behavior="focus")
+            area = TextArea("\n".join(entry_lines(raw)), compact=True, soft_wrap=False, tab_behavior="focus")
             area.cursor_blink = False
             area.highlight_cursor_line = False
-            area.styles.height = _height(len(_entries(raw)))
+            area.styles.height = _height(len(entry_lines(raw)))
             return area
         box = Input(_text_of(raw), compact=True, placeholder=_text_of(default_of(self.field)), select_on_focus=False)
         box.cursor_blink = False
@@ -227,7 +259,7 @@ def _raw_of(field: FormField, text: str) -> Any:
     return text if text or field.required else None
 
 
-def _entries(raw: Any) -> list[str]:
+def entry_lines(raw: Any) -> list[str]:
     """A list as lines: texts as they are, folders with their repeats in front."""
     listed = raw if isinstance(raw, list | tuple) else []
     return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
@@ -237,13 +269,17 @@ def _line_of(entry: Any) -> str:
     return f"{entry.get('repeats', 1)} x {entry.get('path', '')}" if isinstance(entry, dict) else str(entry)
 
 
-def _entry(field: FormField, line: str) -> Any:
-    text = line.replace(LINE_END, "\n")
-    if field.kind == "texts":
-        return text
-    found = re.match(r"\s*(\d+)\s*x\s+(.*)", text)
-    repeats, path = (int(found[1]), found[2].strip()) if found else (1, text.strip())
-    return {"path": path} if repeats == 1 else {"path": path, "repeats": repeats}
+def _folders(lines: Sequence[str], before: Any) -> list[dict[str, Any]]:
+    """Lines as entries; an entry that wrote its `repeats` down goes on doing so, even where the default would do."""
+    old = [entry for entry in before if isinstance(entry, dict)] if isinstance(before, list | tuple) else []
+    spelt_out = {_line_of(entry) for entry in old if "repeats" in entry}
+    found = []
+    for index, line in enumerate(lines):
+        match = re.match(r"\s*(\d+)\s*x\s+(.*)", line.replace(LINE_END, "\n"))
+        repeats, path = (int(match[1]), match[2].strip()) if match else (1, line.replace(LINE_END, "\n").strip())
+        kept = line in spelt_out or (len(old) == len(lines) and "repeats" in old[index])
+        found.append({"path": path, "repeats": repeats} if repeats != 1 or kept else {"path": path})
+    return found
 
 
 def _height(lines: int) -> int:

@@ -6,11 +6,12 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import msgspec
 from textual import work
+from textual.app import SystemCommand
 from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widget import Widget
@@ -18,26 +19,21 @@ from textual.widgets import Static
 
 from aozora_tui import runs
 from aozora_tui.keymap import bindings
-from aozora_tui.run_state import age
 from aozora_tui.runs import RunSummary
+from aozora_tui.screens import steer
 from aozora_tui.screens.ask import Answer, Ask, problem_lines
-from aozora_tui.screens.base import AozoraScreen
-from aozora_tui.screens.rows import Column, Line, Rows
-from aozora_tui.screens.words import counted, cut_path, is_live, plain, state_style, state_text
+from aozora_tui.screens.base import AozoraScreen, Kind
+from aozora_tui.screens.home_lines import PROFILE_COLUMNS, RUN_COLUMNS, profile_line, run_line
+from aozora_tui.screens.rows import Rows
+from aozora_tui.screens.words import counted, cut_path, is_live, plain
 from engine.contract import places
 from engine.contract.problems import errors
-from engine.contract.profile import parse
 from engine.contract.rundir import RunDir, all_runs
 
-PROFILE_COLUMNS = (Column("profile", 0), Column("", 7), Column("learns", 12), Column("steps", 9, right=True))
-RUN_COLUMNS = (
-    Column("run", 0),
-    Column("state", 11),
-    Column("step", 13, right=True),
-    Column("loss", 7, right=True),
-    Column("age", 7, right=True),
-)
 DEMO = "demo.toml"
+ON_PROFILES = {"start", "edit", "duplicate", "editor"}
+# Of these nothing changes without a file that does.
+ENDED = {"stopped", "finished", "failed", "crashed"}
 
 
 class HomeScreen(AozoraScreen[None]):
@@ -49,8 +45,9 @@ class HomeScreen(AozoraScreen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._summaries: dict[str, RunSummary] = {}
-        self._said_where = False
+        self._summaries: dict[str, RunSummary] = {}  # by the folder's path
+        self._signatures: dict[str, tuple[int, ...]] = {}
+        self._begun = False
 
     def body(self) -> Iterable[Widget]:
         with Container(id="home"):
@@ -76,33 +73,54 @@ class HomeScreen(AozoraScreen[None]):
         self.reload_profiles()
         self.tick()
         self.update_keys()
-        if not self._said_where:
-            self._said_where = True
-            self._say_where()
+        if not self._begun:
+            self._begun = True
             self._begin_at_live_run()
 
     def tick(self) -> None:
-        """Look at the runs again: at new ones and live ones, the others do not change."""
-        found = all_runs(places.runs_folder())
-        known = self._summaries
-        self._summaries = {}
+        """Look at the runs again: at live ones, and at those of which a file has changed."""
+        try:
+            found = all_runs(places.runs_folder())
+        except OSError as error:
+            self.say(f"The folder of runs cannot be read: {error}", "error")
+            return
+        known, signatures = self._summaries, self._signatures
+        self._summaries, self._signatures = {}, {}
         for run in found:
-            before = known.get(run.name)
-            try:
-                done = before is not None and not is_live(before.state) and before.state != "elsewhere"
-                self._summaries[run.name] = before if done and before else self._summary(run)
-            except FileNotFoundError:
-                continue
-        self.runs_list.set_lines([self._run_line(summary) for summary in self._summaries.values()])
+            before, key = known.get(str(run.path)), runs.signature(run)
+            done = before is not None and before.state in ENDED and signatures.get(str(run.path)) == key
+            summary = before if done else runs.look_at(run, now=self.aozora.clock())
+            if summary is not None:
+                self._summaries[str(run.path)], self._signatures[str(run.path)] = summary, key
+        self.runs_list.set_lines([run_line(*entry, self.aozora.clock()) for entry in self._summaries.items()])
         live = sum(is_live(summary.state) for summary in self._summaries.values())
         heading = Content.assemble("Runs", (f"   {counted(live, 'run')} live" if live else "", "bold $accent"))
         self.set_line("#runs-heading", heading)
+        self.rest(over=False)
+
+    def resting(self) -> tuple[str, Kind]:
+        """What is wrong with the selected run, if it cannot be read; else where to begin."""
+        selected = self._selected() if self.runs_list.has_focus else None
+        if selected is not None and selected.state == "unreadable":
+            return f"{selected.failure}. {selected.remedy}", "warning"
+        if not self._summaries:
+            return "Press D to start the demo: it builds a small model and trains it to its end.", "good"
+        return f"Your profiles are in {cut_path(places.profiles_folder(), 56)}", "plain"
+
+    def offers(self, action: str) -> bool:
+        return action not in ON_PROFILES or not self.runs_list.has_focus
+
+    def more_commands(self) -> Iterable[SystemCommand]:
+        run = self._selected_run()
+        if run is not None and not is_live(runs.standing(run)) and self._can_resume(run):
+            help = "Start it again from its newest checkpoint."
+            yield SystemCommand(f"Resume {run.name}", help, partial(steer.restart, self, run))
 
     def reload_profiles(self) -> None:
         own, shipped = places.profiles_folder(), self.aozora.recipes
         listed = [(path, False) for path in sorted(own.glob("*.toml"))]
         listed += [(path, True) for path in sorted(shipped.glob("*.toml"))]
-        self.profiles.set_lines([_profile_line(path, recipe) for path, recipe in listed])
+        self.profiles.set_lines([profile_line(path, recipe) for path, recipe in listed])
         self._share_out()
 
     def on_resize(self) -> None:
@@ -110,7 +128,9 @@ class HomeScreen(AozoraScreen[None]):
 
     def action_open(self) -> None:
         if self.runs_list.has_focus:
-            if (run := self._selected_run()) is not None:
+            if (selected := self._selected()) is not None and selected.state == "unreadable":
+                self.rest()
+            elif (run := self._selected_run()) is not None:
                 self.aozora.watch_run(run)
         else:
             self.action_edit()
@@ -202,6 +222,12 @@ class HomeScreen(AozoraScreen[None]):
         edit = Answer("e", "edit the profile", "edit")
         self.app.push_screen(Ask(title, problem_lines(checked.problems), [edit]), answered)
 
+    def on_rows_moved(self) -> None:
+        self.rest(over=False)
+
+    def on_descendant_focus(self) -> None:
+        self.rest(over=False)
+
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
         event.stop()
         self.action_open()
@@ -211,15 +237,9 @@ class HomeScreen(AozoraScreen[None]):
         needed = len(self.profiles.lines) + 2
         self.query_one("#profiles-part").styles.height = max(min(needed, self.size.height * 2 // 5), 4)
 
-    def _say_where(self) -> None:
-        if not self._summaries:
-            self.say("Press D to start the demo: it builds a small model and trains it to its end.", "good")
-        else:
-            self.say(f"Your profiles are in {cut_path(places.profiles_folder(), 56)}")
-
     def _begin_at_live_run(self) -> None:
         """Whoever comes back to a run that goes on has come for it: enter opens it."""
-        live = next((name for name, summary in self._summaries.items() if is_live(summary.state)), None)
+        live = next((path for path, summary in self._summaries.items() if is_live(summary.state)), None)
         if live is not None:
             self.runs_list.select(live)
             self.runs_list.focus()
@@ -233,27 +253,19 @@ class HomeScreen(AozoraScreen[None]):
             return None
         return Path(self.profiles.key) if self.profiles.key else None
 
+    def _selected(self) -> RunSummary | None:
+        return self._summaries.get(self.runs_list.key or "")
+
+    @staticmethod
+    def _can_resume(run: RunDir) -> bool:
+        try:
+            return not runs.why_not_resume(run)
+        except (OSError, ValueError):
+            return False
+
     def _selected_run(self) -> RunDir | None:
         key = self.runs_list.key
-        return RunDir(Path(self._summaries[key].folder)) if key in self._summaries else None
-
-    def _summary(self, run: RunDir) -> RunSummary:
-        summary = runs.summary(run, now=self.aozora.clock())
-        return msgspec.structs.replace(summary, state=runs.state_now(run))
-
-    def _run_line(self, summary: RunSummary) -> Line:
-        seen = self.aozora.clock() - summary.last_event if summary.last_event else summary.age
-        style = state_style(summary.state)
-        return Line(
-            summary.name,
-            (
-                (summary.name, "live" if style == "live" else "plain"),
-                (state_text(summary.state), style),
-                (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
-                (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
-                (age(max(seen, 0)), "dim"),
-            ),
-        )
+        return RunDir(Path(key)) if key is not None and key in self._summaries else None
 
 
 def launch(screen: AozoraScreen[None], path: Path, then: Callable[[], object] = lambda: None) -> None:
@@ -266,16 +278,3 @@ def launch(screen: AozoraScreen[None], path: Path, then: Callable[[], object] = 
     screen.say(f"Started {run.name}", "good")
     then()
     screen.aozora.watch_run(run)
-
-
-def _profile_line(path: Path, recipe: bool) -> Line:
-    kind = ("recipe", "dim") if recipe else ("yours", "plain")
-    try:
-        profile, problems = parse(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, UnicodeDecodeError):
-        return Line(str(path), ((path.stem, "plain"), kind, ("unreadable", "bad"), ("", "plain")))
-    if profile is None:
-        word = "no TOML" if problems and problems[0].path == path.name else counted(len(problems), "problem")
-        return Line(str(path), ((path.stem, "plain"), kind, (f"! {word}", "bad"), ("", "plain")))
-    learns = profile.objective.prediction_type
-    return Line(str(path), ((path.stem, "plain"), kind, (learns, "dim"), (f"{profile.train.steps:,}", "dim")))

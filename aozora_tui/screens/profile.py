@@ -27,13 +27,16 @@ class ProfileScreen(ProfileForm):
     """A recipe is read-only: saving writes a copy into the person's own folder and goes on with that."""
 
     def action_save(self) -> None:
+        self.take_edits()
         self._save()
 
     def action_layers(self) -> None:
+        self.take_edits()
         self._open_layers(str(self.file.get("model.base") or ""))
 
     def action_start(self) -> None:
         """Save what is unsaved (having asked), check, launch."""
+        self.take_edits()
         if not self.file.modified:
             self._start()
             return
@@ -54,6 +57,7 @@ class ProfileScreen(ProfileForm):
             self.leave(self.app.pop_screen)
 
     def leave(self, then: Callable[[], object]) -> None:
+        self.take_edits()
         if not self.file.modified:
             then()
             return
@@ -64,7 +68,7 @@ class ProfileScreen(ProfileForm):
             elif answer == "discard":
                 then()
 
-        answers = [Answer("s", "save", "save"), Answer("d", "d discard", "discard")]
+        answers = [Answer("s", "save", "save"), Answer("d", "discard", "discard")]
         self.app.push_screen(Ask(f"{self.file.path.stem} has unsaved changes", [], answers), answered)
 
     # -- saving and starting -------------------------------------------------------------------------------------------
@@ -100,7 +104,7 @@ class ProfileScreen(ProfileForm):
                 self._reload()
 
         answers = [Answer("r", "reload it, dropping the edits made here", "reload")]
-        answers.append(Answer("o", "o overwrite it", "overwrite"))
+        answers.append(Answer("o", "overwrite it", "overwrite"))
         self.app.push_screen(Ask("The file was changed elsewhere", [text], answers), answered)
 
     def _reload(self) -> None:
@@ -109,7 +113,7 @@ class ProfileScreen(ProfileForm):
         except ValueError as error:
             self.say(str(error), "error")
             return
-        self._look()
+        self.refill()
         self.say("Reloaded from the disk")
 
     def _start(self) -> None:
@@ -164,7 +168,7 @@ class ProfileScreen(ProfileForm):
                 frozen: list[str] | None = None if self.file.get("layers.freeze") is None else []
                 self.file.end_of_change()
                 self.file.update({"layers.train": None if unneeded else patterns, "layers.freeze": frozen})
-                self._look()
+                self.refill()
                 self.say(f"Trained layers: {', '.join(patterns)}", "good")
 
         self.app.push_screen(LayersScreen(root, trained), answered)

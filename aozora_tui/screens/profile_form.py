@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
-from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.form import FieldRow, SectionForm, default_of
 from aozora_tui.screens.profile_text import field_of, forecast_text, help_text, no_forecast, section_line, summary_text
 from aozora_tui.screens.rows import Column, Rows
@@ -75,8 +75,10 @@ class ProfileForm(AozoraScreen[None]):
         self._look()
         if self._first_field is not None:
             self.call_after_refresh(self.go_to, self._first_field)
-        if self.recipe:
-            self.say("A recipe is read-only: saving writes a copy into your own folder.")
+        self.rest()
+
+    def resting(self) -> tuple[str, Kind]:
+        return ("A recipe is read-only: saving writes a copy into your own folder." if self.recipe else ""), "plain"
 
     def value(self, field: FormField) -> Any:
         """What the form shows: the value in the file, else the default."""
@@ -88,13 +90,21 @@ class ProfileForm(AozoraScreen[None]):
 
     def on_field_row_edited(self, event: FieldRow.Edited) -> None:
         event.stop()
-        raw, field = event.raw, event.field
-        if raw is not None and raw == default_of(field) and self.file.saved(field.path) is None:
-            raw = None  # the default need not be written down
-        self.file.set(field.path, raw)
-        self._look()
+        self.take_edits()
+
+    def take_edits(self) -> None:
+        """Write into the file what was typed; to be called before anything that uses the file."""
+        edited = [row for form in self._forms.values() for row in form.rows.values() if row.untaken()]
+        for row in edited:
+            raw, field = row.take(), row.field
+            if raw is not None and raw == default_of(field) and self.file.saved(field.path) is None:
+                raw = None  # the default need not be written down
+            self.file.set(field.path, raw)
+        if edited:
+            self._look()
 
     def on_field_row_entered(self, event: FieldRow.Entered) -> None:
+        self.take_edits()
         self._at = event.field
         self.file.end_of_change()
         self._show_help()
@@ -108,6 +118,13 @@ class ProfileForm(AozoraScreen[None]):
         """Start the whole check in a thread; a newer one replaces it."""
         self._stop_timer()
         self._check(self.file.text, self.file.path)
+
+    def refill(self) -> None:
+        """Show the file's values again, after it was changed by something else than the fields."""
+        for form in self._forms.values():
+            for row in form.rows.values():
+                row.put(self.value(row.field))
+        self._look()
 
     def _look(self) -> None:
         """Show what follows from the text as it is, and ask for the whole check soon."""
@@ -171,11 +188,12 @@ class ProfileForm(AozoraScreen[None]):
         self.go_to(next((path for path in wrong if order.index(path) > here), wrong[0]))
 
     def action_undo(self) -> None:
+        self.take_edits()
         path = self.file.undo()
         if path is None:
             self.say("Nothing to undo")
             return
-        self._look()
+        self.refill()
         self.go_to(path)
         self.say(f"Undone: {form_fields()[path].label}")
 
@@ -185,9 +203,10 @@ class ProfileForm(AozoraScreen[None]):
         elif self._at.required:
             self.say(f"{self._at.label} has no default", "warning")
         else:
+            self.take_edits()
             self.file.end_of_change()
             self.file.set(self._at.path, None)
-            self._look()
+            self.refill()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  (Textual's)
         if action in ("next_field", "previous_field"):
@@ -257,8 +276,6 @@ class ProfileForm(AozoraScreen[None]):
             self.query_one("#form").mount(self._forms[name])
         for other, form in self._forms.items():
             form.display = other == name
-        for path, row in self._forms[name].rows.items():
-            row.put(self.value(form_fields()[path]))
         self._mark(self._forms[name])
         return self._forms[name]
 

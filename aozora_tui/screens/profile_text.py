@@ -7,9 +7,10 @@ from typing import Any
 
 from textual.content import Content
 
-from aozora_tui.screens.form import default_of
+from aozora_tui.screens.form import default_of, entry_lines
 from aozora_tui.screens.rows import Line
 from aozora_tui.screens.words import counted, plain
+from aozora_tui.text import size
 from engine.contract.budget import Forecast
 from engine.contract.fields import FormField, Section
 from engine.contract.layers import human
@@ -48,7 +49,7 @@ def forecast_text(cost: Forecast, card: int | None, width: int) -> Content:
         ("   host ", FAINT),
         f"{_gib(cost.host)} GiB",
         ("   disk ", FAINT),
-        f"{_gib(cost.disk)} GiB",
+        size(cost.disk),
     )
 
 
@@ -82,6 +83,8 @@ def help_text(field: FormField, *, saved: Any, now: Any) -> Content:
         facts[1] = "one a line: 1 x /folder"
     elif field.kind == "texts":
         facts[1] = "one a line"
+    elif field.required and field.kind in ("text", "file", "folder"):
+        facts[1] = "text, required"
     if not field.required and field.default not in ((), ""):
         facts.append(f"default {_short(default_of(field))}")
     if saved is not None and saved != now:
@@ -92,4 +95,4 @@ def help_text(field: FormField, *, saved: Any, now: Any) -> Content:
 def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(entry_lines(value)) if isinstance(value, list | tuple) else str(value)

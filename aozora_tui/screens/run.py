@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.containers import Horizontal, Vertical
@@ -12,13 +13,14 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from aozora_tui import runs
-from aozora_tui.keymap import bindings
-from aozora_tui.run_state import Note, RunState, age, duration
-from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.keymap import Key, bindings
+from aozora_tui.run_state import Note, RunState
+from aozora_tui.screens import steer
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES, AozoraScreen
 from aozora_tui.screens.log import LogTail
 from aozora_tui.screens.meters import Meters, on_card
-from aozora_tui.screens.words import ascii_only, cut, cut_path, is_live, plain, state_style, state_text
+from aozora_tui.screens.words import ascii_only, cut, home_path, is_live, plain, state_style, state_text
+from aozora_tui.text import age, duration, rate
 from aozora_tui.widgets.chart import Chart, Series
 from aozora_tui.widgets.gauge import bar
 from engine.contract import rundir
@@ -75,17 +77,22 @@ class RunScreen(AozoraScreen[None]):
 
     def tick(self) -> None:
         """Read on, fold in, show what changed."""
-        arrived = False
-        for _ in range(READS_A_TICK):
-            block = self._tail.read()
-            arrived = self.state.apply(block) or arrived
-            if not block:
-                break
         try:
             word = runs.state_now(self.run_dir)
         except FileNotFoundError:
             self.say(f"The folder of {self.run_dir.name} is gone: esc goes back", "error")
             return
+        except (OSError, ValueError) as error:
+            self.say(f"The run cannot be read: {error}", "error")
+            return
+        arrived, last = False, self._last_note
+        for _ in range(READS_A_TICK):
+            block = self._tail.read()
+            arrived = self.state.apply(block) or arrived
+            if not block:
+                break
+        if word != self.word or self._last_note is not last:
+            self.rest()
         if word != self.word or self._pid is None:
             self.word, info = word, rundir.read_info(self.run_dir)
             self._pid = info.pid if info else None
@@ -99,7 +106,7 @@ class RunScreen(AozoraScreen[None]):
         self._show_lines()
         self._show_meters()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  (Textual's)
+    def offers(self, action: str) -> bool:
         """A key that can do nothing now is not offered."""
         if action in CONTROLS:
             return is_live(self.word)
@@ -107,46 +114,37 @@ class RunScreen(AozoraScreen[None]):
             return self.word in ("stopped", "crashed", "failed", "paused")
         return True
 
+    def active_keys(self) -> list[Key]:
+        keys = super().active_keys()
+        if is_live(self.word):
+            return keys
+        there = "Go back to where this screen was opened."
+        return [replace(key, label="back", help=there) if key.action == "back" else key for key in keys]
+
+    @property
+    def _last_note(self) -> Note | None:
+        return self.state.notes[-1] if self.state.notes else None
+
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def action_stop(self) -> None:
-        if self.state.step:
-            text = (
-                f"The engine saves step {self.state.step:,} and stops. The step it is in is given up: r draws it again."
-            )
-        else:
-            text = "No step is complete yet, so there is nothing to save. What is encoded stays; r starts again."
-        body = [
-            text,
-            cut_path(self.run_dir.checkpoints, 68),
-        ]
-        title = f"Stop {self.run_dir.name}?"
-        self.app.push_screen(Ask(title, body, [Answer("y", "save and stop", "stop")]), self._answered_stop)
+        if self._is_live():
+            steer.ask_to_stop(self, self.run_dir, begun=self.state.step > 0)
 
     def action_save_now(self) -> None:
-        self._send("save", "A checkpoint is saved after the present step.")
+        self._send("save")
 
     def action_sample_now(self) -> None:
-        self._send("sample", "Previews are drawn after the present step.")
+        self._send("sample")
 
     def action_pause(self) -> None:
-        if self.word == "paused":
-            self._send("resume", "The run goes on.")
-        else:
-            self._send("pause", "The run pauses after the present step; p again lets it go on.")
+        self._send("resume" if self.word == "paused" else "pause")
 
     def action_resume(self) -> None:
         if self.word == "paused":
-            self.action_pause()
-            return
-        try:
-            runs.resume(self.run_dir, engine_command=self.aozora.engine_command)
-        except (OSError, ValueError) as error:
-            self.say(str(error), "warning")
-            return
-        step = runs.newest_checkpoint(self.run_dir)
-        self.say("Starting again " + (f"from step {step:,}" if step else "from the beginning: nothing was saved"))
-        self.tick()
+            self._send("resume")
+        else:
+            steer.restart(self, self.run_dir, self.tick)
 
     def action_log(self) -> None:
         from aozora_tui.screens.log import LogScreen
@@ -174,17 +172,14 @@ class RunScreen(AozoraScreen[None]):
         for chart in self.charts:
             chart.pan(share)
 
-    def _answered_stop(self, answer: str | None) -> None:
-        if answer == "stop":
-            self._send("stop", "Stopping: a checkpoint is saved first.")
+    def _send(self, command: CommandName) -> None:
+        if self._is_live():
+            steer.send(self, self.run_dir, command)
 
-    def _send(self, command: CommandName, said: str) -> None:
-        try:
-            rundir.send(self.run_dir, command)
-        except (OSError, ValueError) as error:
-            self.say(str(error), "warning")
-        else:
-            self.say(said)
+    def _is_live(self) -> bool:
+        if not is_live(self.word):
+            self.say(steer.why_not(self.word), "warning")
+        return is_live(self.word)
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
@@ -232,11 +227,9 @@ class RunScreen(AozoraScreen[None]):
         if not is_live(self.word):
             return ""
         if state.phase == "train" and state.started is not None:
-            micro = state.micro.micro if state.micro is not None and state.micro.step > state.step else 0
-            return f"micro-batch {micro}/{state.started.accumulate}"
+            return f"micro-batch {state.micros_done}/{state.started.accumulate}"
         if progress is not None:
-            rate = f"  {progress.rate:.1f}/s" if progress.rate else ""
-            return f"{progress.done:,}/{progress.total:,} {progress.unit}{rate}"
+            return f"{progress.done:,}/{progress.total:,} {progress.unit}  {rate(progress.rate)}".rstrip()
         return {"": "waiting for the engine", "load": "reading the checkpoint"}.get(state.phase, "")
 
     def _show_outcome(self) -> None:
@@ -256,8 +249,9 @@ class RunScreen(AozoraScreen[None]):
         if self.word == "elsewhere":
             return _trouble("This run was started on another machine", "Steer it from there.")
         if self.word == "finished" and state.export is not None:
-            path = cut_path(self.run_dir.path / state.export, self.size.width - 13)
-            return Content.assemble(("exported  ", "$success"), path)
+            path, room = home_path(self.run_dir.path / state.export), max(self.size.width - 12, 20)
+            lines = [path[begin : begin + room] for begin in range(0, len(path), room)]
+            return Content.assemble(("exported  ", "$success"), f"\n{' ' * 10}".join(lines))
         return Content()
 
     def _show_curves(self) -> None:

@@ -7,10 +7,11 @@ import locale
 import os
 from pathlib import Path
 
-from engine.contract.rundir import LIVE_STATES, State
+from aozora_tui.runs import Standing
+from engine.contract.rundir import LIVE_STATES
 
 # Told apart by the sign, said by the word; colour comes last.
-_SIGNS: dict[State, tuple[str, str]] = {
+_SIGNS: dict[Standing, tuple[str, str]] = {
     "starting": ("·", "."),
     "running": ("●", ">"),
     "paused": ("=", "="),
@@ -19,8 +20,9 @@ _SIGNS: dict[State, tuple[str, str]] = {
     "failed": ("!", "!"),
     "crashed": ("!", "!"),
     "elsewhere": ("?", "?"),
+    "unreadable": ("!", "!"),
 }
-_STYLES: dict[State, str] = {
+_STYLES: dict[Standing, str] = {
     "starting": "live",
     "running": "live",
     "paused": "attention",
@@ -29,6 +31,7 @@ _STYLES: dict[State, str] = {
     "failed": "bad",
     "crashed": "bad",
     "elsewhere": "attention",
+    "unreadable": "bad",
 }
 _ASCII = {"\u203a": ">", "·": "-", "…": "~", "✓": "+"}
 
@@ -53,16 +56,16 @@ def cursor_sign(*, here: bool = True) -> str:
     return plain("\u203a" if here else "\u00b7")
 
 
-def state_text(state: State) -> str:
+def state_text(state: Standing) -> str:
     """`● running`."""
     return f"{_SIGNS[state][ascii_only()]} {state}"
 
 
-def state_style(state: State) -> str:
+def state_style(state: Standing) -> str:
     return _STYLES[state]
 
 
-def is_live(state: State) -> bool:
+def is_live(state: Standing) -> bool:
     return state in LIVE_STATES
 
 
@@ -75,10 +78,15 @@ def cut(text: str, width: int) -> str:
 
 def cut_path(path: Path, width: int) -> str:
     """At most `width` characters of a path, `~` for home, its end kept: that is what tells paths apart."""
-    text = f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+    text = home_path(path)
     if len(text) <= width:
         return text
     return (plain("…") + text[len(text) - width + 1 :])[: max(width, 0)] if width > 1 else text[:width]
+
+
+def home_path(path: Path) -> str:
+    """The whole path, `~` for home."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def counted(number: int, thing: str) -> str:

@@ -59,6 +59,9 @@ class Previewer:
             self._session.warn("preview-failed", text, "The training goes on. Lower preview.width and preview.height.")
         except OSError as error:
             self._session.warn("preview-failed", f"a preview could not be written: {error}", "The training goes on.")
+        finally:
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # what the VAE held is not for the training to keep
 
     def _draw_all(self, unet: nn.Module, step: int) -> None:
         session, settings = self._session, self._profile.preview

@@ -76,7 +76,7 @@ def test_vocabularies_that_need_different_numbers_of_chunks_go_together(encoders
     other = load_tokenizers(tmp_path, open_checkpoint(demo_folder / "aozora-demo.safetensors"))
     caption = words(30)
     assert num_chunks(tokenizers, caption) == 1 and num_chunks(other, caption) == 2
-    context, pooled = encode(encoders, other, [caption], max_chunks=3)
+    context, _ = encode(encoders, other, [caption], max_chunks=3)
     assert context.shape == (1, 2 * 77, 80) and bool(context.isfinite().all())
     alone, _ = encode(encoders, tokenizers, [caption])
     torch.testing.assert_close(context[:, :77, :32], alone[..., :32], rtol=1e-5, atol=1e-5)

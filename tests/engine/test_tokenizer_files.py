@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine.contract.tokenizer_files import TokenizerError, find_tokenizers, hub_cache
 
 from engine.contract import places
 from engine.contract.check import check_machine
 from engine.contract.profile import parse
+from engine.contract.tokenizer_files import TokenizerError, find_tokenizers, hub_cache
 
 CLIP = "models--openai--clip-vit-large-patch14"
 SDXL = "models--stabilityai--stable-diffusion-xl-base-1.0"

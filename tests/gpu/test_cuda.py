@@ -42,7 +42,9 @@ learning_rate = 8e-7
 checkpointing = {checkpointing}
 [preview]
 prompts = ["a red circle"]
-at_start = false
+at_start = true
+width = 832
+height = 1216
 sampler_steps = 4
 [save]
 every = 0
@@ -76,7 +78,7 @@ def test_resuming_on_the_card_is_bitwise_with_deterministic_kernels(
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-@pytest.mark.parametrize(("checkpointing", "batch_size"), [("true", 1), ("true", 4), ("false", 1)])
+@pytest.mark.parametrize(("checkpointing", "batch_size"), [("true", 1), ("false", 1)])
 def test_the_whole_unet_at_full_size(
     tmp_path_factory: pytest.TempPathFactory,
     demo_folder: Path,
@@ -99,6 +101,9 @@ def test_the_whole_unet_at_full_size(
     checked = check_file(profile)
     assert checked.forecast is not None
     forecast = checked.forecast.device - checked.forecast.overhead  # torch does not see its own context
+    peak = max(step.memory_peak for step in steps)
+    assert peak / forecast == pytest.approx(1, rel=0.05), (peak / 2**30, forecast / 2**30)
+    assert "preview-failed" not in [event.code for event in of_type(run, events.Warned)]
     phases = [(event.name, round(event.time - all_events(run)[0].time, 1)) for event in of_type(run, events.Phase)]
     with capsys.disabled():
         report = {
@@ -108,7 +113,7 @@ def test_the_whole_unet_at_full_size(
             "s/micro-batch incl. update, median": round(statistics.median(step.seconds for step in steps[1:]), 4),
             "batch size": batch_size,
             "forecast GiB without context": round(forecast / 2**30, 2),
-            "peak GiB allocated": round(max(step.memory_peak for step in steps) / 2**30, 2),
+            "peak GiB allocated": round(peak / 2**30, 2),
             "reserved GiB": round(max(step.memory_reserved for step in steps) / 2**30, 2),
             "losses": [round(step.loss, 4) for step in steps],
             "grad norms": [round(step.grad_norm, 4) for step in steps],

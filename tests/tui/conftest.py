@@ -2,6 +2,7 @@
 
 import time
 
+import fake_checkpoint
 import pytest
 
 
@@ -9,7 +10,9 @@ import pytest
 def own_place(tmp_path, monkeypatch):
     for name in ("DATA", "CACHE", "RUNS", "PROFILES"):
         monkeypatch.setenv(f"AOZORA_{name}", str(tmp_path / name.lower()))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))  # empty: no test may lean on what this machine has
+    # Profiles here name no tokenizer, and no test may lean on what this machine has in its cache.
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    fake_checkpoint.write_tokenizer(tmp_path / "hub" / "models--openai--clip-vit-large-patch14" / "snapshots" / "a")
     monkeypatch.setenv("AOZORA_ASCII", "0")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("TEXTUAL_THEME", raising=False)

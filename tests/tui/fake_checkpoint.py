@@ -1,4 +1,5 @@
-"""A checkpoint with the published SDXL file's whole table of contents, and holes where its weights would be."""
+"""A checkpoint with the published SDXL file's whole table of contents, and holes where its weights would be. And the
+names of a tokenizer's files, with nothing in them."""
 
 from __future__ import annotations
 
@@ -20,3 +21,11 @@ def write(path: Path) -> Path:
         file.write(header)
         file.truncate(len(header) + sum(entry.nbytes for entry in entries))
     return path
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """All that a check looks for: vocab.json and merges.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text("{}")
+    (folder / "merges.txt").write_text("")
+    return folder

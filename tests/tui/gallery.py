@@ -37,6 +37,7 @@ PROFILE = """\
 # Portraits, third try: the two middle levels only.
 [model]
 base = "BASE"
+tokenizer = "TOKENIZER"
 
 [[data.folders]]
 path = "PICTURES"
@@ -136,8 +137,10 @@ def _profile(path: Path) -> None:
     for name in ("demo", "whole-unet"):
         (recipes / f"{name}.toml").write_text(PROFILE.replace("12000", "48" if name == "demo" else "20000"))
     base = fake_checkpoint.write(places.data_folder() / "models" / "base.safetensors")
+    tokenizer = fake_checkpoint.write_tokenizer(base.parent / "tokenizer")
     pictures = places.data_folder() / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     (pictures / "a.png").touch()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(PROFILE.replace("BASE", str(base)).replace("PICTURES", str(pictures)))
+    text = PROFILE.replace("BASE", str(base)).replace("TOKENIZER", str(tokenizer))
+    path.write_text(text.replace("PICTURES", str(pictures)))

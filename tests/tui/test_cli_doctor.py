@@ -89,12 +89,12 @@ def test_a_host_that_kills_sessions_is_wrong(tmp_path):
 def test_the_tokenizer_is_looked_for_where_the_hub_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setenv("AOZORA_DATA", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(tokenizer_files, "_PACKAGES", ())
     finding = machine.tokenizer()
     assert (finding.level, finding.text) == ("note", "no CLIP tokenizer on this machine")
     assert "model.tokenizer" in finding.remedy
-    snapshot = tmp_path / "hub" / "models--openai--clip-vit-large-patch14" / "snapshots" / "abc"
+    snapshot = tmp_path / "home" / "hub" / "models--openai--clip-vit-large-patch14" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "vocab.json").write_text("{}")
     assert machine.tokenizer().level == "note"  # half a tokenizer is none

@@ -1,5 +1,6 @@
 """The first screen: profiles, runs, and starting one."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -179,3 +180,119 @@ async def test_without_unicode_every_glyph_is_ascii(monkeypatch):
             await pilot.press("s")
             await pilot.pause()
             assert seen.text(app).isascii()
+
+
+def broken_runs():
+    """Folders that no engine wrote, each broken in another way."""
+    folder = places.runs_folder()
+    for name, spoil in {
+        "folder": lambda run: run.events.mkdir(),
+        "fifo": lambda run: os.mkfifo(run.events),
+        "lock": lambda run: run.lock.mkdir(),
+        "log": lambda run: os.mkfifo(run.log),
+        "letters": lambda run: run.events.write_bytes(b'{"event":"step"\xff\xfe\n[[[[\n'),
+    }.items():
+        spoil(fake_run.make(folder, f"{name}-20231112-101010"))
+    (folder / "loop-20231112-101010").mkdir()
+    (folder / "loop-20231112-101010" / "run.json").symlink_to("run.json")
+    (folder / os.fsdecode(b"name-\xff")).mkdir()
+
+
+async def test_one_bad_folder_hides_no_other_run():
+    broken_runs()
+    fake_run.trained(fake_run.make(places.runs_folder(), "dog-20231113-101010"), 20)
+    app = home()
+    async with app.run_test(size=(80, 40)) as pilot:
+        await pilot.pause()
+        shown = seen.text(app)
+        assert "! crashed" in next(line for line in shown.splitlines() if "dog-" in line)
+        for name in ("folder", "fifo", "lock", "log", "loop"):
+            assert "! unreadable" in next(line for line in shown.splitlines() if f"{name}-2023" in line)
+        assert "name-\\udcff" in shown
+        await pilot.press("tab")
+        app.screen.runs_list.select(str(places.runs_folder() / "fifo-20231112-101010"))
+        await pilot.pause()
+        assert "the run cannot be read: events.jsonl is a pipe or device, not a file" in seen.text(app)
+        await pilot.press("enter")
+        assert isinstance(app.screen, HomeScreen)
+        await pilot.press("home")
+        await pilot.pause()
+        assert "cannot be read" not in seen.text(app)
+        await pilot.press("q")
+    assert app.return_code == 0
+
+
+async def test_a_run_resumed_elsewhere_shows_as_running():
+    run = fake_run.make(places.runs_folder(), "dog-20231113-101010")
+    at = fake_run.trained(run, 20)
+    fake_run.add(run, events.Finished(time=at, step=20, reason="stopped", seconds=100))
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "- stopped" in seen.text(app)
+        with fake_run.engine_alive(run):
+            fake_run.add(run, fake_run.started(run, step=20, at=at + 60))
+            app.tick()
+            await pilot.pause()
+            assert "● running" in seen.text(app)
+
+
+def keys_shown(app):
+    return seen.text(app).splitlines()[-1]
+
+
+async def test_the_key_bar_offers_what_works_in_the_list_that_has_the_focus():
+    fake_run.trained(fake_run.make(places.runs_folder(), "dog-20231113-101010"), 20)
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert all(part in keys_shown(app) for part in ("s start", "e edit", "d copy", "q quit", "? help"))
+        await pilot.press("tab")
+        await pilot.pause()
+        assert "enter open" in keys_shown(app) and "q quit" in keys_shown(app)
+        assert not any(part in keys_shown(app) for part in ("s start", "e edit", "d copy"))
+        await pilot.press("s")
+        assert "Select a profile first" in seen.text(app)
+        await pilot.press("down")
+        assert "Select a profile first" not in seen.text(app)
+
+
+async def test_the_palette_steers_every_live_run_from_anywhere():
+    folder = places.runs_folder()
+    run = fake_run.make(folder, "eel-20231113-101010")
+    fake_run.trained(run, 7)
+    ended = fake_run.make(folder, "dog-20231112-101010")
+    fake_run.trained(ended, 20)
+    ended.profile.write_text("")
+    app = home()
+
+    def offered():
+        return {command.title: command.callback for command in app.get_system_commands(app.screen)}
+
+    with fake_run.engine_alive(run):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            names = offered()
+            assert {f"{verb} {run.name}" for verb in ("Open", "Stop", "Pause", "Save", "Sample")} <= set(names)
+            names[f"Stop {run.name}"]()
+            await pilot.pause()
+            assert isinstance(app.screen, Ask) and "saves the last finished step" in seen.words(app)
+            await pilot.press("enter")
+            offered()[f"Save {run.name}"]()
+            await pilot.pause()
+            assert [path.name.partition("-")[2] for path in sorted(run.commands.glob("*.json"))] == [
+                "stop.json",
+                "save.json",
+            ]
+            assert f"{run.name}: a checkpoint is saved" in seen.text(app)
+            assert f"Resume {ended.name}" not in offered()
+            app.screen.runs_list.select(str(ended.path))
+            assert f"Resume {ended.name}" in offered()
+            app.screen.open_profile(Path(app.screen.profiles.key))
+            await pilot.pause()
+            names = offered()
+            assert f"Stop {run.name}" in names
+            names[f"Open {run.name}"]()
+            await pilot.pause()
+            assert isinstance(app.screen, RunScreen)
+            assert f"Stop {run.name}" not in offered()  # there it is a key of the screen

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from aozora_tui import plain, text
 from engine.contract import events
 from engine.contract.budget import Forecast
@@ -55,7 +57,7 @@ def test_a_resume_names_the_step_it_goes_on_from():
 def test_a_step_is_one_line_with_its_numbers():
     # 36 steps x 4 micro-batches x 0.21 s = 30.24 s
     assert lines(STARTED, step(12))[1] == (
-        "step 12/48  loss 0.4132  lr 8.0e-04  grad 0.61  0.21 s/micro-batch  4.8 samples/s  ETA 0:30"
+        "step 12/48  loss 0.4132  lr 8.0e-04  grad 0.61  0.21 s/micro-batch  4.8 samples/s  ETA 30 s"
     )
 
 
@@ -119,7 +121,30 @@ def test_a_failure_says_what_where_and_what_to_do():
 def test_the_end_names_the_exported_file():
     end = events.Finished(step=48, reason="finished", seconds=3700.2, export="exports/a.safetensors")
     assert lines(end) == ["finished at step 48 after 1:01:40", "export: /r/exports/a.safetensors"]
-    assert lines(events.Finished(step=3, reason="stopped", seconds=75)) == ["stopped at step 3 after 1:15"]
+
+
+def test_a_stop_names_the_way_back_and_no_return_to_training():
+    told = [
+        events.Phase(name="train", step=0),
+        step(3),
+        events.Phase(name="save", step=3),
+        events.Saved(kind="checkpoint", step=3, path="c", bytes=1000, seconds=0.1),
+        events.Phase(name="train", step=3),
+    ]
+    said = lines(*told, events.Finished(step=3, reason="stopped", seconds=75))
+    assert said[0] == "training, step 0"
+    assert said[2:] == [
+        "saving a checkpoint, step 3",
+        "checkpoint of step 3: /r/c (1 kB in 0.1 s)",
+        "stopped at step 3 after 1:15: `aozora-tui resume demo-1` goes on from there",
+    ]
+    going_on = lines(*told, step(4), events.Micro(step=5, micro=1, loss=0.1, seconds=1.0))
+    assert going_on[4] == "training, step 3" and going_on[5].startswith("step 4") and len(going_on) == 6
+
+
+def test_rates_are_plain_numbers_and_left_out_where_there_is_none():
+    told = [events.Progress(phase="scan", done=n, total=2, unit="pictures", rate=r) for n, r in ((1, 3180.4), (2, 0.0))]
+    assert lines(*told) == ["  scan 1/2 pictures  3,180 pictures/s", "  scan 2/2 pictures"]
 
 
 def test_names_of_files_cannot_steer_the_terminal():
@@ -127,10 +152,21 @@ def test_names_of_files_cannot_steer_the_terminal():
     assert lines(bad) == ["step 1 skipped: nan (\\x1b]0;owned\\x07\\n.png, 猫.png); nothing was changed"]
 
 
-def test_times_sizes_and_ages_are_short():
-    assert [text.duration(s) for s in (0, 59.6, 3599.6, 90061)] == ["0:00", "1:00", "1:00:00", "25:01:01"]
-    assert [text.age(s) for s in (0, 59.9, 60, 7199, 7200, 200_000)] == ["0 s", "59 s", "1 min", "1 h", "2 h", "2 d"]
+def test_sizes_are_short():
     assert [text.size(n) for n in (12, 1000, 812_000, 6_938_000_000)] == ["12 bytes", "1 kB", "812 kB", "6.94 GB"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (59.6, "1:00"), (3599.6, "1:00:00"), (187, "3:07"), (3731, "1:02:11"), (184200, "2 d 03:10")],
+)
+def test_durations_read_like_a_watch(seconds, said):
+    assert text.duration(seconds) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3, "now"), (200, "3 min"), (18000, "5 h"), (1e6, "11 d")])
+def test_ages_are_coarse(seconds, said):
+    assert text.age(seconds) == said
 
 
 def test_a_forecast_adds_its_parts():

@@ -1,10 +1,13 @@
 """The form: what is typed reaches the file, what is wrong is said where it is."""
 
+import asyncio
 import tomllib
 
 import fake_checkpoint
 import pytest
 import seen
+from textual.events import Key
+from textual.keys import _character_to_key
 from textual.widgets import Input, TextArea
 
 from aozora_tui.app import AozoraApp
@@ -63,6 +66,16 @@ async def checked(pilot, screen):
     screen.check_now()
     await pilot.app.workers.wait_for_complete()
     await settle(pilot)
+
+
+async def burst(pilot, *keys, turns=0):
+    """Keys without waiting for what they do; `turns` of the event loop pass between two of them."""
+    for key in keys:
+        character = key if len(key) == 1 else None
+        pilot.app.post_message(Key(_character_to_key(key) if character else key, character))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await pilot.pause()
 
 
 def app():
@@ -204,6 +217,7 @@ async def test_leaving_with_unsaved_changes_asks(path):
         await pilot.press("escape", "q")
         await settle(pilot)
         assert isinstance(pilot.app.screen, Ask)
+        assert " d discard" in seen.text(pilot.app) and "d d discard" not in seen.text(pilot.app)
         await pilot.press("d")
         await settle(pilot)
     assert path.read_text() == before
@@ -292,3 +306,91 @@ async def test_inverting_twice_changes_nothing_and_escape_neither(path):
         await pilot.press("escape")
         await settle(pilot)
         assert screen.file.text == before
+
+
+@pytest.mark.parametrize("turns", [0, 3, 6, 9, 12, 15])
+async def test_fast_typing_reaches_the_file_letter_by_letter(path, turns):
+    typed = "a lighthouse at dawn, 25%"
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "preview.negative")
+        await burst(pilot, *typed, turns=turns)
+        await settle(pilot)
+        assert row(screen, "preview.negative").editor.value == typed
+        assert screen.file.get("preview.negative") == typed
+        await pilot.press("f2")
+        await settle(pilot)
+    assert tomllib.loads(path.read_text())["preview"]["negative"] == typed
+
+
+async def test_saving_in_the_same_breath_as_typing_saves_all_of_it(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "preview.prompts")
+        await burst(pilot, *"two cats", "enter", *"a dog on the beach", "f2")
+        await settle(pilot)
+        assert not screen.file.modified
+    assert tomllib.loads(path.read_text())["preview"]["prompts"] == ["two cats", "a dog on the beach"]
+
+
+async def test_undo_in_the_same_breath_as_typing_leaves_form_and_file_alike(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        await burst(pilot, *"1234", "f7")
+        await settle(pilot)
+        assert screen.file.get("train.steps") == 500
+        assert row(screen, "train.steps").editor.value == "500"
+        await burst(pilot, *"12", "f8")
+        await settle(pilot)
+        assert screen.file.get("train.steps") is None
+        assert row(screen, "train.steps").editor.value == "1000"
+
+
+async def test_two_fields_filled_in_one_breath_are_two_changes(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        await burst(pilot, *"12")
+        await pilot.press("enter")
+        await burst(pilot, *"34")
+        await settle(pilot)
+        assert (screen.file.get("train.steps"), screen.file.get("train.batch_size")) == (50012, 134)
+        await pilot.press("f7")
+        await settle(pilot)
+        assert (screen.file.get("train.steps"), screen.file.get("train.batch_size")) == (50012, None)
+
+
+async def test_repeats_that_are_written_stay_written(path):
+    path.write_text(path.read_text().replace("\n[train]", "repeats = 1  # once\n\n[train]"))
+    before = path.read_text()
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "data.folders")
+        await pilot.press("end", "enter")
+        await settle(pilot)
+        assert screen.file.text == before
+        await pilot.press(*"/more")
+        await settle(pilot)
+        assert "repeats = 1  # once" in screen.file.text
+        assert tomllib.loads(screen.file.text)["data"]["folders"][1] == {"path": "/more"}
+        assert "{'path" not in seen.text(pilot.app) and "in the file 1 x /" in seen.words(pilot.app)
+
+
+async def test_a_longer_path_keeps_its_repeats(path):
+    path.write_text(path.read_text().replace("\n[train]", "repeats = 1  # once\n\n[train]"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "data.folders")
+        await pilot.press("end", *"/sub")
+        await settle(pilot)
+        assert 'pictures/sub"\nrepeats = 1  # once' in screen.file.text
+
+
+async def test_a_required_text_says_so_in_few_words(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "model.base")
+        assert "model.base · text, required" in seen.text(pilot.app)
+
+
+async def test_a_small_forecast_of_the_disk_is_no_zero(path):
+    small = '[layers]\ntrain = ["conv_in"]\n[save]\nexport = false\n'
+    path.write_text(path.read_text() + small)
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        assert " kB" in seen.text(pilot.app) and "0.0 GiB" not in seen.text(pilot.app)

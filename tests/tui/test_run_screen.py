@@ -1,6 +1,7 @@
 """One run on the screen: states, commands, and what it costs to watch."""
 
 import dataclasses
+import os
 
 import fake_run
 import pytest
@@ -85,7 +86,7 @@ async def test_stop_asks_says_what_is_saved_and_then_writes_the_command(run, ans
             await pilot.press("s")
             await pilot.pause()
             assert isinstance(app.screen, Ask)
-            assert "saves step 4 and stops" in seen.words(app)
+            assert "saves the last finished step and stops" in seen.words(app)
             await pilot.press("escape")
             assert commands(run) == []
             await pilot.press("s", answer)
@@ -121,6 +122,68 @@ async def test_an_ended_run_takes_no_commands_and_offers_to_resume(run):
         await pilot.press("r")
         await pilot.pause()
         assert "has no profile.toml" in seen.text(app)
+
+
+async def test_what_an_ended_run_cannot_do_is_not_offered_and_says_why(run):
+    at = fake_run.trained(run, 4, steps=4)
+    fake_run.add(run, events.Finished(time=at, step=4, reason="finished", seconds=100))
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = seen.text(app)
+        assert "esc back" in shown and "detach" not in shown and "r resume" not in shown
+        for key in "swmp":
+            await pilot.press(key)
+            assert "The run is finished: it has no engine to tell." in seen.text(app)
+            await pilot.press("0")
+            assert "it has no engine to tell" not in seen.text(app)
+        await pilot.press("r")
+        assert "has finished: start a new run" in seen.words(app)
+
+
+async def test_what_was_said_goes_when_it_is_over(run):
+    at = fake_run.trained(run, 4)
+    app = watching(run)
+    with fake_run.engine_alive(run):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("p")
+            await pilot.pause()
+            assert "p again lets it go on" in seen.text(app)
+            app.tick()
+            await pilot.pause()
+            assert "p again lets it go on" in seen.text(app)
+            fake_run.add(run, events.Paused(time=at + 1, step=4))
+            app.tick()
+            await pilot.pause()
+            assert "p again lets it go on" not in seen.text(app)
+            await pilot.press("s", "y")
+            await pilot.pause()
+            assert "Stopping:" in seen.text(app)
+            await pilot.press("0")
+            await pilot.pause()
+            assert "Stopping:" not in seen.text(app)
+
+
+async def test_a_long_path_of_the_export_is_shown_whole(run):
+    at = fake_run.trained(run, 4, steps=4)
+    export = f"exports/{'a-long-name-' * 8}end.safetensors"
+    fake_run.add(run, events.Finished(time=at, step=4, reason="finished", seconds=100, export=export))
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert export in "".join(seen.text(app).split())
+
+
+async def test_a_run_that_turns_unreadable_is_said_and_closes_nothing(run):
+    fake_run.trained(run, 4)
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        run.events.unlink()
+        os.mkfifo(run.events)
+        app.tick()
+        await pilot.pause()
+        assert "cannot be read: events.jsonl is a pipe or device, not a file" in seen.words(app)
 
 
 async def test_a_failure_is_shown_with_its_remedy(run):

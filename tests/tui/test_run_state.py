@@ -5,7 +5,7 @@ import math
 import fake_run
 import pytest
 
-from aozora_tui.run_state import RunState, age, duration
+from aozora_tui.run_state import RunState
 from engine.contract import events
 from engine.contract.events import Tail
 
@@ -108,13 +108,19 @@ def test_micro_batches_count_inside_a_step(run):
     assert state.share == 0.15
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.6, "1:00"), (187, "3:07"), (3731, "1:02:11"), (184200, "2 d 03:10")]
-)
-def test_durations_read_like_a_watch(seconds, text):
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(3, "now"), (200, "3 min"), (18000, "5 h"), (1e6, "11 d")])
-def test_ages_are_coarse(seconds, text):
-    assert age(seconds) == text
+def test_micro_batches_count_as_the_engine_tells_them(run):
+    """`Micro.step` is the coming step, `Micro.micro` what is finished in it."""
+    state = RunState()
+    state.apply([fake_run.started(run, steps=10), events.Phase(name="train", step=0)])
+    told = [
+        (events.Micro(step=1, micro=64, loss=0.1, seconds=0.4), 64, 0.1),
+        (fake_run.step(1, at=30.0), 0, 0.1),
+        (events.Micro(step=2, micro=1, loss=0.1, seconds=0.4), 1, (1 + 1 / 64) / 10),
+        (events.Micro(step=2, micro=48, loss=0.1, seconds=0.4), 48, (1 + 48 / 64) / 10),
+        (fake_run.step(2, at=60.0), 0, 0.2),
+        (events.Micro(step=3, micro=16, loss=0.1, seconds=0.4), 16, (2 + 16 / 64) / 10),
+        (events.Skipped(step=3, reason="loss is not finite", names=()), 0, 0.2),
+    ]
+    for event, micro, share in told:
+        state.apply([event])
+        assert (state.micros_done, state.share) == (micro, pytest.approx(share))

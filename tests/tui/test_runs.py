@@ -294,6 +294,26 @@ def test_an_empty_folder_of_a_run_is_a_summary_too(tmp_path):
     assert summary.age == pytest.approx(5)
 
 
+def test_one_bad_folder_hides_no_other_run_from_the_list(tmp_path):
+    folder = tmp_path / "runs"
+    good = written(folder, "cat", fake_engine.one_step(7))
+    pipe = written(folder, "dog")
+    pipe.events.unlink()
+    os.mkfifo(pipe.events)
+    wrong = rundir.create(folder, "eel", now=0)
+    wrong.info.mkdir()
+    (folder / os.fsdecode(b"name-\xff")).mkdir()
+    found = {summary.name: summary for summary in runs.list_summaries(folder)}
+    assert found[good.name].state == "crashed"
+    assert found[pipe.name].state == found[wrong.name].state == found["name-\\udcff"].state == "unreadable"
+    assert "events.jsonl is a pipe or device, not a file" in found[pipe.name].failure
+    assert "run.json is a folder, not a file" in found[wrong.name].failure
+    assert rundir.msgspec.json.encode(list(found.values()))
+    assert runs.live(folder) == []
+    with pytest.raises(OSError, match=r"events\.jsonl is a pipe"):
+        follow.follow(pipe, lambda line: True)
+
+
 # -- following ---------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +323,17 @@ def test_following_shows_every_line_to_the_end(profile):
     assert [line.split("  ")[0] for line in said[1:4]] == ["step 1/3", "step 2/3", "step 3/3"]
     assert said[-1] == f"export: {run.exports / 'model.safetensors'}"
     assert (ending.state, ending.exit_code, follow.report(run, ending)) == ("finished", 0, [])
+
+
+def test_a_line_longer_than_the_limit_is_cut_out(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"one\n" + b"x" * 25 + b"\ntwo\n\nthree\ntorn")
+    tail = follow.LineTail(path)
+    read = [line for _ in range(9) for line in tail.read(limit=10)]
+    assert read == [b"one", b"two", b"", b"three"]
+    with path.open("ab") as file:
+        file.write(b" no more, for it is too long\nfour\n")
+    assert [line for _ in range(9) for line in tail.read(limit=10)] == [b"four"]
 
 
 def test_following_in_json_gives_the_engine_s_own_lines(profile):

@@ -1,0 +1,98 @@
+"""Commands to a run, the same from its own screen and from the command palette of any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual.app import SystemCommand
+
+from aozora_tui import runs
+from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.screens.words import cut_path
+from engine.contract import places, rundir
+from engine.contract.rundir import CommandName, RunDir
+
+if TYPE_CHECKING:
+    from aozora_tui.screens.base import AozoraScreen
+
+SAID: dict[CommandName, str] = {
+    "stop": "Stopping: the last finished step is saved first.",
+    "save": "A checkpoint is saved after the present step.",
+    "sample": "Previews are drawn after the present step.",
+    "pause": "The run pauses after the present step; p again lets it go on.",
+    "resume": "The run goes on.",
+}
+
+
+def send(screen: AozoraScreen[Any], run: RunDir, command: CommandName, said: str = "") -> None:
+    """Leave a command for the engine and say what it will do, or why it will not."""
+    try:
+        rundir.send(run, command)
+    except (OSError, ValueError) as error:
+        screen.say(str(error), "warning")
+    else:
+        screen.say(said or SAID[command])
+
+
+def ask_to_stop(screen: AozoraScreen[Any], run: RunDir, *, begun: bool) -> None:
+    """Ask, then stop; `begun`: a step is complete, so there is something to save."""
+    if begun:
+        text = (
+            "The engine saves the last finished step and stops. The step it is in is given up: resuming (r) draws it "
+            "again."
+        )
+    else:
+        text = "No step is complete yet, so there is nothing to save. What is encoded stays; r starts again."
+
+    def answered(answer: str | None) -> None:
+        if answer == "stop":
+            send(screen, run, "stop")
+
+    body = [text, cut_path(run.checkpoints, 68)]
+    screen.app.push_screen(Ask(f"Stop {run.name}?", body, [Answer("y", "save and stop", "stop")]), answered)
+
+
+def restart(screen: AozoraScreen[Any], run: RunDir, look: Callable[[], object] = lambda: None) -> None:
+    """Start an ended run again, `look` at it, and say where it begins, or why it cannot."""
+    try:
+        runs.resume(run, engine_command=screen.aozora.engine_command)
+    except (OSError, ValueError) as error:
+        screen.say(str(error), "warning")
+        return
+    look()
+    step = runs.newest_checkpoint(run)
+    screen.say("Starting again " + (f"from step {step:,}" if step else "from the beginning: nothing was saved"))
+
+
+def why_not(word: runs.Standing) -> str:
+    """Why a run in this state takes no commands."""
+    if word == "elsewhere":
+        return "This run was started on another machine: steer it from there."
+    return f"The run is {word}: " + ("it has no engine to tell." if word == "finished" else "r starts it again.")
+
+
+def commands(screen: AozoraScreen[Any], shown: RunDir | None) -> Iterable[SystemCommand]:
+    """What the command palette offers for every live run but the one that is shown."""
+    for run in runs.live(places.runs_folder()):
+        if run == shown:
+            continue
+        yield SystemCommand(f"Open {run.name}", "Show this run.", partial(screen.aozora.watch_run, run))
+        yield SystemCommand(f"Stop {run.name}", "Save and stop (asks first).", partial(_ask, screen, run))
+        if runs.standing(run) == "paused":
+            yield _command("Resume", "Let the paused run go on.", screen, run, "resume")
+        else:
+            yield _command("Pause", "Pause after the present step.", screen, run, "pause")
+        yield _command("Save", "Save a checkpoint after the present step.", screen, run, "save")
+        yield _command("Sample", "Draw the previews after the present step.", screen, run, "sample")
+
+
+def _command(word: str, help: str, screen: AozoraScreen[Any], run: RunDir, name: CommandName) -> SystemCommand:
+    said = f"{run.name}: {SAID[name].partition(';')[0].rstrip('.').lower()}."
+    return SystemCommand(f"{word} {run.name}", help, partial(send, screen, run, name, said))
+
+
+def _ask(screen: AozoraScreen[Any], run: RunDir) -> None:
+    summary = runs.look_at(run)
+    ask_to_stop(screen, run, begun=summary is not None and summary.step > 0)
