@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -209,7 +209,7 @@ class HomeScreen(AozoraScreen[None]):
 
         assert isinstance(checked, Checked)
         if checked.ok:
-            launch(self, path)
+            steer.launch(self, path)
             return
         found = errors(checked.problems)
         self.say(f"{path.name} cannot start yet", "warning")
@@ -266,15 +266,3 @@ class HomeScreen(AozoraScreen[None]):
     def _selected_run(self) -> RunDir | None:
         key = self.runs_list.key
         return RunDir(Path(key)) if key is not None and key in self._summaries else None
-
-
-def launch(screen: AozoraScreen[None], path: Path, then: Callable[[], object] = lambda: None) -> None:
-    """Start a run and show it; `then` first takes away what is in front."""
-    try:
-        run = runs.launch(path, engine_command=screen.aozora.engine_command)
-    except (OSError, ValueError) as error:
-        screen.say(str(error), "error")
-        return
-    screen.say(f"Started {run.name}", "good")
-    then()
-    screen.aozora.watch_run(run)

@@ -11,8 +11,8 @@ from textual import work
 from aozora_tui.profile_file import ChangedOnDiskError, ProfileFile, free_path
 from aozora_tui.screens.ask import Answer, Ask, problem_lines
 from aozora_tui.screens.form import default_of
-from aozora_tui.screens.home import launch
 from aozora_tui.screens.profile_form import ProfileForm
+from aozora_tui.screens.steer import launch
 from aozora_tui.screens.words import counted, cut_path
 from engine.contract import layers as layer_tree
 from engine.contract import places

@@ -1,9 +1,10 @@
-"""Commands to a run, the same from its own screen and from the command palette of any other."""
+"""Starting a run and commands to one, the same from its own screen and from the command palette of any other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.app import SystemCommand
@@ -24,6 +25,18 @@ SAID: dict[CommandName, str] = {
     "pause": "The run pauses after the present step; p again lets it go on.",
     "resume": "The run goes on.",
 }
+
+
+def launch(screen: AozoraScreen[Any], path: Path, then: Callable[[], object] = lambda: None) -> None:
+    """Start a run and show it; `then` first takes away what is in front."""
+    try:
+        run = runs.launch(path, engine_command=screen.aozora.engine_command)
+    except (OSError, ValueError) as error:
+        screen.say(str(error), "error")
+        return
+    screen.say(f"Started {run.name}", "good")
+    then()
+    screen.aozora.watch_run(run)
 
 
 def send(screen: AozoraScreen[Any], run: RunDir, command: CommandName, said: str = "") -> None:
