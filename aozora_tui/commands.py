@@ -123,7 +123,8 @@ def watch(context: Context) -> int:
     if not (args.plain or args.json) and on_terminal():
         return _open(run, mouse=context.mouse)
     try:
-        return _end(run, follow.follow(run, say, json=args.json))
+        with follow.Interrupts() as asked:
+            return _end(run, follow.follow(run, say, json=args.json, each_round=asked.leave))
     except KeyboardInterrupt:
         complain(f"no longer watching; {run.name} goes on: `aozora-tui stop {run.name}` stops it")
         return 0

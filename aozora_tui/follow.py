@@ -85,6 +85,11 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    def leave(self) -> None:
+        """Raises KeyboardInterrupt if a signal has come: between two rounds, where nothing can swallow it."""
+        if self.received is not None:
+            raise KeyboardInterrupt
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's signature
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt

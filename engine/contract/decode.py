@@ -11,6 +11,7 @@ from msgspec import NODEFAULT, Meta, Struct
 from engine.contract.problems import Problem
 
 S = TypeVar("S", bound=Struct)
+LONGEST_NAME = 255
 
 
 def unwrap(annotation: Any) -> tuple[Any, Meta]:
@@ -54,6 +55,10 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
     finite = not isinstance(raw, float) or math.isfinite(raw)
     if isinstance(raw, str) and "\0" in raw:
         return None, [Problem(path, "holds a NUL character, which no path or text may", "Remove it.")]
+    is_path = isinstance(raw, str) and (meta.extra or {}).get("kind") in ("file", "folder")
+    if is_path and any(len(part.encode()) > LONGEST_NAME for part in raw.split("/")):
+        text = f"holds a name of more than {LONGEST_NAME} bytes, which no file can have"
+        return None, [Problem(path, text, "Shorten it.")]
     if raw == "" and meta.min_length:
         return None, [Problem(path, "must not be empty", f"Give {meta.title or path}." if meta.title else "Give it.")]
     try:

@@ -14,6 +14,8 @@ from engine.contract.decode import decode
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.sections import Profile
 
+NOTEPADS_MARK = "\ufeff"
+
 
 def decode_profile(raw: dict[str, Any]) -> tuple[Profile | None, list[Problem]]:
     """Plain TOML values as a profile, with every problem of types, ranges and impossible pairs."""
@@ -51,8 +53,8 @@ def contradictions(profile: Profile) -> list[Problem]:
 def parse(text: str, source: str) -> tuple[Profile | None, list[Problem]]:
     """TOML text as a profile, or None with every problem. `source` names the file in messages."""
     try:
-        raw = tomllib.loads(text.removeprefix("\ufeff"))  # Notepad's mark
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(text.removeprefix(NOTEPADS_MARK))
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         return None, [Problem(source, f"is not valid TOML: {error}", "Correct that line.")]
     except RecursionError:
         return None, [Problem(source, "is not valid TOML: it is nested too deeply", "Correct it.")]
@@ -63,21 +65,22 @@ def salvage(text: str, problems: Sequence[Problem]) -> Profile | None:
     """What a wrong profile says where it is right, the rest as if it were not written: so that the paths it names can
     be checked in the same breath. None if too little is left."""
     try:
-        raw: Any = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
+        raw = tomllib.loads(text.removeprefix(NOTEPADS_MARK))
+        for problem in problems:
+            _drop(raw, re.findall(r"[^.\[\]]+", problem.path))
+        raw.setdefault("model", {}).setdefault("base", "missing")
+        raw.setdefault("data", {}).setdefault("folders", [{"path": "missing"}])
+    except (ValueError, LookupError, AttributeError, RecursionError):
         return None
-    for problem in problems:
-        *above, last = re.findall(r"[^.\[\]]+", problem.path)
-        holder = raw
-        for part in above:
-            holder = holder[int(part)] if isinstance(holder, list) and part.isdecimal() else holder.get(part, {})
-            if not isinstance(holder, dict | list):
-                return None
-        if isinstance(holder, dict):
-            holder.pop(last, None)
-    raw.setdefault("model", {}).setdefault("base", "missing")
-    raw.setdefault("data", {}).setdefault("folders", [{"path": "missing"}])
     return decode_profile(raw)[0]
+
+
+def _drop(raw: Any, path: Sequence[str]) -> None:
+    """Take one setting out. Raises LookupError, ValueError or AttributeError where the path leads nowhere."""
+    for part in path[:-1]:
+        raw = raw[int(part)] if isinstance(raw, list) else raw.get(part, {})
+    if isinstance(raw, dict):
+        raw.pop(path[-1], None)
 
 
 def load(path: Path) -> Profile:

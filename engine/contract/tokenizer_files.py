@@ -53,7 +53,11 @@ def hub_cache() -> Path:
 
 
 def _expanded(text: str) -> Path:
-    return Path(os.path.expandvars(text)).expanduser()
+    path = Path(os.path.expandvars(text))
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~somebody who has no account here
+        return path
 
 
 def _in_folder(folder: Path) -> tuple[Path, Path]:

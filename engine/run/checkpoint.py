@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
+import torch
 from msgspec import Struct
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Size, Tensor
 
 from engine.contract.atomic import Entry, fsync_folder, require_free, write_safetensors, write_text
+from engine.contract.events import UNREADABLE
 from engine.contract.profile import differences
 from engine.contract.rundir import RunDir
 from engine.contract.sections import Profile
@@ -27,9 +29,10 @@ from engine.memory.plan import Plan
 from engine.model.single_file import tensor_bytes, tensor_entry
 from engine.run.errors import RunError
 
-# Settings that change neither what has been learnt nor what will be drawn: longer runs, other previews, another card.
+# Settings that a person may well mean to change in a run, and that make another run of it: said aloud.
+CHANGES_WHAT_IS_LEARNT = ("train.steps", "optimizer.learning_rate", "schedule.")
+# Settings that change neither what has been learnt nor what will be drawn: other previews, another card.
 MAY_CHANGE = (
-    "train.steps",
     "save.",
     "preview.",
     "memory.",
@@ -52,17 +55,18 @@ class TrainingState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     version: str
 
 
+class NotFiniteError(ArithmeticError):
+    """A weight is beyond saving: it must never take the place of a good checkpoint."""
+
+
 class FileRecord(Struct, frozen=True):
     bytes: int
     blake2b: str
 
 
-def save(folder: Path, state: TrainingState, plan: Plan, *, keep: int) -> tuple[Path, int, float]:
-    """Write `folder`/step-N whole, verify it, then prune to the newest `keep`. Returns (path, bytes, seconds).
-
-    An older checkpoint is never touched before the new one verified. Raises NoSpaceError and OSError with nothing
-    changed.
-    """
+def save(folder: Path, state: TrainingState, plan: Plan) -> tuple[Path, int, float]:
+    """Write `folder`/step-N whole and verify it. Returns (path, bytes, seconds). Raises NoSpaceError and OSError, and
+    NotFiniteError for weights that are not, with nothing changed."""
     began = time.monotonic()
     final = folder / f"step-{state.step:06d}"
     if final.exists() and not problems(final):
@@ -83,30 +87,29 @@ def save(folder: Path, state: TrainingState, plan: Plan, *, keep: int) -> tuple[
         records = {name: _record(partial / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
         write_text(partial / MANIFEST, msgspec.json.encode(records).decode())
         fsync_folder(partial)
-        if final.exists():  # a damaged one of the same step: the new one takes its place
-            shutil.rmtree(final)
         if wrong := problems(partial):
             raise OSError(f"{final.name} does not read back as it was written ({wrong}): check the disk")
+        damaged = final.with_suffix(".old.tmp")
+        if final.exists():  # a damaged one of the same step: the new one takes its place
+            final.rename(damaged)
         partial.rename(final)
         fsync_folder(folder)
+        _remove(damaged)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    prune(folder, final, keep)
     return final, _size(final), time.monotonic() - began
 
 
-def refuse_changes(path: Path, profile: Profile) -> None:
-    """Raises RunError, naming every field, if the checkpoint was made with settings that a resume must keep."""
-    changed = [
-        (where, old, new)
-        for where, old, new in differences(read_state(path).profile, profile)
-        if not where.startswith(MAY_CHANGE)
-    ]
-    if changed:
-        listed = "; ".join(f"{where} was {old}, is {new}" for where, old, new in changed)
-        remedy = "Restore the run's profile.toml, or start a new run from its export."
-        raise RunError("resume-differs", f"{path.name} was made with other settings: {listed}", remedy)
+def changes(path: Path, profile: Profile) -> str:
+    """The settings, in words, in which a resume may differ from the checkpoint but does not go unsaid; empty if none.
+    Raises RunError, naming every field, if the checkpoint was made with settings that a resume must keep."""
+    found = differences(read_state(path).profile, profile)
+    listed = {where: f"{where} was {old}, is {new}" for where, old, new in found}
+    if wrong := [text for where, text in listed.items() if not where.startswith(MAY_CHANGE + CHANGES_WHAT_IS_LEARNT)]:
+        text = f"{path.name} was made with other settings: {'; '.join(wrong)}"
+        raise RunError("resume-differs", text, "Restore the run's profile.toml, or start a new run.")
+    return "; ".join(text for where, text in listed.items() if where.startswith(CHANGES_WHAT_IS_LEARNT))
 
 
 def restore(path: Path, plan: Plan, expected: TrainingState) -> int:
@@ -158,21 +161,28 @@ def problems(path: Path) -> str:
         for name in (WEIGHTS, OPTIMIZER, STATE):
             if name not in records or records[name] != _record(path / name):
                 return f"{name} is not as it was written"
-    except (OSError, msgspec.DecodeError, SafetensorError) as error:
-        return str(error)
+    except (OSError, SafetensorError, *UNREADABLE) as error:
+        return str(error) or type(error).__name__
     return ""
 
 
 def prune(folder: Path, newest_good: Path, keep: int) -> None:
-    """Keep `newest_good` and, of the others, the latest that verify, `keep` in all; then remove the rest. A damaged one
-    never counts as one that is kept."""
+    """Keep `newest_good`, which has just verified, and of the others the latest that verify, `keep` in all; remove the
+    rest. A damaged one never counts as one that is kept. Raises OSError."""
     kept = {newest_good}
     for path in reversed(_listed(folder)):
         if len(kept) < keep and path not in kept and not problems(path):
             kept.add(path)
     for path in _listed(folder):
         if path not in kept:
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():  # moved to another disk by hand: what it points to is not ours to delete
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def present(folder: Path) -> bool:
@@ -197,10 +207,16 @@ def _write_masters(path: Path, weights: Mapping[str, Tensor], shapes: Mapping[st
     """One master at a time: all of them joined at once would be a second UNet in fp32."""
 
     def data(name: str) -> Callable[[], memoryview]:
-        return lambda: tensor_bytes(weights[name])
+        return lambda: tensor_bytes(_finite(name, weights[name]))
 
     entries = [Entry(name, "F32", tuple(shape), data(name)) for name, shape in shapes.items()]
     write_safetensors(path, entries, {"format": "pt"})
+
+
+def _finite(name: str, master: Tensor) -> Tensor:
+    if not bool(torch.isfinite(master).all()):
+        raise NotFiniteError(f"{name} holds values that are not finite")
+    return master
 
 
 def _record(path: Path) -> FileRecord:

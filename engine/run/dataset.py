@@ -195,7 +195,9 @@ def _encode_pictures(
     )
     if resumed and done.skipped:
         text = f"{shown(done.skipped[0].path)} {done.skipped[0].reason}, and its cached latents are gone"
-        raise RunError("data-changed", text, "Put the picture back, or start a new run: this one cannot be continued.")
+        raise RunError(
+            "data-changed", text, "Put it back where it was, or start a new run: this one cannot be continued."
+        )
     if not done.items:
         raise RunError("no-pictures", "not one picture could be encoded", "The warnings before this say why.")
     return done.items

@@ -54,7 +54,8 @@ def execute(session: Session, profile: Profile) -> None:
         checkpoint.sweep(session.run)
         resume = checkpoint.newest(session.run.checkpoints, lambda text: _warn_damaged(session, text))
         if resume:
-            checkpoint.refuse_changes(resume, profile)
+            if changed := checkpoint.changes(resume, profile):
+                session.warn("resume-changed", f"the run goes on with other settings: {changed}", "")
             step = checkpoint.read_state(resume).step
         _announce(session, profile, base, device, step)
         dataset = prepare(session, profile, base.checkpoint, device)

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import torch
@@ -68,9 +69,9 @@ class Training:
         session.phase("save", step)
         try:
             state = msgspec.structs.replace(self.state, step=step)
-            path, size, seconds = checkpoint.save(
-                session.run.checkpoints, state, self.plan, keep=self.profile.save.keep
-            )
+            path, size, seconds = checkpoint.save(session.run.checkpoints, state, self.plan)
+        except checkpoint.NotFiniteError as error:
+            raise RunError("not-finite", f"step {step} is not saved: {error}", self._way_back()) from error
         except OSError as error:
             remedy = "Make room; then `aozora-tui save` tries again. The older checkpoint is untouched."
             if session.stopping or step >= self.profile.train.steps:
@@ -80,11 +81,27 @@ class Training:
             self.saved = step
             relative = str(path.relative_to(session.run.path))
             session.emit(events.Saved(kind="checkpoint", step=step, path=relative, bytes=size, seconds=seconds))
+            self._prune(path)
         session.phase("train", step)
+
+    def _prune(self, newest_good: Path) -> None:
+        """Not while windows are being rejected: what was just saved may be what is wrong."""
+        if self.rejected:
+            return
+        try:
+            checkpoint.prune(self.session.run.checkpoints, newest_good, self.profile.save.keep)
+        except OSError as error:
+            text = f"old checkpoints could not be removed: {error}"
+            self.session.warn("prune-failed", text, "Remove them yourself; the new one is complete.")
+
+    def _way_back(self) -> str:
+        last = f"The last checkpoint is of step {self.saved}. " if self.saved else ""
+        return f"{last}Lower optimizer.learning_rate in the run's profile.toml and resume it."
 
     def _save_if_due(self, *, ending: bool) -> None:
         asked, self.session.save_requested = self.session.save_requested, False
-        if self.step > self.saved and (ending or asked or due(self.step, self.profile.save.every)):
+        comes = due(self.step, self.profile.save.every) and not self.rejected
+        if self.step > self.saved and (ending or asked or comes):
             self.save()
         elif asked:
             text = f"step {self.step} is saved already" if self.step else "no step is complete yet"
@@ -124,10 +141,7 @@ class Training:
         self.session.emit(events.Skipped(step=self.step, reason=reason, names=tuple((bad or names)[:16])))
         if self.rejected >= REJECTIONS_IN_A_ROW:
             text = f"{self.rejected} steps in a row gave no finite gradient ({reason})"
-            self._keep_what_is_learnt()
-            last = f"The last good checkpoint is of step {self.saved}. " if self.saved else ""
-            remedy = f"{last}Lower the learning rate, or train in fp32."
-            raise RunError("not-finite", text, remedy)
+            raise RunError("not-finite", text, self._way_back())
 
     def _report(self, gradient: WindowGradient, window: "_Window", lr: float, *, clipped: bool, seconds: float) -> None:
         listed = len(gradient.losses) <= SAMPLES_LISTED

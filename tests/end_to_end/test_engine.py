@@ -140,7 +140,7 @@ def changed(profile: Path, section: str, **values: object) -> Profile:
     ("section", "values", "named"),
     [
         ("train", {"seed": 1}, "train.seed was 42, is 1"),
-        ("optimizer", {"learning_rate": 0.5}, "optimizer.learning_rate was 0.001, is 0.5"),
+        ("optimizer", {"weight_decay": 0.5}, "optimizer.weight_decay was 0.0, is 0.5"),
         ("objective", {"prediction_type": "flow", "zero_terminal_snr": False}, "objective.prediction_type was v_pred"),
         ("data", {"background": "#000000"}, "data.background was #ffffff, is #000000"),
     ],
@@ -160,6 +160,8 @@ def test_a_finished_run_can_be_made_longer(whole: tuple[Path, RunDir], tmp_path:
     run = run_here(profile, tmp_path)
     run_here(changed(profile, "train", steps=6), tmp_path, run=run)
     assert [event.step for event in of_type(run, events.Step)] == [1, 2, 3, 4, 5, 6]
+    said = [event.text for event in of_type(run, events.Warned) if event.code == "resume-changed"]
+    assert said == ["the run goes on with other settings: train.steps was 5, is 6"]
 
 
 def test_a_resume_never_encodes_other_numbers_under_the_old_keys(place: Path, demo_folder: Path):
@@ -201,6 +203,52 @@ def test_pruning_keeps_what_verifies_and_never_loses_what_was_just_written(whole
     run_here(changed(profile, "save", every=1, keep=1), tmp_path, run=run)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000005"]
     assert_same_weights(run, uninterrupted)
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(
+    place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A weight becomes NaN after step 3, with keep = 1: what step 2 left must survive whatever follows."""
+    profile = write_profile(place, demo_folder, steps=12)
+    profile.write_text(profile.read_text().replace("keep = 2", "keep = 1"))
+    run = rundir.create(place / "runs", "poisoned")
+    plans: list[PlainPlan] = []
+    original = PlainPlan.__init__
+
+    def remember(self: PlainPlan, *arguments: object, **options: object) -> None:
+        original(self, *arguments, **options)
+        plans.append(self)
+
+    def poison(event: events.Event) -> None:
+        if isinstance(event, events.Step) and event.step == 3:
+            next(iter(plans[0]._parameters.values())).data.fill_(float("nan"))
+
+    monkeypatch.setattr(PlainPlan, "__init__", remember)
+    with pytest.raises(RunError, match=r"not finite|no finite") as caught:
+        run_here(profile, place / "runs", run=run, watch=poison)
+    assert caught.value.code == "not-finite" and "step 2" in caught.value.remedy
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-000002"]
+
+
+def test_a_checkpoint_with_a_damaged_manifest_is_passed_over(whole: tuple[Path, RunDir], tmp_path: Path):
+    profile, uninterrupted = whole
+    run = run_here(profile, tmp_path)
+    (run.checkpoints / "step-000005" / "manifest.json").write_bytes(b'{"weights\xff":{}}')
+    for path in run.exports.iterdir():
+        path.unlink()
+    run_here(profile, tmp_path, run=run)
+    assert of_type(run, events.Started)[-1].step == 4
+    assert_same_weights(run, uninterrupted)
+
+
+def test_a_checkpoint_moved_to_another_disk_does_not_end_the_run(whole: tuple[Path, RunDir], tmp_path: Path):
+    profile, uninterrupted = whole
+    run = run_here(profile, tmp_path, stop_after_step=2)
+    elsewhere = shutil.move(run.checkpoints / "step-000002", tmp_path / "moved")
+    (run.checkpoints / "step-000002").symlink_to(elsewhere)
+    run_here(changed(profile, "save", keep=1), tmp_path, run=run)
+    assert_same_weights(run, uninterrupted)
+    assert (tmp_path / "moved" / "manifest.json").exists()
 
 
 def test_a_cache_entry_lost_in_the_middle_costs_no_step(place: Path, demo_folder: Path):
@@ -352,6 +400,6 @@ def test_a_window_that_is_not_finite_is_skipped_and_three_in_a_row_end_the_run(
     else:
         with pytest.raises(RunError, match="3 steps in a row") as caught:
             run_here(profile, place / "runs", run=run)
-        assert "checkpoint" in caught.value.remedy
+        assert "learning_rate" in caught.value.remedy and not list(run.checkpoints.iterdir())
         assert [event.step for event in of_type(run, events.Step)] == [1]
     assert [event.step for event in of_type(run, events.Skipped)] == sorted(n - 1 for n in faulty)

@@ -172,3 +172,34 @@ def test_differences_name_each_setting_once():
     old = parse(MINIMAL, "p")[0]
     new = parse(MINIMAL + "[train]\nseed = 7\n[save]\nkeep = 3\n", "p")[0]
     assert old and new and differences(old, new) == [("train.seed", 42, 7), ("save.keep", 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"" = 1',
+        '"." = 1',
+        '"[]" = 1',
+        '[data]\nfolders = [{ path = "x" }]\n"folders.x.y" = 1',
+        '[data]\nfolders = [{ path = "x" }]\n"folders[9].x" = 1',
+        f"[train]\nsteps = {'9' * 5000}",
+        MINIMAL.replace("base.safetensors", "n" * 300),
+        MINIMAL.replace("pictures", "n" * 300),
+        "model = 3\ndata = []",
+        "[data]\nfolders = [[1]]",
+        "[model]\nbase = 1979-05-27",
+    ],
+)
+def test_odd_shapes_are_problems_whatever_is_odd_about_them(tmp_path: Path, text: str):
+    file = tmp_path / "odd.toml"
+    file.write_text(text)
+    checked = check_file(file)
+    assert not checked.ok and all(problem.text for problem in checked.problems)
+
+
+def test_notepads_mark_hides_no_mistake(tmp_path: Path):
+    text = MINIMAL + "[train]\nstep = 1\n"
+    (tmp_path / "plain.toml").write_text(text)
+    (tmp_path / "marked.toml").write_text("\ufeff" + text)
+    plain, marked = check_file(tmp_path / "plain.toml"), check_file(tmp_path / "marked.toml")
+    assert len(plain.problems) == len(marked.problems) > 2

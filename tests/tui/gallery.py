@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fake_checkpoint
 import fake_run
+import seen
 from textual.pilot import Pilot
 
 from aozora_tui.app import AozoraApp
@@ -85,11 +86,11 @@ async def _go(name: str, pilot: Pilot[int]) -> None:
         screen = pilot.app.screen
         assert isinstance(screen, ProfileScreen)
         screen.check_now()
-        await pilot.app.workers.wait_for_complete()
+        await seen.work_done(pilot.app)
         screen.go_to("train.accumulate")
     if name == "layers":
         await pilot.press("f4")
-        await pilot.app.workers.wait_for_complete()
+        await seen.work_done(pilot.app)
         await _settle(pilot)
         await pilot.press(*["down"] * 4, "right", "space")
     keys = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.worker import WorkerCancelled
 
 
 def text(app: App) -> str:
@@ -31,3 +34,10 @@ class CountingDriver(HeadlessDriver):
 
     def flush(self):
         pass
+
+
+async def work_done(app: App) -> None:
+    """Until no worker runs. One that a newer one of its group has replaced counts as done, not as an error."""
+    while running := [worker for worker in app.workers if not worker.is_finished]:
+        with contextlib.suppress(WorkerCancelled):
+            await app.workers.wait_for_complete(running)

@@ -88,7 +88,7 @@ async def test_a_profile_that_cannot_run_shows_why_and_leads_to_the_field():
     app = home()
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("s")
-        await app.workers.wait_for_complete()
+        await seen.work_done(app)
         await pilot.pause()
         assert isinstance(app.screen, Ask)
         assert "mine cannot start: 2 problems" in seen.text(app)
@@ -127,7 +127,7 @@ async def test_the_demo_starts_with_one_key_and_shows_its_run(no_engine_left):
     app = home(engine_command=ENGINE)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("D")
-        await app.workers.wait_for_complete()
+        await seen.work_done(app)
         await pilot.pause()
         assert isinstance(app.screen, RunScreen)
         run = app.screen.run_dir

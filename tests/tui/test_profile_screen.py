@@ -64,7 +64,7 @@ async def settle(pilot):
 async def checked(pilot, screen):
     """The whole check, without waiting for the person to stop typing."""
     screen.check_now()
-    await pilot.app.workers.wait_for_complete()
+    await seen.work_done(pilot.app)
     await settle(pilot)
 
 
@@ -267,7 +267,7 @@ async def test_layers_are_chosen_in_the_tree_and_written_as_patterns(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
         await pilot.press("f4")
-        await pilot.app.workers.wait_for_complete()
+        await seen.work_done(pilot.app)
         await settle(pilot)
         assert isinstance(pilot.app.screen, LayersScreen)
         assert "2.57 B of 2.57 B, 100.0 %" in seen.text(pilot.app)
@@ -297,7 +297,7 @@ async def test_inverting_twice_changes_nothing_and_escape_neither(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
         await pilot.press("f4")
-        await pilot.app.workers.wait_for_complete()
+        await seen.work_done(pilot.app)
         await settle(pilot)
         chosen = set(pilot.app.screen.layer_tree.trained)
         assert all("attn2" in name and not name.startswith("mid_block") for name in chosen)
