@@ -12,7 +12,7 @@ from engine.contract.budget import Forecast, forecast
 from engine.contract.folder import has_pictures
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.problems import Problem, errors
-from engine.contract.profile import parse, salvage
+from engine.contract.profile import contradictions, parse, salvage
 from engine.contract.safetensors_header import CheckpointError, Kind, identify, read_header
 from engine.contract.sections import Profile
 from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
@@ -48,7 +48,7 @@ def check_text(text: str, path: Path) -> Checked:
     if profile is None:
         rest = salvage(text, problems)
         known = tuple(problem.path for problem in problems)
-        found = check_machine(rest, path.parent)[0] if rest else []
+        found = [*contradictions(rest), *check_machine(rest, path.parent)[0]] if rest else []
         return Checked(None, (*problems, *(p for p in found if not p.path.startswith(known))))
     on_machine, cost = check_machine(profile, path.parent)
     return Checked(profile, tuple(problems + on_machine), cost)

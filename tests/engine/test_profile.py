@@ -149,16 +149,15 @@ def test_every_shipped_profile_is_valid(file: Path):
 
 
 def test_a_wrong_profile_is_checked_against_the_machine_in_the_same_breath(tmp_path: Path):
-    """Two typing mistakes, a base that is not there and a folder that is not there: four problems, one command."""
+    """Two typing mistakes, an impossible pair, a base and a folder that are not there: five problems, one command."""
     file = tmp_path / "bad.toml"
     file.write_text(
         '[model]\nbase = "none.safetensors"\n[[data.folders]]\npath = "nowhere"\nrepeats = 0\n[train]\nstep = 3\n'
     )
     checked = check_file(file)
     assert not checked.ok
-    assert {"data.folders[0].repeats", "train.step", "model.base", "data.folders[0].path"} <= {
-        problem.path for problem in checked.problems
-    }
+    named = ("data.folders[0].repeats", "train.step", "model.base", "data.folders[0].path")
+    assert {*named, "objective.zero_terminal_snr"} <= {problem.path for problem in checked.problems}
 
 
 def test_notepads_mark_and_unknown_homes_are_no_reason_to_fall_over(tmp_path: Path):
