@@ -160,10 +160,10 @@ class RunState:
             case events.Warned():
                 self._note(event, f"{event.text}. {event.remedy}".strip(), "warning")
             case events.Failed():
-                self.failed = event
+                self.failed, self.micro = event, None
                 self._note(event, f"{event.text}. {event.remedy}".strip(), "error")
             case events.Finished():
-                self.finished, self.export = event, event.export or self.export
+                self.finished, self.export, self.micro = event, event.export or self.export, None
                 self._note(event, f"{event.reason} at step {event.step} after {duration(event.seconds)}", "good")
             case _:
                 pass

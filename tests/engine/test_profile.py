@@ -151,9 +151,9 @@ def test_every_shipped_profile_is_valid(file: Path):
 def test_a_wrong_profile_is_checked_against_the_machine_in_the_same_breath(tmp_path: Path):
     """Two typing mistakes, an impossible pair, a base and a folder that are not there: five problems, one command."""
     file = tmp_path / "bad.toml"
-    file.write_text(
-        '[model]\nbase = "none.safetensors"\n[[data.folders]]\npath = "nowhere"\nrepeats = 0\n[train]\nstep = 3\n'
-    )
+    folder = '[[data.folders]]\npath = "nowhere"\nrepeats = 0\n'
+    objective = '[objective]\nprediction_type = "epsilon"\n'
+    file.write_text(f'[model]\nbase = "none.safetensors"\n{folder}[train]\nstep = 3\n{objective}')
     checked = check_file(file)
     assert not checked.ok
     named = ("data.folders[0].repeats", "train.step", "model.base", "data.folders[0].path")
