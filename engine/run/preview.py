@@ -57,8 +57,9 @@ class Previewer:
         except torch.OutOfMemoryError:
             text = f"the card has too little memory for the previews of step {step}"
             self._session.warn("preview-failed", text, "The training goes on. Lower preview.width and preview.height.")
-        except OSError as error:
-            self._session.warn("preview-failed", f"a preview could not be written: {error}", "The training goes on.")
+        except (OSError, ValueError) as error:  # a disk that refuses, or a picture that is not finite
+            text = f"the previews of step {step} could not be made: {error}"
+            self._session.warn("preview-failed", text, "The training goes on.")
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # what the VAE held is not for the training to keep

@@ -275,6 +275,20 @@ def test_a_preview_that_cannot_be_written_is_a_warning(place: Path, demo_folder:
     assert isinstance(all_events(run)[-1], events.Finished) and list(run.exports.iterdir())
 
 
+def test_a_preview_that_is_not_finite_is_a_warning_and_costs_no_step(
+    place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What a diverging network draws; the loop has its own judgement of whether to go on."""
+
+    def broken_decoder(vae: object, latents: torch.Tensor) -> torch.Tensor:
+        raise ValueError("the VAE decoded to values that are not finite")
+
+    monkeypatch.setattr("engine.run.preview.latents.decode_latents", broken_decoder)
+    run = run_here(write_profile(place, demo_folder, steps=2), place / "runs")
+    assert "preview-failed" in [event.code for event in of_type(run, events.Warned)]
+    assert all_events(run)[-1].reason == "finished" and list(run.exports.iterdir())
+
+
 def test_names_in_no_encoding_train_and_resume(place: Path, demo_folder: Path):
     picture = next((place / "pictures").glob("*.png"))
     picture.with_suffix(".txt").unlink()
