@@ -94,28 +94,6 @@ def encode_texts(
     return len(missing)
 
 
-def encode_all(
-    cache: Cache,
-    items: Sequence[Item],
-    *,
-    encode_image: EncodeImage,
-    encode_text: EncodeText,
-    verify: bool = True,
-    should_stop: Callable[[], bool] = never,
-    progress: Callable[[int, int], None] = lambda *_: None,
-    report: Callable[[CacheError], None] = lambda _: None,
-) -> Encoded:
-    """`encode_images`, then `encode_texts` for what is usable; `progress` starts anew for the second. For small cards
-    call the two apart and free one encoder before loading the other."""
-    images = encode_images(
-        cache, items, encode_image, verify=verify, should_stop=should_stop, progress=progress, report=report
-    )
-    texts = encode_texts(
-        cache, images.items, encode_text, verify=verify, should_stop=should_stop, progress=progress, report=report
-    )
-    return Encoded(images.items, images.skipped, images.written + texts)
-
-
 def _latents(item: Item, encode_image: EncodeImage) -> torch.Tensor:
     try:
         before = identify(item.path)

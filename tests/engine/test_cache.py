@@ -20,7 +20,7 @@ from engine.contract.folder import scan
 from engine.data import cache as cache_module
 from engine.data.cache import Cache, CacheError
 from engine.data.content import ContentHashes, make_items
-from engine.data.encode import encode_all, encode_images, encode_texts
+from engine.data.encode import Encoded, encode_images, encode_texts
 from engine.data.items import Encoding, data_fingerprint, latents_key, text_key
 
 ENCODING = Encoding(
@@ -56,8 +56,11 @@ def items_of(folder: Path, encoding=ENCODING, memo: Path | None = None, repeats=
     return make_items(pictures, placements, encoding, ContentHashes(memo or folder / "memo"))[0]
 
 
-def fill(cache, items, **options):
-    return encode_all(cache, items, encode_image=encode_image, encode_text=encode_text, **options)
+def fill(cache, items, image=encode_image, text=encode_text, **options):
+    """Pictures, then the captions of those that are usable, as a run does it."""
+    images = encode_images(cache, items, image, **options)
+    texts = encode_texts(cache, images.items, text, **options)
+    return Encoded(images.items, images.skipped, images.written + texts)
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_a_full_cache_is_not_encoded_again(cache, folder):
     items = items_of(folder)
     fill(cache, items)
     never = pytest.fail
-    again = encode_all(Cache(cache.folder), items, encode_image=never, encode_text=never)
+    again = fill(Cache(cache.folder), items, never, never)
     assert again.written == 0 and again.items == items
 
 
