@@ -108,7 +108,7 @@ def _part(name: str, tensors: Iterable[TensorInfo]) -> Part:
         name=name,
         tensors=len(listed),
         parameters=dtypes.total(),
-        bytes=sum(tensor.end - tensor.start for tensor in listed),
+        bytes=sum(tensor.bytes for tensor in listed),
         dtypes=dict(dtypes.most_common()),
     )
 

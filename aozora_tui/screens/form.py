@@ -24,6 +24,7 @@ from engine.contract.problems import Problem
 
 NUMBER_WIDTH = 13
 MOST_LINES = 6
+LISTS = ("texts", "folders", "points")  # one entry a line
 LINE_END = "␤"  # stands for the end of a line inside one entry of a list
 SWITCH = ("on", "off")
 
@@ -163,7 +164,7 @@ class FieldRow(Vertical):
 
     def _text_for(self, raw: Any) -> str:
         """How a value stands in the editor."""
-        return "\n".join(entry_lines(raw)) if self.field.kind in ("texts", "folders") else _text_of(raw)
+        return "\n".join(entry_lines(raw)) if self.field.kind in LISTS else _text_of(raw)
 
     def _value_of(self, text: str) -> Any:
         if self.field.kind == "switch":
@@ -174,13 +175,15 @@ class FieldRow(Vertical):
             return [line.replace(LINE_END, "\n") for line in text.split("\n") if line.strip()]
         if self.field.kind == "folders":
             return _folders([line for line in text.split("\n") if line.strip()], self._raw)
+        if self.field.kind == "points":
+            return [[number(part) for part in line.split()] for line in text.split("\n") if line.strip()]
         return _raw_of(self.field, text)
 
     def _make_editor(self) -> Widget:
         kind, raw = self.field.kind, self._raw
         if kind in ("switch", "choice"):
             return Choice(SWITCH if kind == "switch" else self.field.choices, _text_of(raw))
-        if kind in ("texts", "folders"):
+        if kind in LISTS:
             area = TextArea("\n".join(entry_lines(raw)), compact=True, soft_wrap=False, tab_behavior="focus")
             area.cursor_blink = False
             area.highlight_cursor_line = False
@@ -260,13 +263,15 @@ def _raw_of(field: FormField, text: str) -> Any:
 
 
 def entry_lines(raw: Any) -> list[str]:
-    """A list as lines: texts as they are, folders with their repeats in front."""
+    """A list as lines: texts as they are, folders with their repeats in front, points as their two numbers."""
     listed = raw if isinstance(raw, list | tuple) else []
     return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
 
 
 def _line_of(entry: Any) -> str:
-    return f"{entry.get('repeats', 1)} x {entry.get('path', '')}" if isinstance(entry, dict) else str(entry)
+    if isinstance(entry, dict):
+        return f"{entry.get('repeats', 1)} x {entry.get('path', '')}"
+    return " ".join(_text_of(part) for part in entry) if isinstance(entry, list | tuple) else str(entry)
 
 
 def _folders(lines: Sequence[str], before: Any) -> list[dict[str, Any]]:

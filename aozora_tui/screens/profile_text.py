@@ -81,6 +81,8 @@ def help_text(field: FormField, *, saved: Any, now: Any) -> Content:
     facts = [field.path, field.expected]
     if field.kind == "folders":
         facts[1] = "one a line: 1 x /folder"
+    elif field.kind == "points":
+        facts[1] = "one point a line: 500 0.4"
     elif field.kind == "texts":
         facts[1] = "one a line"
     elif field.required and field.kind in ("text", "file", "folder"):

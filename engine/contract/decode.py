@@ -49,7 +49,7 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
     """One field's value, checked against its type and range. `default` is only named in the remedy."""
     bare, meta = unwrap(annotation)
     if isinstance(bare, type) and issubclass(bare, Struct):
-        return decode(bare, raw, path)
+        return _decode_pair(bare, raw, path) if bare.__struct_config__.array_like else decode(bare, raw, path)
     if get_origin(bare) is tuple:
         return _decode_tuple(get_args(bare)[0], meta, raw, path)
     finite = not isinstance(raw, float) or math.isfinite(raw)
@@ -77,6 +77,18 @@ def _decode_tuple(item: Any, meta: Meta, raw: Any, path: str) -> tuple[Any, list
         return None, [Problem(path, "the list is empty", "Name at least one.")]
     decoded = [decode_value(item, value, f"{path}[{index}]") for index, value in enumerate(raw)]
     return tuple(value for value, _ in decoded), [problem for _, found in decoded for problem in found]
+
+
+def _decode_pair(kind: type[S], raw: Any, path: str) -> tuple[S | None, list[Problem]]:
+    """A struct that is written as a list: its fields' values in order."""
+    fields = msgspec.structs.fields(kind)
+    if not isinstance(raw, list) or len(raw) != len(fields):
+        return None, [Problem(path, f"{_shown(raw)} is not a list of {len(fields)} numbers", "Write it as [500, 1.0].")]
+    decoded = [
+        decode_value(field.type, value, f"{path}.{field.name}") for field, value in zip(fields, raw, strict=True)
+    ]
+    problems = [problem for _, found in decoded for problem in found]
+    return (None, problems) if problems else (kind(*(value for value, _ in decoded)), [])
 
 
 def expected(annotation: Any) -> str:

@@ -10,9 +10,11 @@ from msgspec import NODEFAULT
 
 from engine.contract.decode import choices, decode_value, expected, unwrap
 from engine.contract.problems import Problem
-from engine.contract.sections import Folder, Profile
+from engine.contract.sections import Folder, Point, Profile
 
-FieldKind = Literal["integer", "number", "switch", "choice", "text", "file", "folder", "colour", "texts", "folders"]
+FieldKind = Literal[
+    "integer", "number", "switch", "choice", "text", "file", "folder", "colour", "texts", "folders", "points"
+]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def _kind(bare: Any, text_kind: str) -> FieldKind:
     if get_origin(bare) is Literal:
         return "choice"
     if get_origin(bare) is tuple:
-        return "folders" if get_args(bare)[0] is Folder else "texts"
+        lists: dict[Any, FieldKind] = {Folder: "folders", Point: "points"}
+        return lists.get(get_args(bare)[0], "texts")
     assert get_origin(bare) not in (Union, types.UnionType), "a form has no row for a union yet"
     if bare is bool:
         return "switch"

@@ -28,28 +28,41 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A run of bytes in a file; `start` counts from its beginning."""
+
+    path: Path
+    start: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class TensorInfo:
-    """`dtype` in the format's words (F32, BF16 ...); `start` and `end` are bytes after the header."""
+    """`dtype` in the format's words (F32, BF16 ...). The bytes are those of `pieces`, one behind the other; with
+    `transposed` they are row-major for the reversed `shape`."""
 
     dtype: str
     shape: tuple[int, ...]
-    start: int
-    end: int
+    pieces: tuple[Piece, ...]
+    transposed: bool = False
 
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def bytes(self) -> int:
+        return sum(piece.bytes for piece in self.pieces)
+
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors file's table of contents. `tensors` is in the header's own order; `data_start` and `size` count
-    bytes from the start of the file."""
+    """A table of contents: of one safetensors file, `tensors` in the header's own order, or of several files that make
+    up one checkpoint. `size` is bytes on the disk in all."""
 
     path: Path
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorInfo]
-    data_start: int
     size: int
 
 
@@ -139,13 +152,14 @@ def _parse(path: Path, text: bytes, size: int) -> Header:
     metadata = table.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{path} has a damaged header: its metadata must map texts to texts")
-    tensors = {name: _tensor(path, name, info) for name, info in table.items()}
-    header = Header(path, metadata, tensors, 8 + len(text), size)
-    _check_offsets(header)
+    data_start = 8 + len(text)
+    tensors = {name: _tensor(path, name, info, data_start) for name, info in table.items()}
+    header = Header(path, metadata, tensors, size)
+    _check_offsets(header, data_start)
     return header
 
 
-def _tensor(path: Path, name: str, info: Any) -> TensorInfo:
+def _tensor(path: Path, name: str, info: Any, data_start: int) -> TensorInfo:
     try:
         shape, (start, end), dtype = tuple(info["shape"]), info["data_offsets"], info["dtype"]
         numbers = [*shape, start, end]
@@ -159,23 +173,24 @@ def _tensor(path: Path, name: str, info: Any) -> TensorInfo:
         raise CheckpointError(
             f"{path} has a damaged header: {name} occupies {end - start:,} bytes, not what its shape says"
         )
-    return TensorInfo(dtype, shape, start, end)
+    return TensorInfo(dtype, shape, (Piece(path, data_start + start, end - start),))
 
 
-def _check_offsets(header: Header) -> None:
-    position = 0
-    for name, info in sorted(header.tensors.items(), key=lambda item: (item[1].start, item[1].end)):
-        if info.start != position:
-            what = "overlaps the tensor before it" if info.start < position else "leaves a gap before it"
+def _check_offsets(header: Header, data_start: int) -> None:
+    position = data_start
+    runs = [(info.pieces[0].start, info.bytes, name) for name, info in header.tensors.items()]
+    for start, length, name in sorted(runs):
+        if start != position:
+            what = "overlaps the tensor before it" if start < position else "leaves a gap before it"
             raise CheckpointError(f"{header.path} has a damaged header: {name} {what}")
-        position = info.end
-    available = header.size - header.data_start
-    if position > available:
+        position = start + length
+    if position > header.size:
         raise CheckpointError(
-            f"{header.path} is cut short: {available:,} of {position:,} bytes of tensors are there; fetch it again"
+            f"{header.path} is cut short: {header.size - data_start:,} of {position - data_start:,} bytes of tensors "
+            "are there; fetch it again"
         )
-    if position < available:
-        raise CheckpointError(f"{header.path} has {available - position:,} bytes too many after its last tensor")
+    if position < header.size:
+        raise CheckpointError(f"{header.path} has {header.size - position:,} bytes too many after its last tensor")
 
 
 def _prediction(header: Header) -> tuple[PredictionType, bool]:

@@ -1,51 +1,34 @@
-"""A published SDXL file: read lazily, fingerprinted, and exported again with only the trained tensors replaced."""
+"""A published SDXL checkpoint, read lazily: whatever files it lies in, under its published names."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from engine.contract.atomic import Entry, Interrupted, never, write_safetensors
+from engine.contract.atomic import Entry
 from engine.contract.safetensors_header import (
-    PREDICTION_KEY,
     TEXT_2_PREFIX,
     TEXT_PREFIX,
     VAE_PREFIX,
     CheckpointError,
     Header,
     Kind,
+    Piece,
     identify,
     read_header,
 )
-from engine.contract.unet_names import UNET_PREFIX, to_published, unet_names
-from engine.model.convert import published_text_2_parts, text_2_state, text_state, vae_state
-
-__all__ = [
-    "TORCH_DTYPES",
-    "Checkpoint",
-    "Exported",
-    "Interrupted",
-    "export",
-    "fingerprint",
-    "open_checkpoint",
-    "tensor_bytes",
-    "tensor_entry",
-]
+from engine.contract.unet_names import UNET_PREFIX, unet_names
+from engine.model.convert import text_2_state, text_state, vae_state
 
 Part = Literal["unet", "vae", "text"]
-Prediction = Literal["v_prediction", "epsilon", "flow"]
 
+_MAP_NORESERVE = 0x4000  # Linux's, on every processor; Python's mmap module does not name it
 _PARTS: dict[Part, tuple[str, ...]] = {"unet": (UNET_PREFIX,), "vae": (VAE_PREFIX,), "text": ("conditioner.",)}
 TORCH_DTYPES = {
     "F64": torch.float64,
@@ -61,29 +44,49 @@ TORCH_DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_WORDS = {dtype: word for word, dtype in TORCH_DTYPES.items()}
-# Hashes of the base's content that other tools left in its metadata, and how it was trained: wrong for the export.
-_STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "modelspec.prediction_type")
-_MODELSPEC_WORDS = {"v_prediction": "v", "epsilon": "epsilon"}  # it has none for rectified flow
+DTYPE_WORDS = {dtype: word for word, dtype in TORCH_DTYPES.items()}
+
+
+class Files:
+    """The files of a checkpoint, each mapped once, at its first use. What is read from them stays valid for as long as
+    it is referred to."""
+
+    def __init__(self) -> None:
+        self._mapped: dict[Path, mmap.mmap] = {}
+
+    def bytes_of(self, piece: Piece) -> memoryview:
+        """A view of the mapped file, nothing copied."""
+        if piece.path not in self._mapped:
+            with piece.path.open("rb") as file:
+                # Private and writable, which torch insists on; nothing here writes, so nothing need be reserved.
+                flags, access = mmap.MAP_PRIVATE | _MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+                self._mapped[piece.path] = mmap.mmap(file.fileno(), 0, flags=flags, prot=access)
+        return memoryview(self._mapped[piece.path])[piece.start : piece.start + piece.bytes]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An SDXL base file. Tensors are mapped from the file when asked for, in the file's own dtype; keep none of them
-    beyond the file's life, copy instead."""
+    """An SDXL base. Tensors are mapped from its files when asked for, in their own dtype; a tensor that is one run of
+    bytes is not copied. Whoever wants to keep one beyond a change of the file copies it."""
 
     path: Path
     header: Header
     kind: Kind
+    files: Files = field(default_factory=Files, compare=False)
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor published as `name`. Raises KeyError."""
+        info = self.header.tensors[name]
+        dtype = TORCH_DTYPES[info.dtype]
+        if not info.elements:
+            return torch.empty(info.shape, dtype=dtype)
+        flat = [_as_tensor(self.files.bytes_of(piece), dtype) for piece in info.pieces]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat)
+        return joined.view(info.shape[::-1]).mT if info.transposed else joined.view(info.shape)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """{published name without `prefix`: mapped tensor}."""
-        with safe_open(self.path, framework="pt", device="cpu") as file:
-            return {
-                name.removeprefix(prefix): file.get_tensor(name)
-                for name in self.header.tensors
-                if name.startswith(prefix)
-            }
+        """{published name without `prefix`: tensor}."""
+        return {name.removeprefix(prefix): self.tensor(name) for name in self.header.tensors if name.startswith(prefix)}
 
     def unet(self) -> dict[str, Tensor]:
         """State of the UNet, diffusers names."""
@@ -103,15 +106,6 @@ class Checkpoint:
         return text_2_state(self.tensors(TEXT_2_PREFIX))
 
 
-@dataclass(frozen=True)
-class Exported:
-    """`bytes` is the file's size; `seconds` the time from the first check to the synced rename."""
-
-    path: Path
-    bytes: int
-    seconds: float
-
-
 def open_checkpoint(path: Path) -> Checkpoint:
     """Raises CheckpointError, in one sentence, unless `path` is a whole SDXL base checkpoint."""
     header = read_header(path)
@@ -121,71 +115,30 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, header, kind)
 
 
+def raw(checkpoint: Checkpoint, name: str) -> memoryview:
+    """The bytes of a published tensor as they would stand in a single file."""
+    info = checkpoint.header.tensors[name]
+    if not info.elements:
+        return memoryview(b"")
+    if info.transposed or len(info.pieces) > 1:
+        return tensor_bytes(checkpoint.tensor(name))
+    return checkpoint.files.bytes_of(info.pieces[0])
+
+
 def fingerprint(checkpoint: Checkpoint, part: Part) -> str:
-    """Hex digest of a part's names, dtypes, shapes and bytes; the order and the rest of the file do not matter."""
+    """Hex digest of a part's names, dtypes, shapes and bytes; the order, the files it lies in and the rest of the
+    checkpoint do not matter."""
     digest = hashlib.blake2b(digest_size=32)
-    with checkpoint.path.open("rb") as file:
-        for name in sorted(name for name in checkpoint.header.tensors if name.startswith(_PARTS[part])):
-            info = checkpoint.header.tensors[name]
-            digest.update(f"{name}\0{info.dtype}\0{info.shape}\0".encode())
-            file.seek(checkpoint.header.data_start + info.start)
-            for size in _chunks(info.end - info.start):
-                digest.update(file.read(size))
+    for name in sorted(name for name in checkpoint.header.tensors if name.startswith(_PARTS[part])):
+        info = checkpoint.header.tensors[name]
+        digest.update(f"{name}\0{info.dtype}\0{info.shape}\0".encode())
+        digest.update(raw(checkpoint, name))
     return digest.hexdigest()
-
-
-def export(
-    base_path: Path,
-    out_path: Path,
-    *,
-    unet: Mapping[str, Tensor],
-    dtype: torch.dtype | None,
-    prediction_type: Prediction,
-    zero_terminal_snr: bool,
-    metadata: Mapping[str, str],
-    text_encoder: Mapping[str, Tensor] | None = None,
-    text_encoder_2: Mapping[str, Tensor] | None = None,
-    should_stop: Callable[[], bool] = never,
-) -> Exported:
-    """Writes the base file again with the trained tensors replaced and everything else bit for bit, atomically.
-
-    `unet`, `text_encoder` and `text_encoder_2` hold the trained tensors only, under diffusers/transformers names, on
-    any device; each is asked for once, when its turn comes. They are stored in `dtype`, or in the base's dtype of that
-    tensor if None. The markers `v_pred` and `ztsnr` end up present or absent as `prediction_type` and
-    `zero_terminal_snr` say, and `aozora.prediction_type` says it in words, the only place that can for rectified flow.
-    `metadata` wins over the model description written here, and that over the base's.
-
-    Raises ValueError for a tensor the base does not have, of another shape, or not finite in the dtype it is stored in;
-    NoSpaceError; Interrupted when `should_stop` says so between two tensors. Nothing is left behind then, and an
-    existing `out_path` stays as it was.
-    """
-    started = time.monotonic()
-    if zero_terminal_snr and prediction_type != "v_prediction":
-        raise ValueError("zero_terminal_snr is announced by `ztsnr` beside `v_pred` only: it needs v-prediction")
-    base = open_checkpoint(base_path)
-    first, second = text_encoder or {}, text_encoder_2 or {}
-    trained: dict[str, Callable[[], Tensor]] = {}
-    trained |= {UNET_PREFIX + to_published(name): partial(unet.__getitem__, name) for name in unet}
-    trained |= {TEXT_PREFIX + name: partial(first.__getitem__, name) for name in first}
-    parts = published_text_2_parts(second.keys(), partial(_second_encoder, second, base))
-    trained |= {TEXT_2_PREFIX + name: make for name, make in parts.items()}
-    if unknown := [name for name in trained if name not in base.header.tensors]:
-        raise ValueError(
-            f"{base_path.name} has no tensor {unknown[0]} ({len(unknown)} of the trained ones are unknown)"
-        )
-    markers = {"v_pred": prediction_type == "v_prediction", "ztsnr": zero_terminal_snr}
-    with base_path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        entries = list(_entries(base.header, mapped, trained, markers=markers, dtype=dtype))
-        described = _describe(base.header.metadata, out_path, prediction_type) | dict(metadata)
-        path = write_safetensors(
-            out_path, entries, described, should_stop=should_stop, check=lambda written: _verify(written, entries)
-        )
-    return Exported(path, path.stat().st_size, time.monotonic() - started)
 
 
 def tensor_entry(name: str, tensor: Tensor) -> Entry:
     """An entry for `write_safetensors` that copies `tensor` to host memory only when it is written."""
-    return Entry(name, _WORDS[tensor.dtype], tuple(tensor.shape), lambda: tensor_bytes(tensor))
+    return Entry(name, DTYPE_WORDS[tensor.dtype], tuple(tensor.shape), lambda: tensor_bytes(tensor))
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
@@ -194,77 +147,8 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
-def _second_encoder(trained: Mapping[str, Tensor], base: Checkpoint, name: str) -> Tensor:
-    """On the host in float32, so that trained and untrained parts of a stacked tensor go together."""
-    tensor = trained[name] if name in trained else base.text_encoder_2()[name]
-    return tensor.detach().to("cpu", torch.float32)
-
-
-def _entries(
-    header: Header,
-    mapped: mmap.mmap,
-    trained: Mapping[str, Callable[[], Tensor]],
-    *,
-    markers: Mapping[str, bool],
-    dtype: torch.dtype | None,
-) -> Iterator[Entry]:
-    for name, info in header.tensors.items():
-        if not markers.get(name, True):
-            continue
-        if name in trained:
-            stored = dtype or TORCH_DTYPES[info.dtype]
-            yield Entry(name, _WORDS[stored], info.shape, _cast(name, trained[name], info.shape, stored))
-        else:
-            yield Entry(name, info.dtype, info.shape, _slice(mapped, header.data_start, info.start, info.end))
-    for name, wanted in markers.items():
-        if wanted and name not in header.tensors:
-            yield Entry(name, "F32", (0,), lambda: b"")
-
-
-def _slice(mapped: mmap.mmap, data_start: int, start: int, end: int) -> Callable[[], bytes]:
-    return lambda: mapped[data_start + start : data_start + end]
-
-
-def _cast(name: str, get: Callable[[], Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], memoryview]:
-    def data() -> memoryview:
-        tensor = get().detach()
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"the trained {name} has shape {tuple(tensor.shape)}, the base {shape}")
-        stored = tensor.to("cpu", dtype)
-        if not bool(torch.isfinite(stored.float()).all()):
-            raise ValueError(
-                f"{name} is not finite in {_WORDS[dtype]}: export in BF16 or F32, or go back to an earlier checkpoint"
-            )
-        return tensor_bytes(stored)
-
-    return data
-
-
-def _describe(base: Mapping[str, str], out_path: Path, prediction_type: Prediction) -> dict[str, str]:
-    kept = {key: value for key, value in base.items() if key not in _STALE_METADATA}
-    word = _MODELSPEC_WORDS.get(prediction_type)
-    return (
-        {"format": "pt", "modelspec.resolution": "1024x1024"}
-        | kept
-        | {
-            "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": "stable-diffusion-xl-v1-base",
-            "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
-            "modelspec.title": out_path.stem,
-            "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
-            PREDICTION_KEY: prediction_type,
-        }
-        | ({"modelspec.prediction_type": word} if word else {})
-    )
-
-
-def _verify(written: Path, entries: list[Entry]) -> None:
-    found = {name: (info.dtype, info.shape) for name, info in read_header(written).tensors.items()}
-    if found != {entry.name: (entry.dtype, entry.shape) for entry in entries}:
-        raise OSError(f"{written} does not read back as it was written: check the disk; the old file was kept")
-
-
-def _chunks(size: int) -> Iterator[int]:
-    while size > 0:
-        yield min(size, 1 << 24)
-        size -= 1 << 24
+def _as_tensor(view: memoryview, dtype: torch.dtype) -> Tensor:
+    try:
+        return torch.frombuffer(view, dtype=dtype)
+    except ValueError:  # not aligned in the file
+        return torch.frombuffer(bytearray(view), dtype=dtype)

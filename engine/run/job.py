@@ -17,7 +17,8 @@ from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
 from engine.model import components, demo
-from engine.model.single_file import Checkpoint, export, fingerprint, open_checkpoint
+from engine.model.export import export
+from engine.model.single_file import Checkpoint, fingerprint, open_checkpoint
 from engine.objective.objective import Objective
 from engine.optim.adafactor import AdafactorSettings
 from engine.run import checkpoint, preflight

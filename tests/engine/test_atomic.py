@@ -103,7 +103,7 @@ def test_mixed_dtypes_are_aligned_named_in_order_and_read_back(tmp_path):
         assert file.get_tensor("c.long").shape == (1, 2)
         assert file.get_tensor("a.marker").shape == (0,)
     for name, info in read_header(path).tensors.items():
-        assert info.start % atomic.DTYPE_BYTES[info.dtype] == 0, name
+        assert info.pieces[0].start % atomic.DTYPE_BYTES[info.dtype] == 0, name
     header = path.read_bytes()
     names = [entry.name.encode() for entry in entries]
     assert sorted(names, key=header.index) == names

@@ -33,8 +33,8 @@ PUBLISHED = Path(__file__).parent / "sdxl_tensors.json"
 def sdxl() -> Header:
     """The published SDXL file's table of contents: 2,515 names with their shapes."""
     shapes = json.loads(PUBLISHED.read_text())
-    tensors = {name: TensorInfo("F16", tuple(shape), 0, 0) for name, shape in shapes.items()}
-    return Header(Path("sd_xl_base.safetensors"), {}, tensors, 0, 0)
+    tensors = {name: TensorInfo("F16", tuple(shape), ()) for name, shape in shapes.items()}
+    return Header(Path("sd_xl_base.safetensors"), {}, tensors, 0)
 
 
 def on_meta(header: Header, prefix: str) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.layers import Layer, count, human, patterns_for, read_layers, select
-from engine.contract.safetensors_header import CheckpointError, Header, TensorInfo, identify, read_header
+from engine.contract.safetensors_header import CheckpointError, Header, Piece, TensorInfo, identify, read_header
 from engine.contract.unet_names import UNET_PREFIX, read_topology, to_diffusers, to_published, unet_names
 
 
@@ -141,7 +141,7 @@ def test_the_demo_is_recognised_with_its_markers(header):
 
 def changed(header: Header, *, drop: tuple[str, ...] = (), add: dict[str, tuple[int, ...]] | None = None) -> Header:
     tensors = {name: info for name, info in header.tensors.items() if not name.startswith(drop or ("\0",))}
-    tensors |= {name: TensorInfo("F16", shape, 0, 0) for name, shape in (add or {}).items()}
+    tensors |= {name: TensorInfo("F16", shape, ()) for name, shape in (add or {}).items()}
     return dataclasses.replace(header, tensors=tensors)
 
 
@@ -248,7 +248,8 @@ def test_malformed_entries_are_refused(write_header, entry, sentence):
 
 
 def test_headers_are_read_with_their_metadata(write_header):
-    assert read_header(write_header({"a": [2], "b": [3]})).tensors["b"] == TensorInfo("F16", (3,), 4, 10)
+    header = read_header(write_header({"a": [2], "b": [3]}))
+    assert header.tensors["b"] == TensorInfo("F16", (3,), (Piece(header.path, header.size - 6, 6),))
     assert read_header(write_header({}, header={"__metadata__": {"a": "1"}}, data=b"")).metadata == {"a": "1"}
     with pytest.raises(CheckpointError, match="metadata must map texts to texts"):
         read_header(write_header({}, header={"__metadata__": {"a": 1}}, data=b""))

@@ -1,0 +1,107 @@
+"""How it learns, how long, and where things live meanwhile."""
+
+from typing import Annotated, Literal
+
+from msgspec import Struct
+
+from engine.contract.sections.common import about
+
+
+class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long, how much at once."""
+
+    steps: Annotated[int, about("Steps", "Optimizer updates in the whole run.", "updates", ge=1, le=10_000_000)] = 1000
+    batch_size: Annotated[
+        int, about("Batch size", "Pictures computed together in a micro-batch.", "pictures", ge=1, le=256)
+    ] = 1
+    accumulate: Annotated[
+        int,
+        about("Accumulation", "Micro-batches summed, in fp32, before each update.", "micro-batches", ge=1, le=4096),
+    ] = 16
+    max_grad_norm: Annotated[
+        float, about("Gradient clip", "Greatest global L2 norm of a step's gradient; 0 does not clip.", ge=0, le=1e6)
+    ] = 1.0
+    seed: Annotated[
+        int,
+        about(
+            "Seed",
+            "Order, noise, timesteps and dropout are functions of it. 0 is a seed like any other.",
+            ge=0,
+            le=2**31,
+        ),
+    ] = 42
+
+
+class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Adafactor (arXiv 1804.04235), without its own learning-rate rules, factored over flattened convolutions."""
+
+    learning_rate: Annotated[float, about("Learning rate", "The peak; the schedule scales it.", gt=0, le=1)] = 1e-6
+    weight_decay: Annotated[float, about("Weight decay", "Decoupled, times the learning rate.", ge=0, le=1)] = 0.0
+    decay_exponent: Annotated[
+        float, about("Decay exponent", "Second moments forget with 1 - step^-this.", gt=0, le=1)
+    ] = 0.8
+    clip_threshold: Annotated[
+        float,
+        about("Update clip", "Greatest root mean square of one tensor's update, in learning rates.", gt=0, le=100),
+    ] = 1.0
+
+
+class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The learning rate over the run."""
+
+    shape: Annotated[
+        Literal["cosine", "linear", "constant"], about("Shape", "How the rate falls after the warm-up.")
+    ] = "cosine"
+    warmup: Annotated[
+        float, about("Warm-up", "Share of the steps in which the rate rises to its peak.", "share", ge=0, le=0.9)
+    ] = 0.1
+    minimum: Annotated[float, about("Minimum", "Where the fall ends, as a share of the peak.", "share", ge=0, le=1)] = (
+        0.0
+    )
+
+
+class Layers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tensors of the UNet learn; the others are frozen and cost no gradient, state or time."""
+
+    train: Annotated[
+        tuple[str, ...],
+        about(
+            "Trained",
+            "Patterns over tensor names: `*` everything, `mid_block.*` a block, `attn2` every tensor with that part.",
+            kind="pattern",
+            min_length=1,
+        ),
+    ] = ("*",)
+    freeze: Annotated[
+        tuple[str, ...], about("Frozen", "Patterns taken out again of what is trained.", kind="pattern")
+    ] = ()
+
+
+class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where weights, gradients and activations live."""
+
+    device: Annotated[
+        str,
+        about(
+            "Device",
+            "auto takes the first NVIDIA card, else the processor.",
+            pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+            examples=["auto, cpu, cuda or cuda:1"],
+        ),
+    ] = "auto"
+    plan: Annotated[
+        Literal["auto", "plain"],
+        about("Plan", "plain keeps weights and fp32 gradient sums on the device."),
+    ] = "auto"
+    threads: Annotated[
+        int,
+        about(
+            "Processor threads", "What torch may use of the processor; 0 leaves it to torch.", "threads", ge=0, le=1024
+        ),
+    ] = 0
+    checkpointing: Annotated[
+        bool,
+        about(
+            "Activation checkpointing", "Recompute activations in the backward pass: less memory, a quarter more time."
+        ),
+    ] = True
