@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from engine.contract import events, rundir
 from engine.contract.check import check_file
 from tests.end_to_end.harness import all_events, copy_pictures, exported, of_type, run_here, write_profile
-from tests.gpu.random_sdxl import write_random_sdxl
+from tests.gpu.random_sdxl import full_size_folder
 
 pytestmark = [
     pytest.mark.gpu,
@@ -86,7 +85,7 @@ def test_the_whole_unet_at_full_size(
     batch_size: int,
     capsys: pytest.CaptureFixture[str],
 ):
-    folder = _full_size_folder(tmp_path_factory, demo_folder)
+    folder = full_size_folder(tmp_path_factory, demo_folder)
     profile = folder / f"full-{checkpointing}.toml"
     text = FULL_SIZE.replace("{folder}", str(folder)).replace("{demo}", str(demo_folder))
     text = text.replace("{checkpointing}", checkpointing).replace("{batch_size}", str(batch_size))
@@ -123,20 +122,3 @@ def test_the_whole_unet_at_full_size(
         }
         for key, value in report.items():
             print(f"{key}: {value}")  # noqa: T201 - the figures are what this test is run for
-
-
-_folders: list[Path] = []
-
-
-def _full_size_folder(factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
-    """The checkpoint and eight pictures, made once for all tests of this file."""
-    if not _folders:
-        folder = factory.mktemp("full")
-        write_random_sdxl(folder / "random-sdxl.safetensors", "cuda")
-        (folder / "pictures").mkdir()
-        for number, path in enumerate(sorted((demo_folder / "pictures").glob("*.png"))[:8]):
-            with Image.open(path) as picture:
-                picture.resize((1024, 1024)).save(folder / "pictures" / f"{number}.png")
-            (folder / "pictures" / f"{number}.txt").write_text(path.with_suffix(".txt").read_text())
-        _folders.append(folder)
-    return _folders[0]

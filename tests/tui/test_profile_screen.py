@@ -207,6 +207,19 @@ async def test_lists_are_edited_one_entry_a_line(path):
         assert screen.query_one("#sections").has_focus
 
 
+async def test_a_curve_is_edited_one_point_a_line(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "objective.weight_curve")
+        await pilot.press(*"0 0.5", "enter", *"999 2", "enter", *"half")
+        await settle(pilot)
+        assert any("weight_curve" in problem.path for problem in screen.problems)
+        await pilot.press(*["backspace"] * 4)
+        await settle(pilot)
+        assert tomllib.loads(screen.file.text)["objective"]["weight_curve"] == [[0, 0.5], [999, 2]]
+        assert not any("weight_curve" in problem.path for problem in screen.problems)
+        assert row(screen, "objective.weight_curve").editor.text.rstrip("\n") == "0 0.5\n999 2"
+
+
 async def test_leaving_with_unsaved_changes_asks(path):
     before = path.read_text()
     async with app().run_test(size=(80, 24)) as pilot:
