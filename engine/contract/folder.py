@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.contract.atomic import Interrupted, never
-from engine.contract.picture_file import EXTENSIONS, damage, decoding_errors, limited_decoding, read_header
+from engine.contract.picture_file import EXTENSIONS, FOREIGN, damage, decoding_errors, limited_decoding, read_header
 from engine.contract.problems import Problem
 
 _CAPTION_BYTES = 1 << 20
@@ -82,7 +82,7 @@ def scan(
     for folder, repeats, _ in listed:
         below = sorted(_walk(folder, seen, problems, should_stop), key=lambda each: each.path.as_posix())
         found += [(each, repeats) for each in below]
-        problems += _remarks(folder, below)
+        problems += _remarks(folder, [each for each in below if each.path.suffix.lower() in EXTENSIONS])
     outcomes: list[Picture | Skipped] = []
     with limited_decoding():
         for done, (each, repeats) in enumerate(found):
@@ -168,7 +168,7 @@ def _walk(
                 if key not in seen:
                     seen.add(key)
                     pending.append(path)
-            elif path.suffix.lower() in EXTENSIONS:
+            elif path.suffix.lower() in EXTENSIONS or path.suffix.lower() in FOREIGN:
                 pictures.append((path, status))
             elif path.suffix.lower() == ".txt" and status is not None and stat.S_ISREG(status.st_mode):
                 for sidecar_key in _sidecar_keys(path):
@@ -202,6 +202,8 @@ def _read(found: _Found, repeats: int, problems: list[Problem]) -> Picture | Ski
         return Skipped(path, "is not a file")
     if status.st_size == 0:
         return Skipped(path, "is empty (0 bytes)")
+    if path.suffix.lower() in FOREIGN:
+        return Skipped(path, f"is a {path.suffix[1:].lower()} file, which is not read here: convert it to png")
     try:
         width, height, animated = read_header(path)
     except decoding_errors() as error:

@@ -12,6 +12,8 @@ EXTENSIONS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
     ".avif": "AVIF",
 }  # fmt: skip
+# Pictures too, but not read here: said instead of passed over.
+FOREIGN = (".gif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".tga", ".svg")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
 _LATE_EXIF = (b"Raw profile type exif", b"XML:com.adobe.xmp")

@@ -132,6 +132,13 @@ def test_a_picture_of_another_format_than_its_name_says_is_used(tmp_path):
     assert names(scan([(tmp_path, 1)])) == ["really_jpeg.png"]
 
 
+def test_a_picture_of_another_kind_is_said_to_be_one(tmp_path):
+    (tmp_path / "dance.GIF").write_bytes(b"GIF89a")
+    (tmp_path / "notes.json").write_text("{}")
+    (skipped,) = scan([(tmp_path, 1)]).skipped
+    assert skipped.reason == "is a gif file, which is not read here: convert it to png"
+
+
 def test_pipes_and_dead_links_are_skipped_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "dead.png").symlink_to(tmp_path / "nowhere.png")
