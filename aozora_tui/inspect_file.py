@@ -7,16 +7,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from aozora_tui.text import printable, size
+from engine.contract.base_checkpoint import read_base
+from engine.contract.checkpoint_kind import identify
 from engine.contract.layers import human
-from engine.contract.safetensors_header import (
-    TEXT_2_PREFIX,
-    TEXT_PREFIX,
-    VAE_PREFIX,
-    Header,
-    TensorInfo,
-    identify,
-    read_header,
-)
+from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, VAE_PREFIX, Header, TensorInfo
 from engine.contract.unet_names import UNET_PREFIX
 
 _PARTS = {"UNet": UNET_PREFIX, "VAE": VAE_PREFIX, "text encoder": TEXT_PREFIX, "text encoder 2": TEXT_2_PREFIX}
@@ -36,8 +30,9 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 class Inspected(Struct, frozen=True, kw_only=True):
-    """`why_not` is empty if the file can be trained here. `prediction_type` and `zero_terminal_snr` are what the
-    markers announce, and mean something only for SDXL."""
+    """`why_not` is empty if the checkpoint can be trained here. `prediction_type` and `zero_terminal_snr` are what it
+    announces, `announced_by` says where, and `comfyui` is what ComfyUI, which reads the markers only, will sample it
+    as. They mean something only for SDXL."""
 
     file: str
     bytes: int
@@ -45,6 +40,8 @@ class Inspected(Struct, frozen=True, kw_only=True):
     why_not: str
     prediction_type: str
     zero_terminal_snr: bool
+    announced_by: str
+    comfyui: str
     markers: tuple[str, ...]
     tensors: int
     parameters: int
@@ -53,8 +50,9 @@ class Inspected(Struct, frozen=True, kw_only=True):
 
 
 def inspect(path: Path) -> Inspected:
-    """Raises CheckpointError, with one sentence, if `path` is not a whole safetensors file."""
-    header = read_header(path.expanduser())
+    """Raises CheckpointError, with one sentence, if `path` is neither a whole safetensors file nor a diffusers folder
+    of SDXL."""
+    header = read_base(path.expanduser())
     kind = identify(header)
     return Inspected(
         file=str(path),
@@ -63,6 +61,8 @@ def inspect(path: Path) -> Inspected:
         why_not=kind.why_not,
         prediction_type=kind.prediction_type,
         zero_terminal_snr=kind.zero_terminal_snr,
+        announced_by=kind.announced_by,
+        comfyui=kind.comfyui,
         markers=tuple(name for name in _MARKERS if name in header.tensors),
         tensors=len(header.tensors),
         parameters=sum(tensor.elements for tensor in header.tensors.values()),
@@ -78,8 +78,10 @@ def lines(found: Inspected) -> list[str]:
         said.append(f"cannot be trained here: {found.why_not}")
     if not found.why_not or found.markers:
         snr = ", zero terminal SNR" if found.zero_terminal_snr else ""
-        said.append(f"prediction type: {found.prediction_type}{snr}")
+        said.append(f"prediction type: {found.prediction_type}{snr} ({found.announced_by})")
         said.append(f"markers: {', '.join(found.markers) or 'none'}")
+        if found.comfyui != found.prediction_type:
+            said.append(f"ComfyUI, which reads the markers only, samples it as {found.comfyui}")
     width = max((len(part.name) for part in found.parts), default=0)
     for part in found.parts:
         kinds = ", ".join(f"{dtype} {human(number)}" for dtype, number in part.dtypes.items())

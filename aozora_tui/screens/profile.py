@@ -144,12 +144,12 @@ class ProfileScreen(ProfileForm):
 
     @work(thread=True, exclusive=True, group="layers", exit_on_error=False)
     def _open_layers(self, base: str) -> None:
-        from engine.contract.safetensors_header import read_header
+        from engine.contract.base_checkpoint import read_base
 
         try:
             if not base:
                 raise ValueError("the layers are read from the base checkpoint: name that first")
-            root = layer_tree.read_layers(read_header(places.expand(base, self.file.path.parent)))
+            root = layer_tree.read_layers(read_base(places.expand(base, self.file.path.parent)))
         except (OSError, ValueError) as error:
             self.app.call_from_thread(self.say, str(error), "warning")
             return

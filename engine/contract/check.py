@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract import places
+from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import Forecast, forecast
+from engine.contract.check_markers import check_markers
+from engine.contract.checkpoint_kind import Kind, identify
 from engine.contract.folder import has_pictures
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.problems import Problem, errors
 from engine.contract.profile import contradictions, parse, salvage
-from engine.contract.safetensors_header import CheckpointError, Kind, identify, read_header
+from engine.contract.safetensors_header import CheckpointError, Header
 from engine.contract.sections import Profile
 from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
+from engine.contract.vae_file import read_vae
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,16 @@ def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> tupl
     checkpoint = places.expand(profile.model.base, base)
     if not checkpoint.exists() and is_demo(checkpoint):
         return problems, None  # built by the run itself
+    vae = places.expand(profile.model.vae, base) if profile.model.vae else None
+    unusable = list(_check_vae(vae))
+    problems += unusable
     try:
-        header = read_header(checkpoint)
-        kind = identify(header)
-        if not kind.trainable:
-            raise CheckpointError(kind.why_not)
-        root = read_layers(header)
+        header, kind, root = _read(checkpoint, None if unusable else vae)
     except ValueError as error:
-        return [*problems, Problem("model.base", str(error).rstrip("."), "Name an SDXL .safetensors file.")], None
+        remedy = "Name an SDXL .safetensors file, or a diffusers folder."
+        return [*problems, Problem("model.base", str(error).rstrip("."), remedy)], None
     trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
-    problems += _check_markers(profile, kind)
+    problems += check_markers(profile.objective, header, kind)
     problems += _check_patterns(profile, root)
     cost = forecast(profile, root, trained.trained, header.size)
     if new_run:
@@ -80,9 +84,26 @@ def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> tupl
     return problems, cost
 
 
+def _read(checkpoint: Path, vae: Path | None) -> tuple[Header, Kind, Layer]:
+    """Raises ValueError."""
+    header = read_base(checkpoint, vae)
+    kind = identify(header)
+    if not kind.trainable:
+        raise CheckpointError(kind.why_not)
+    return header, kind, read_layers(header)
+
+
 def is_demo(path: Path) -> bool:
     """Whether the path is one of the demo's own files, which the engine builds when they are absent."""
     return path.is_relative_to(places.demo_folder())
+
+
+def _check_vae(vae: Path | None) -> Iterator[Problem]:
+    try:
+        if vae is not None:
+            read_vae(vae)
+    except CheckpointError as error:
+        yield Problem("model.vae", str(error), "Name an SDXL VAE, or leave it empty for the base checkpoint's own.")
 
 
 def _check_tokenizer(profile: Profile, base: Path) -> Iterator[Problem]:
@@ -90,9 +111,14 @@ def _check_tokenizer(profile: Profile, base: Path) -> Iterator[Problem]:
     if folder is not None and is_demo(folder) and not folder.exists():
         return
     try:
-        find_tokenizers(folder)
+        find_tokenizers(folder, places.expand(profile.model.base, base))
     except TokenizerError as error:
-        yield Problem("model.tokenizer", error.text, error.remedy)
+        if folder is None and profile.model.fetch_tokenizer:
+            text = f"{error.text}: the run will load it from the Hugging Face hub"
+            remedy = "If this machine cannot reach it, run `pip install 'aozora-tui[offline]'`."
+            yield Problem("model.tokenizer", text, remedy, "warning")
+        else:
+            yield Problem("model.tokenizer", error.text, error.remedy)
 
 
 def _check_folders(profile: Profile, base: Path) -> Iterator[Problem]:
@@ -115,19 +141,6 @@ def _check_writable(profile: Profile, base: Path) -> Iterator[Problem]:
         existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             yield Problem(where, f"{folder} cannot be written", remedy)
-
-
-def _check_markers(profile: Profile, kind: Kind) -> Iterator[Problem]:
-    ours, theirs = profile.objective.prediction_type, kind.prediction_type
-    consequence = "the export will carry the profile's markers, and ComfyUI will follow them"
-    if ours != theirs:
-        text = f"the profile trains {ours}, the base checkpoint announces {theirs}; {consequence}"
-        yield Problem("objective.prediction_type", text, f"Write {theirs} unless you mean to convert it.", "warning")
-    elif profile.objective.zero_terminal_snr != kind.zero_terminal_snr:
-        says = "has" if kind.zero_terminal_snr else "lacks"
-        text = f"differs from the base checkpoint, which {says} the ztsnr marker; {consequence}"
-        remedy = f"Write {str(kind.zero_terminal_snr).lower()} unless you mean to convert it."
-        yield Problem("objective.zero_terminal_snr", text, remedy, "warning")
 
 
 def _check_patterns(profile: Profile, root: Layer) -> Iterator[Problem]:

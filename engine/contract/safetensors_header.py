@@ -1,24 +1,22 @@
-"""What a checkpoint file is, read from its first bytes: no tensor is loaded and nothing is unpickled."""
+"""A safetensors file's table of contents: no tensor is loaded and nothing is unpickled."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.contract.atomic import DTYPE_BYTES
-from engine.contract.unet_names import UNET_PREFIX, read_topology
 
 VAE_PREFIX = "first_stage_model."
 TEXT_PREFIX = "conditioner.embedders.0.transformer.text_model."
 TEXT_2_PREFIX = "conditioner.embedders.1.model."
 
 PREDICTION_KEY = "aozora.prediction_type"  # in the metadata of our own exports
-
-PredictionType = Literal["epsilon", "v_prediction", "flow", "edm", "edm_v"]
 
 _MAX_HEADER = 100_000_000  # the format's own limit
 
@@ -58,72 +56,54 @@ class TensorInfo:
 @dataclass(frozen=True)
 class Header:
     """A table of contents: of one safetensors file, `tensors` in the header's own order, or of several files that make
-    up one checkpoint. `size` is bytes on the disk in all."""
+    up one checkpoint. `size` is bytes on the disk in all. `scheduler` is what a diffusers folder says of its noise
+    schedule, in diffusers' words; a single file has none."""
 
     path: Path
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorInfo]
     size: int
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What the keys say a file is. `why_not` is empty for a whole SDXL checkpoint that can be trained here, else one
-    sentence. `prediction_type` is what our own export's metadata says, else it follows the marker keys as ComfyUI reads
-    them: rectified flow has no marker."""
-
-    name: str
-    why_not: str
-    prediction_type: PredictionType
-    zero_terminal_snr: bool
-
-    @property
-    def trainable(self) -> bool:
-        return not self.why_not
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the system says about `path`, or a file in it, into a CheckpointError of one sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename or path} does not exist: check the path") from error
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{error.filename or path} is a folder: name a .safetensors file in it") from error
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
 def read_header(path: Path) -> Header:
     """Raises CheckpointError, saying what the file is instead, unless it is a whole and consistent safetensors file."""
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: name the single .safetensors file instead")
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            start = file.read(512)
-            length = int.from_bytes(start[:8], "little")
-            if start[4:9] != b"\0\0\0\0{":  # else its lowest bytes may spell anything
-                _refuse_other_formats(path, start, size)
-            if length > _MAX_HEADER or length < 2:
-                raise CheckpointError(
-                    f"{path} is not a safetensors file: its first 8 bytes announce a header of {length:,} bytes"
-                )
-            if 8 + length > size:
-                raise CheckpointError(f"{path} is cut short: its header alone has {length:,} bytes, the file {size:,}")
-            file.seek(8)
-            text = file.read(length)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: check the path") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    with reading(path), path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        start = file.read(512)
+        length = int.from_bytes(start[:8], "little")
+        if start[4:9] != b"\0\0\0\0{":  # else its lowest bytes may spell anything
+            _refuse_other_formats(path, start, size)
+        if length > _MAX_HEADER or length < 2:
+            raise CheckpointError(
+                f"{path} is not a safetensors file: its first 8 bytes announce a header of {length:,} bytes"
+            )
+        if 8 + length > size:
+            raise CheckpointError(f"{path} is cut short: its header alone has {length:,} bytes, the file {size:,}")
+        file.seek(8)
+        text = file.read(length)
     return _parse(path, text, size)
-
-
-def identify(header: Header) -> Kind:
-    """Which model family the tensor names and shapes belong to, and what it announces to predict."""
-    prediction, zero_terminal = _prediction(header)
-    name, reason = _family(header)
-    if not reason and prediction in ("edm", "edm_v"):
-        name, reason = "SDXL with an EDM schedule", "uses EDM noise levels, which no objective here can continue"
-    why_not = f"{header.path.name} {reason}." if reason else ""
-    return Kind(name, why_not, prediction, zero_terminal)
 
 
 def _refuse_other_formats(path: Path, start: bytes, size: int) -> None:
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if size == 0:
         what = "is empty (0 bytes): the download or copy never finished"
-    elif text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+    elif text.startswith((b"<!doctype", b"<!--", b"<html", b"<head", b"<?xml")):
         what = "is a web page saved under this name: the download needs a login or another link"
     elif start.startswith(b"version https://git-lfs"):
         what = "is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
@@ -191,76 +171,3 @@ def _check_offsets(header: Header, data_start: int) -> None:
         )
     if position < header.size:
         raise CheckpointError(f"{header.path} has {header.size - position:,} bytes too many after its last tensor")
-
-
-def _prediction(header: Header) -> tuple[PredictionType, bool]:
-    marked, zero_terminal = _markers(header.tensors)
-    if marked in ("edm", "edm_v"):  # never ours, whatever else was kept from the file it was made from
-        return marked, zero_terminal
-    match header.metadata.get(PREDICTION_KEY):
-        case "v_prediction":
-            return "v_prediction", "ztsnr" in header.tensors
-        case "epsilon" | "flow" as said:
-            return said, False
-        case _:
-            return marked, zero_terminal
-
-
-def _markers(names: Mapping[str, TensorInfo]) -> tuple[PredictionType, bool]:
-    if "edm_mean" in names or "edm_std" in names:
-        return "edm", False
-    if "edm_vpred.sigma_max" in names:
-        return "edm_v", False
-    if "v_pred" in names:
-        return "v_prediction", "ztsnr" in names
-    return "epsilon", False
-
-
-def _family(header: Header) -> tuple[str, str]:
-    """(name, why it cannot be trained here: "" or the rest of a sentence that starts with the file's name)."""
-    names = header.tensors
-    if not names:
-        return "nothing", "holds no tensors"
-    if any(part in name for name in names for part in ("lora_", "lokr_", "hada_w", "oft_")):
-        return "an adapter", "is an adapter (LoRA or the like), not a checkpoint: merge it into its base first"
-    if _has(names, "double_blocks.", "single_blocks."):
-        return "a FLUX-like model", "is a FLUX-like transformer, not SDXL"
-    if _has(names, "joint_blocks."):
-        return "Stable Diffusion 3", "is Stable Diffusion 3, not SDXL"
-    if "down_blocks.0.resnets.0.conv1.weight" in names or "unet.conv_in.weight" in names:
-        return "a diffusers UNet", "is a UNet with diffusers names, without VAE and text encoders: use the single file"
-    if any(name.startswith("cond_stage_model.") for name in names):
-        return "Stable Diffusion 1 or 2", "is Stable Diffusion 1 or 2, not SDXL: only SDXL can be trained here"
-    if not any(name.startswith(UNET_PREFIX) for name in names):
-        return "no UNet", f"holds no UNet ({next(iter(names))} ...): choose a whole SDXL checkpoint"
-    return _sdxl(header)
-
-
-def _sdxl(header: Header) -> tuple[str, str]:
-    names = header.tensors
-    first = names.get(UNET_PREFIX + "input_blocks.0.0.weight")
-    channels = first.shape[1] if first is not None and len(first.shape) == 4 else 0
-    if any(name.startswith("conditioner.embedders.0.model.") for name in names):
-        return "SDXL refiner", "is the SDXL refiner, which has another layout: choose an SDXL base checkpoint"
-    if UNET_PREFIX + "label_emb.0.0.weight" not in names:
-        return "a UNet without size conditioning", "has a UNet without SDXL's size conditioning: it is not SDXL"
-    if channels != 4:
-        return f"SDXL with {channels} input channels", (
-            f"takes {channels} input channels, not 4 (an inpainting or edit model): choose a plain SDXL checkpoint"
-        )
-    try:
-        read_topology(names)
-    except ValueError as error:
-        return "a pruned SDXL", f"has not SDXL's arrangement of blocks ({error}): it may be a pruned model"
-    for prefix, what in (
-        (VAE_PREFIX, "VAE"),
-        (TEXT_PREFIX, "first text encoder"),
-        (TEXT_2_PREFIX, "second text encoder"),
-    ):
-        if not any(name.startswith(prefix) for name in names):
-            return "an incomplete SDXL", f"lacks the {what}: choose a whole SDXL checkpoint"
-    return "SDXL base", ""
-
-
-def _has(names: Mapping[str, TensorInfo], *parts: str) -> bool:
-    return any(part in name for name in names for part in parts)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -14,27 +13,17 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from engine.contract.architecture import read_architecture
+from engine.contract.part_names import VAE_LEVELS
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, VAE_PREFIX, CheckpointError, Header
 from engine.contract.unet_names import LAYERS_PER_BLOCK, UNET_PREFIX, read_topology
+from engine.contract.vae_file import SCALING_FACTOR
 from engine.model.single_file import Checkpoint
 
-SCALING_FACTOR = 0.13025  # SDXL's; AutoencoderKL's own default is another model's
 TILE = 512  # pixels, the side of a VAE tile
-ARCHITECTURE_KEY = "aozora.architecture"
 _CLIP_EOS = 49407  # stays the end of text when tokens were added behind it
 
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What tensor shapes cannot tell. The defaults are SDXL's; a small model of the same arrangement brings its own as
-    JSON under the metadata key `aozora.architecture`."""
-
-    unet_head_dim: int = 64
-    unet_norm_groups: int = 32
-    vae_norm_groups: int = 32
-    text_head_dim: int = 64
 
 
 @dataclass(frozen=True)
@@ -43,22 +32,6 @@ class TextEncoders:
 
     text_encoder: CLIPTextModel
     text_encoder_2: CLIPTextModelWithProjection
-
-
-def read_architecture(header: Header) -> Architecture:
-    """Raises CheckpointError if the metadata's architecture is not a table of known positive numbers."""
-    text = header.metadata.get(ARCHITECTURE_KEY)
-    if text is None:
-        return Architecture()
-    known = {field.name for field in fields(Architecture)}
-    try:
-        values = json.loads(text)
-        valid = isinstance(values, dict) and all(key in known and type(n) is int and n > 0 for key, n in values.items())
-    except ValueError:
-        valid = False
-    if not valid:
-        raise CheckpointError(f"{header.path} describes its architecture in a way not known here: {text}")
-    return Architecture(**values)
 
 
 def unet_config(header: Header) -> dict[str, Any]:
@@ -97,12 +70,12 @@ def unet_config(header: Header) -> dict[str, Any]:
 def vae_config(header: Header) -> dict[str, Any]:
     """Keyword arguments of AutoencoderKL."""
     shapes = _shapes(header, VAE_PREFIX)
-    channels = [shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(4)]
+    channels = [shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(VAE_LEVELS)]
     return {
         "in_channels": 3,
         "out_channels": 3,
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "down_block_types": ["DownEncoderBlock2D"] * VAE_LEVELS,
+        "up_block_types": ["UpDecoderBlock2D"] * VAE_LEVELS,
         "block_out_channels": channels,
         "layers_per_block": 2,
         "latent_channels": shapes["post_quant_conv.weight"][0],
@@ -227,7 +200,7 @@ def set_trained(module: nn.Module, trained: AbstractSet[str]) -> list[tuple[str,
     Raises ValueError for a name the module does not have.
     """
     if unknown := trained - {name for name, _ in module.named_parameters()}:
-        raise ValueError(f"no such tensor to train: {_listed(sorted(unknown))}")
+        raise ValueError(f"no such tensor to train: {', '.join(sorted(unknown))}")
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in trained)
     return [(name, parameter) for name, parameter in module.named_parameters() if name in trained]
@@ -241,26 +214,29 @@ def _load(
     device: torch.device | str,
     dtype: torch.dtype,
 ) -> None:
-    wanted = dict(module.state_dict())
-    problems = [
-        *(("lacks", name) for name in wanted if name not in state),
-        *(("has, unexpectedly,", name) for name in state if name not in wanted),
-        *(
-            ("has another shape of", name)
-            for name in state
-            if name in wanted and state[name].shape != wanted[name].shape
-        ),
-    ]
-    if problems:
-        verb = problems[0][0]
-        names = [name for what, name in problems if what == verb]
-        raise CheckpointError(f"{checkpoint.path} {verb} {_listed(names)} of its {type(module).__name__}")
-    # Copied, one tensor at a time: the module must outlive the mapped file.
-    copies = {name: tensor.to(device, dtype, copy=True).contiguous() for name, tensor in state.items()}
+    wanted = module.state_dict()
+    missing, unexpected = [name for name in wanted if name not in state], [name for name in state if name not in wanted]
+    if missing or unexpected:
+        verb = "lacks" if missing else "has, unexpectedly,"
+        raise CheckpointError(_does_not_fit(checkpoint, module, verb, missing or unexpected))
+    # Copied one tensor at a time: the module must outlive the mapped file, and there is never a second copy of it.
+    copies, misshapen = {}, []
+    for name, tensor in state.items():
+        if tensor.shape == wanted[name].shape:
+            copies[name] = tensor.to(device, dtype, copy=True).contiguous()
+        else:
+            misshapen.append(name)
+    if misshapen:
+        raise CheckpointError(_does_not_fit(checkpoint, module, "has another shape of", misshapen))
     module.load_state_dict(copies, strict=True, assign=True)
     for owner, name, buffer in _computed_buffers(module):
         setattr(owner, name, torch.arange(buffer.shape[-1], device=device).expand(buffer.shape))
     module.requires_grad_(False)
+
+
+def _does_not_fit(checkpoint: Checkpoint, module: nn.Module, verb: str, names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{checkpoint.path} {verb} {', '.join(names[:most])}{more} of its {type(module).__name__}"
 
 
 def _computed_buffers(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
@@ -278,8 +254,3 @@ def _shapes(header: Header, prefix: str) -> dict[str, tuple[int, ...]]:
 
 def _count(names: Mapping[str, object], start: str) -> int:
     return len({name[len(start) :].split(".")[0] for name in names if name.startswith(start)})
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -13,9 +13,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from engine.contract.architecture import ARCHITECTURE_KEY
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, VAE_PREFIX
 from engine.contract.unet_names import UNET_PREFIX, to_published
-from engine.model.components import ARCHITECTURE_KEY, SCALING_FACTOR, clip_config
+from engine.contract.vae_file import SCALING_FACTOR
+from engine.model.components import clip_config
 from engine.model.convert import published_text_2, published_vae
 
 _SEED = 20250801

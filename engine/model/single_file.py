@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,24 +13,29 @@ import torch
 from torch import Tensor
 
 from engine.contract.atomic import Entry
+from engine.contract.base_checkpoint import read_base
+from engine.contract.checkpoint_kind import Kind, identify
+from engine.contract.part_names import NOT_LOADED
 from engine.contract.safetensors_header import (
     TEXT_2_PREFIX,
     TEXT_PREFIX,
     VAE_PREFIX,
     CheckpointError,
     Header,
-    Kind,
     Piece,
-    identify,
-    read_header,
 )
 from engine.contract.unet_names import UNET_PREFIX, unet_names
-from engine.model.convert import text_2_state, text_state, vae_state
+from engine.model.convert import LazyState, text_2_state, text_state, vae_state
 
 Part = Literal["unet", "vae", "text"]
 
 _MAP_NORESERVE = 0x4000  # Linux's, on every processor; Python's mmap module does not name it
-_PARTS: dict[Part, tuple[str, ...]] = {"unet": (UNET_PREFIX,), "vae": (VAE_PREFIX,), "text": ("conditioner.",)}
+_PARTS: dict[Part, tuple[str, ...]] = {
+    "unet": (UNET_PREFIX,),
+    "vae": (VAE_PREFIX,),
+    "text": (TEXT_PREFIX, TEXT_2_PREFIX),
+}
+_NOT_LOADED = (TEXT_PREFIX + NOT_LOADED[0], TEXT_2_PREFIX + NOT_LOADED[1])
 TORCH_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -80,35 +86,39 @@ class Checkpoint:
         dtype = TORCH_DTYPES[info.dtype]
         if not info.elements:
             return torch.empty(info.shape, dtype=dtype)
-        flat = [_as_tensor(self.files.bytes_of(piece), dtype) for piece in info.pieces]
+        flat = [torch.frombuffer(self.files.bytes_of(piece), dtype=dtype) for piece in info.pieces]
         joined = flat[0] if len(flat) == 1 else torch.cat(flat)
         return joined.view(info.shape[::-1]).mT if info.transposed else joined.view(info.shape)
 
-    def tensors(self, prefix: str) -> dict[str, Tensor]:
+    def tensors(self, prefix: str) -> LazyState:
         """{published name without `prefix`: tensor}."""
-        return {name.removeprefix(prefix): self.tensor(name) for name in self.header.tensors if name.startswith(prefix)}
+        names = [name for name in self.header.tensors if name.startswith(prefix)]
+        return LazyState({name.removeprefix(prefix): partial(self.tensor, name) for name in names})
 
-    def unet(self) -> dict[str, Tensor]:
+    def unet(self) -> LazyState:
         """State of the UNet, diffusers names."""
         names = unet_names(self.header.tensors)
-        return {names[UNET_PREFIX + name]: tensor for name, tensor in self.tensors(UNET_PREFIX).items()}
+        return LazyState({diffusers: partial(self.tensor, name) for name, diffusers in names.items()})
 
-    def vae(self) -> dict[str, Tensor]:
+    def vae(self) -> LazyState:
         """State of an AutoencoderKL."""
         return vae_state(self.tensors(VAE_PREFIX))
 
-    def text_encoder(self) -> dict[str, Tensor]:
+    def text_encoder(self) -> LazyState:
         """State of the first encoder, a CLIPTextModel."""
         return text_state(self.tensors(TEXT_PREFIX))
 
-    def text_encoder_2(self) -> dict[str, Tensor]:
+    def text_encoder_2(self) -> LazyState:
         """State of the second encoder, a CLIPTextModelWithProjection."""
         return text_2_state(self.tensors(TEXT_2_PREFIX))
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Raises CheckpointError, in one sentence, unless `path` is a whole SDXL base checkpoint."""
-    header = read_header(path)
+def open_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:
+    """A file or a diffusers folder, with the VAE of another file or folder if one is named.
+
+    Raises CheckpointError, in one sentence, unless that is a whole SDXL base checkpoint.
+    """
+    header = read_base(path, vae)
     kind = identify(header)
     if not kind.trainable:
         raise CheckpointError(kind.why_not)
@@ -127,9 +137,10 @@ def raw(checkpoint: Checkpoint, name: str) -> memoryview:
 
 def fingerprint(checkpoint: Checkpoint, part: Part) -> str:
     """Hex digest of a part's names, dtypes, shapes and bytes; the order, the files it lies in and the rest of the
-    checkpoint do not matter."""
+    checkpoint do not matter, nor do tensors that no module loads: diffusers folders lack them."""
     digest = hashlib.blake2b(digest_size=32)
-    for name in sorted(name for name in checkpoint.header.tensors if name.startswith(_PARTS[part])):
+    names = [name for name in checkpoint.header.tensors if name.startswith(_PARTS[part]) and name not in _NOT_LOADED]
+    for name in sorted(names):
         info = checkpoint.header.tensors[name]
         digest.update(f"{name}\0{info.dtype}\0{info.shape}\0".encode())
         digest.update(raw(checkpoint, name))
@@ -145,10 +156,3 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     """The tensor's bytes, row-major, on the host; dtypes that numpy lacks included."""
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
-
-
-def _as_tensor(view: memoryview, dtype: torch.dtype) -> Tensor:
-    try:
-        return torch.frombuffer(view, dtype=dtype)
-    except ValueError:  # not aligned in the file
-        return torch.frombuffer(bytearray(view), dtype=dtype)

@@ -1,9 +1,35 @@
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+
+@pytest.fixture(scope="session")
+def demo_pipeline(demo_folder: Path) -> "StableDiffusionXLPipeline":
+    from tests.engine.folders import pipeline_of
+
+    return pipeline_of(demo_folder)
+
+
+@pytest.fixture(scope="session")
+def demo_diffusers(demo_pipeline: "StableDiffusionXLPipeline", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo as diffusers and transformers save it; never written to."""
+    folder = tmp_path_factory.mktemp("saved") / "demo"
+    demo_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(demo_diffusers: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(demo_diffusers, tmp_path / "folder"))
 
 
 @pytest.fixture

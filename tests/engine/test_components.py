@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from engine.contract import tokenizer_files
-from engine.contract.safetensors_header import CheckpointError, Header, TensorInfo, identify, read_header
+from engine.contract.checkpoint_kind import identify
+from engine.contract.part_names import NOT_LOADED
+from engine.contract.safetensors_header import CheckpointError, Header, TensorInfo, read_header
 from engine.contract.unet_names import UNET_PREFIX, unet_names
 from engine.model.components import (
     load_text_encoders,
@@ -22,7 +24,7 @@ from engine.model.components import (
     unet_config,
     vae_config,
 )
-from engine.model.convert import NOT_LOADED, text_2_state, text_state, vae_state
+from engine.model.convert import text_2_state, text_state, vae_state
 from engine.model.single_file import open_checkpoint
 from engine.model.tokenizers import load_tokenizers, vocabulary_of
 

@@ -4,6 +4,7 @@ names of a tokenizer's files, with nothing in them."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.atomic import Entry, header_bytes
@@ -11,11 +12,11 @@ from engine.contract.atomic import Entry, header_bytes
 TENSORS = Path(__file__).parents[1] / "engine" / "sdxl_tensors.json"
 
 
-def write(path: Path) -> Path:
-    """7 GB by its size, a few hundred KB on the disk. Announces v-prediction with zero terminal SNR."""
-    shapes = {"v_pred": [], "ztsnr": [], **json.loads(TENSORS.read_text())}
+def write(path: Path, markers: Sequence[str] = ("v_pred", "ztsnr"), metadata: Mapping[str, str] | None = None) -> Path:
+    """7 GB by its size, a few hundred KB on the disk. By itself it announces v-prediction with zero terminal SNR."""
+    shapes = {**{name: [0] for name in markers}, **json.loads(TENSORS.read_text())}
     entries = [Entry(name, "F16", tuple(shape), bytes) for name, shape in shapes.items()]
-    header = header_bytes(entries, {})
+    header = header_bytes(entries, metadata or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(header)

@@ -1,5 +1,6 @@
 import json
 
+import fake_checkpoint
 import pytest
 
 from aozora_tui import cli, inspect_file
@@ -56,9 +57,60 @@ def test_every_part_is_counted(tmp_path):
 def test_what_cannot_be_trained_says_why(tmp_path):
     path = write(tmp_path / "lora.safetensors", {"lora_unet_mid.lora_down.weight": ("F16", [4, 8])})
     lines = inspect_file.lines(inspect_file.inspect(path))
-    assert lines[0].startswith(f"{path}: an adapter, 32 parameters, ")
-    assert lines[1].startswith("cannot be trained here: lora.safetensors is an adapter")
+    assert lines[0].startswith(f"{path}: a LoRA, 32 parameters, ")
+    assert lines[1].startswith("cannot be trained here: lora.safetensors is a LoRA, an adapter and not a checkpoint")
     assert not any("prediction type" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("markers", "metadata", "says"),
+    [
+        (("v_pred", "ztsnr"), {}, ["prediction type: v_prediction, zero terminal SNR (the v_pred and ztsnr markers)"]),
+        ((), {}, ["prediction type: epsilon (no marker: epsilon is assumed, as ComfyUI does)", "markers: none"]),
+        (
+            (),
+            {"modelspec.prediction_type": "v"},
+            [
+                "prediction type: v_prediction (modelspec.prediction_type in its metadata)",
+                "markers: none",
+                "ComfyUI, which reads the markers only, samples it as epsilon",
+            ],
+        ),
+    ],
+)
+def test_how_the_prediction_type_was_found_is_printed(tmp_path, markers, metadata, says):
+    whole = fake_checkpoint.write(tmp_path / "whole.safetensors", markers, metadata)
+    lines = inspect_file.lines(inspect_file.inspect(whole))
+    assert lines[1 : 1 + len(says)] == says
+
+
+def folder_of(tmp_path):
+    """A diffusers folder with a UNet, and little of that."""
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    (tmp_path / "model" / "scheduler").mkdir()
+    unet = {"conv_in.weight": ("F16", [320, 4, 3, 3]), "add_embedding.linear_1.weight": ("F16", [1280, 2816])}
+    write(tmp_path / "model" / "unet" / "diffusion_pytorch_model.fp16.safetensors", unet)
+    (tmp_path / "model" / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    schedule = '{"prediction_type": "v_prediction", "rescale_betas_zero_snr": true}'
+    (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text(schedule)
+    return tmp_path / "model"
+
+
+def test_a_folder_is_inspected_under_the_published_names(tmp_path):
+    found = inspect_file.inspect(folder_of(tmp_path))
+    assert [(part.name, part.tensors) for part in found.parts] == [("UNet", 2)]
+    assert (found.prediction_type, found.zero_terminal_snr) == ("v_prediction", True)
+    assert (found.announced_by, found.comfyui) == ("its scheduler_config.json", "epsilon")
+    assert found.why_not.startswith("model has not SDXL's arrangement of blocks")
+
+
+def test_a_folder_of_another_model_is_one_sentence_and_exit_1(tmp_path, capsys):
+    folder = folder_of(tmp_path)
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    assert cli.main(["inspect", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"{folder} is a folder for diffusers' FluxPipeline, not SDXL: only SDXL can be trained here.\n"
 
 
 def test_metadata_can_neither_flood_nor_steer_the_terminal(tmp_path):
@@ -83,5 +135,6 @@ def test_inspect_in_json_is_one_document(tmp_path, capsys):
     path = write(tmp_path / "a.safetensors", PARTS)
     assert cli.main(["inspect", str(path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["prediction_type"] == "v_prediction"
+    assert document["prediction_type"] == document["comfyui"] == "v_prediction"
+    assert document["announced_by"] == "the v_pred and ztsnr markers"
     assert document["parts"][1]["dtypes"] == {"F16": 512}
