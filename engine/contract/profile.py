@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from engine.contract import places
+from engine.contract.contradictions import objective_contradictions
 from engine.contract.decode import decode
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.sections import Profile
@@ -25,22 +26,7 @@ def decode_profile(raw: dict[str, Any]) -> tuple[Profile | None, list[Problem]]:
 
 def contradictions(profile: Profile) -> list[Problem]:
     """Settings that are each valid and together impossible or unwise."""
-    found: list[Problem] = []
-    objective = profile.objective
-    if objective.zero_terminal_snr and objective.prediction_type == "epsilon":
-        text = "epsilon cannot be learnt at zero terminal SNR: the last timestep holds no signal to scale"
-        found.append(
-            Problem(
-                "objective.zero_terminal_snr",
-                text,
-                "Write zero_terminal_snr = false (true is the default), or choose v_prediction.",
-            )
-        )
-    if objective.zero_terminal_snr and objective.prediction_type == "flow":
-        text = "rectified flow has its own noise scale, which already ends in pure noise"
-        found.append(
-            Problem("objective.zero_terminal_snr", text, "Write zero_terminal_snr = false (true is the default).")
-        )
+    found = objective_contradictions(profile.objective)
     if profile.data.resolution < profile.data.bucket_step:
         text = f"is smaller than one bucket step ({profile.data.bucket_step})"
         found.append(Problem("data.resolution", text, "Raise it, or lower data.bucket_step."))
@@ -106,7 +92,8 @@ def resolved(profile: Profile, base: Path) -> Profile:
     folders = tuple(msgspec.structs.replace(folder, path=absolute(folder.path)) for folder in profile.data.folders)
     data = msgspec.structs.replace(profile.data, folders=folders, cache=absolute(profile.data.cache))
     model = profile.model
-    model = msgspec.structs.replace(model, base=absolute(model.base), tokenizer=absolute(model.tokenizer))
+    named = {name: absolute(getattr(model, name)) for name in ("base", "vae", "tokenizer")}
+    model = msgspec.structs.replace(model, **named)
     return msgspec.structs.replace(profile, model=model, data=data)
 
 

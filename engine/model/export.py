@@ -1,7 +1,9 @@
-"""The finished model as a file for other programs: the base again, with only the trained tensors replaced."""
+"""The finished model as one file for other programs: the base again, with only the trained tensors replaced."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,22 +15,32 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from engine.contract.atomic import Entry, never, write_safetensors
-from engine.contract.safetensors_header import PREDICTION_KEY, TEXT_2_PREFIX, TEXT_PREFIX, read_header
+from engine.contract.architecture import ARCHITECTURE_KEY
+from engine.contract.atomic import Entry, Interrupted, never, require_free, write_safetensors
+from engine.contract.safetensors_header import PREDICTION_KEY, TEXT_2_PREFIX, TEXT_PREFIX, Piece, read_header
 from engine.contract.unet_names import UNET_PREFIX, to_published
-from engine.model.convert import published_text_2_parts
-from engine.model.single_file import DTYPE_WORDS, TORCH_DTYPES, Checkpoint, open_checkpoint, raw, tensor_bytes
+from engine.model.convert import Make, published_text_2_parts
+from engine.model.single_file import DTYPE_WORDS, TORCH_DTYPES, Checkpoint, fingerprint, raw, tensor_bytes
 
 Prediction = Literal["v_prediction", "epsilon", "flow"]
+Form = Literal["checkpoint", "unet"]
 
-# Hashes of the base's content that other tools left in its metadata, and how it was trained: wrong for the export.
-_STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "modelspec.prediction_type")
+# Left by other tools in the base's metadata and not true of the export: hashes of its content, and what it predicts.
+_STALE_METADATA = (
+    "modelspec.hash_sha256",
+    "sshs_model_hash",
+    "sshs_legacy_hash",
+    "modelspec.prediction_type",
+    "modelspec.predict_key",
+)
 _MODELSPEC_WORDS = {"v_prediction": "v", "epsilon": "epsilon"}  # it has none for rectified flow
+_SLICE = 1 << 26  # bytes hashed between two looks at `should_stop`
+_ELEMENTS = 1 << 22  # looked at in one go for values that are not finite
 
 
 @dataclass(frozen=True)
 class Exported:
-    """`bytes` is the file's size; `seconds` the time from the first check to the synced rename."""
+    """`bytes` is the size of what was written; `seconds` the time from the first check to the synced rename."""
 
     path: Path
     bytes: int
@@ -36,9 +48,10 @@ class Exported:
 
 
 def export(
-    base_path: Path,
+    base: Checkpoint,
     out_path: Path,
     *,
+    form: Form,
     unet: Mapping[str, Tensor],
     dtype: torch.dtype | None,
     prediction_type: Prediction,
@@ -48,7 +61,8 @@ def export(
     text_encoder_2: Mapping[str, Tensor] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Exported:
-    """Writes the base file again with the trained tensors replaced and everything else bit for bit, atomically.
+    """Writes the base again with the trained tensors replaced and everything else bit for bit, atomically; as a whole
+    "checkpoint", or of it only the "unet".
 
     `unet`, `text_encoder` and `text_encoder_2` hold the trained tensors only, under diffusers/transformers names, on
     any device; each is asked for once, when its turn comes. They are stored in `dtype`, or in the base's dtype of that
@@ -61,26 +75,105 @@ def export(
     existing `out_path` stays as it was.
     """
     started = time.monotonic()
-    if zero_terminal_snr and prediction_type != "v_prediction":
-        raise ValueError("zero_terminal_snr is announced by `ztsnr` beside `v_pred` only: it needs v-prediction")
-    base = open_checkpoint(base_path)
+    check_markers(prediction_type, zero_terminal_snr)
     first, second = text_encoder or {}, text_encoder_2 or {}
-    trained: dict[str, Callable[[], Tensor]] = {}
-    trained |= {UNET_PREFIX + to_published(name): partial(unet.__getitem__, name) for name in unet}
-    trained |= {TEXT_PREFIX + name: partial(first.__getitem__, name) for name in first}
-    parts = published_text_2_parts(second.keys(), partial(_second_encoder, second, base))
-    trained |= {TEXT_2_PREFIX + name: make for name, make in parts.items()}
+    if form == "unet" and (first or second):
+        raise ValueError("a file of the UNet alone cannot hold the trained text encoders: export a checkpoint")
+    trained = _published(base, unet, first, second)
     if unknown := [name for name in trained if name not in base.header.tensors]:
         raise ValueError(
-            f"{base_path.name} has no tensor {unknown[0]} ({len(unknown)} of the trained ones are unknown)"
+            f"{base.path.name} has no tensor {unknown[0]} ({len(unknown)} of the trained ones are unknown)"
         )
     markers = {"v_pred": prediction_type == "v_prediction", "ztsnr": zero_terminal_snr}
-    entries = list(_entries(base, trained, markers=markers, dtype=dtype))
-    described = _describe(base.header.metadata, out_path, prediction_type) | dict(metadata)
-    path = write_safetensors(
-        out_path, entries, described, should_stop=should_stop, check=lambda written: _verify(written, entries)
-    )
+    entries = list(_entries(base, trained, form=form, markers=markers, dtype=dtype))
+    require_free(out_path.resolve(), sum(entry.nbytes for entry in entries))
+    described = describe(base, out_path.stem, prediction_type) | base_hash(base, should_stop) | dict(metadata)
+    path = write_safetensors(out_path, entries, described, should_stop=should_stop, check=partial(verify, entries))
     return Exported(path, path.stat().st_size, time.monotonic() - started)
+
+
+def check_markers(prediction_type: Prediction, zero_terminal_snr: bool) -> None:
+    """Raises ValueError for a pair that no marker can say."""
+    if zero_terminal_snr and prediction_type != "v_prediction":
+        raise ValueError("zero_terminal_snr is announced by `ztsnr` beside `v_pred` only: it needs v-prediction")
+
+
+def base_hash(base: Checkpoint, should_stop: Callable[[], bool] = never) -> dict[str, str]:
+    """What the export was made from, as metadata.
+
+    For a single file the SHA-256 of its bytes, the number that Civitai and A1111 show; for a folder one digest of its
+    UNet, VAE and text encoders as a single file would hold them. A VAE out of another file is named and hashed beside
+    that. Raises Interrupted.
+    """
+    said = {"aozora.base": base.path.absolute().name}
+    if base.path.is_dir():
+        said["aozora.base_fingerprint"] = _fingerprint(base, should_stop)
+    else:
+        said["aozora.base_sha256"] = _sha256(base, base.path, should_stop)
+    files = {piece.path for info in base.header.tensors.values() for piece in info.pieces}
+    for path in files - {base.path}:
+        if base.path not in path.parents:
+            said |= {"aozora.vae": path.name, "aozora.vae_sha256": _sha256(base, path, should_stop)}
+    return said
+
+
+def describe(base: Checkpoint, title: str, prediction_type: Prediction) -> dict[str, str]:
+    """Metadata for the trained model: the base's, as far as it is still true, and the model description."""
+    kept = {key: value for key, value in base.header.metadata.items() if _still_true(key)}
+    word = _MODELSPEC_WORDS.get(prediction_type)
+    return (
+        {"modelspec.resolution": "1024x1024"}
+        | kept
+        | {
+            "format": "pt",
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": "stable-diffusion-xl-v1-base",
+            "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+            "modelspec.title": title,
+            "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
+            PREDICTION_KEY: prediction_type,
+        }
+        | ({"modelspec.prediction_type": word} if word else {})
+    )
+
+
+def stored_bytes(name: str, make: Make, shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], memoryview]:
+    """For an Entry: the trained tensor that `make` gives, in `dtype`. The result raises ValueError if it has not
+    `shape`, or is not finite in `dtype`."""
+
+    def data() -> memoryview:
+        tensor = make().detach()
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"the trained {name} has shape {tuple(tensor.shape)}, the base {shape}")
+        stored = tensor.to("cpu", dtype)
+        del tensor  # the largest has 250 MB in fp32
+        if not _is_finite(stored):
+            raise ValueError(
+                f"{name} is not finite in {DTYPE_WORDS[dtype]}: export in BF16 or F32, or go back to an earlier "
+                "checkpoint"
+            )
+        return tensor_bytes(stored)
+
+    return data
+
+
+def verify(entries: list[Entry], written: Path) -> None:
+    """Raises OSError unless the file says the names, dtypes and shapes of `entries` and has their length."""
+    found = {name: (info.dtype, info.shape) for name, info in read_header(written).tensors.items()}
+    if found != {entry.name: (entry.dtype, entry.shape) for entry in entries}:
+        raise OSError(f"{written} does not read back as it was written: check the disk; nothing was replaced")
+
+
+def _published(
+    base: Checkpoint, unet: Mapping[str, Tensor], first: Mapping[str, Tensor], second: Mapping[str, Tensor]
+) -> dict[str, Make]:
+    """{published name: how to make its tensor} of all that was trained."""
+    parts = published_text_2_parts(second.keys(), partial(_second_encoder, second, base))
+    return (
+        {UNET_PREFIX + to_published(name): partial(unet.__getitem__, name) for name in unet}
+        | {TEXT_PREFIX + name: partial(first.__getitem__, name) for name in first}
+        | {TEXT_2_PREFIX + name: make for name, make in parts.items()}
+    )
 
 
 def _second_encoder(trained: Mapping[str, Tensor], base: Checkpoint, name: str) -> Tensor:
@@ -91,59 +184,63 @@ def _second_encoder(trained: Mapping[str, Tensor], base: Checkpoint, name: str) 
 
 def _entries(
     base: Checkpoint,
-    trained: Mapping[str, Callable[[], Tensor]],
+    trained: Mapping[str, Make],
     *,
+    form: Form,
     markers: Mapping[str, bool],
     dtype: torch.dtype | None,
 ) -> Iterator[Entry]:
-    for name, info in base.header.tensors.items():
-        if not markers.get(name, True):
-            continue
+    kept = [name for name in base.header.tensors if _is_kept(name, form, markers)]
+    for name in kept:
+        info = base.header.tensors[name]
         if name in trained:
             stored = dtype or TORCH_DTYPES[info.dtype]
-            yield Entry(name, DTYPE_WORDS[stored], info.shape, _cast(name, trained[name], info.shape, stored))
+            yield Entry(name, DTYPE_WORDS[stored], info.shape, stored_bytes(name, trained[name], info.shape, stored))
         else:
             yield Entry(name, info.dtype, info.shape, partial(raw, base, name))
-    for name, wanted in markers.items():
-        if wanted and name not in base.header.tensors:
+    # Of a UNet alone, the markers go both to the top and below the prefix. ComfyUI's "Load Diffusion Model"
+    # (comfy/sd.py, load_diffusion_model_state_dict) keeps only what has the prefix, which it cuts off, before SDXL's
+    # model_type (comfy/supported_models.py) looks for `v_pred`; "Load Checkpoint" (load_state_dict_guess_config) looks
+    # at the top. Without the prefix diffusers finds no UNet, and below it passes over what it does not know
+    # (loaders/single_file_utils.py, convert_ldm_unet_checkpoint).
+    places = ("", UNET_PREFIX) if form == "unet" else ("",)
+    for name in [place + marker for marker, wanted in markers.items() if wanted for place in places]:
+        if name not in kept:
             yield Entry(name, "F32", (0,), lambda: b"")
 
 
-def _cast(name: str, get: Callable[[], Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], memoryview]:
-    def data() -> memoryview:
-        tensor = get().detach()
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"the trained {name} has shape {tuple(tensor.shape)}, the base {shape}")
-        stored = tensor.to("cpu", dtype)
-        if not bool(torch.isfinite(stored.float()).all()):
-            raise ValueError(
-                f"{name} is not finite in {DTYPE_WORDS[dtype]}: export in BF16 or F32, or go back to an earlier "
-                "checkpoint"
-            )
-        return tensor_bytes(stored)
-
-    return data
+def _is_finite(tensor: Tensor) -> bool:
+    """Piece by piece, in fp32: fp8 has no test of its own, and a test of the whole takes several times its memory."""
+    return all(bool(piece.float().isfinite().all()) for piece in torch.split(tensor.reshape(-1), _ELEMENTS))
 
 
-def _describe(base: Mapping[str, str], out_path: Path, prediction_type: Prediction) -> dict[str, str]:
-    kept = {key: value for key, value in base.items() if key not in _STALE_METADATA}
-    word = _MODELSPEC_WORDS.get(prediction_type)
-    return (
-        {"format": "pt", "modelspec.resolution": "1024x1024"}
-        | kept
-        | {
-            "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": "stable-diffusion-xl-v1-base",
-            "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
-            "modelspec.title": out_path.stem,
-            "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds"),
-            PREDICTION_KEY: prediction_type,
-        }
-        | ({"modelspec.prediction_type": word} if word else {})
-    )
+def _is_kept(name: str, form: Form, markers: Mapping[str, bool]) -> bool:
+    return markers[name] if name in markers else form == "checkpoint" or name.startswith(UNET_PREFIX)
 
 
-def _verify(written: Path, entries: list[Entry]) -> None:
-    found = {name: (info.dtype, info.shape) for name, info in read_header(written).tensors.items()}
-    if found != {entry.name: (entry.dtype, entry.shape) for entry in entries}:
-        raise OSError(f"{written} does not read back as it was written: check the disk; the old file was kept")
+def _still_true(key: str) -> bool:
+    """Our own words, but for the architecture, are of the run that made the base."""
+    return key == ARCHITECTURE_KEY or not (key in _STALE_METADATA or key.startswith("aozora."))
+
+
+def _sha256(base: Checkpoint, path: Path, should_stop: Callable[[], bool]) -> str:
+    """Of the file as it is mapped, which is what the export copies from, whatever took its name since."""
+    whole = base.files.bytes_of(Piece(path, 0, sys.maxsize))
+    digest = hashlib.sha256()
+    for start in range(0, len(whole), _SLICE):
+        _check_stop(should_stop)
+        digest.update(whole[start : start + _SLICE])
+    return digest.hexdigest()
+
+
+def _fingerprint(base: Checkpoint, should_stop: Callable[[], bool]) -> str:
+    digest = hashlib.blake2b(digest_size=32)
+    for part in ("unet", "vae", "text"):
+        _check_stop(should_stop)
+        digest.update(fingerprint(base, part).encode())
+    return digest.hexdigest()
+
+
+def _check_stop(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Interrupted("the export was stopped; nothing of it was kept")

@@ -37,7 +37,9 @@ MAY_CHANGE = (
     "preview.",
     "memory.",
     "model.base",
+    "model.vae",
     "model.tokenizer",
+    "model.fetch_tokenizer",
     "data.folders",
     "data.cache",
 )
@@ -192,10 +194,11 @@ def present(folder: Path) -> bool:
 
 def sweep(run: RunDir) -> None:
     """Remove what a killed save, export or preview left. Only under the run's lock."""
-    for path in run.checkpoints.glob("step-*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (*run.exports.glob(".*.tmp"), *run.samples.glob(".*.tmp")):
-        path.unlink(missing_ok=True)
+    for path in (*run.checkpoints.glob("step-*.tmp"), *run.exports.glob(".*.tmp"), *run.samples.glob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import gc
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,23 +13,21 @@ from engine.contract import check, events, places
 from engine.contract.atomic import Interrupted
 from engine.contract.layers import Layer, count, read_layers, select
 from engine.contract.problems import ProfileError, errors
-from engine.contract.profile import digest
 from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
 from engine.model import components, demo
-from engine.model.export import export
 from engine.model.single_file import Checkpoint, fingerprint, open_checkpoint
 from engine.objective.objective import Objective
+from engine.objective.randomness import noise_of
 from engine.optim.adafactor import AdafactorSettings
 from engine.run import checkpoint, preflight
 from engine.run.dataset import Dataset, has_snapshot, prepare
 from engine.run.errors import RunError
+from engine.run.finish import write_export
 from engine.run.preview import Previewer
 from engine.run.session import Session, StopRequested
 from engine.run.train import Training
-
-EXPORT_DTYPES = {"same": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def open_base(profile: Profile, *, resumed: bool) -> Base:
     problems, _ = check.check_machine(profile, Path.cwd(), new_run=not resumed)
     if errors(problems):
         raise ProfileError("profile", errors(problems))
-    base = open_checkpoint(Path(profile.model.base))
+    base = open_checkpoint(Path(profile.model.base), Path(profile.model.vae) if profile.model.vae else None)
     layers = read_layers(base.header)
     return Base(base, layers, select(layers.tensors, profile.layers.train, profile.layers.freeze).trained)
 
@@ -166,7 +165,8 @@ def _assemble(
     if half:
         plan.adopt((name, tensor) for name, tensor in base.checkpoint.unet().items() if name in base.trained)
     session.check()
-    objective = Objective(profile.objective, profile.train.seed)
+    window = profile.train.accumulate * profile.train.batch_size
+    objective = Objective(profile.objective, profile.train.seed, window=window)
     session.phase("preflight")
     preflight.check_disk(session, plan, base.checkpoint.header.size if profile.save.export else 0)
     batch_size = profile.train.batch_size
@@ -189,6 +189,7 @@ def _assemble(
 
 def _batches(profile: Profile, dataset: Dataset) -> Batches:
     train, items = profile.train, dataset.items
+    sampled = profile.data.latents == "sampled"
     order = Order(
         [item.bucket for item in items],
         [item.repeats for item in items],
@@ -201,7 +202,8 @@ def _batches(profile: Profile, dataset: Dataset) -> Batches:
         order,
         seed=train.seed,
         conditional_dropout=profile.objective.conditional_dropout,
-        null=dataset.cache.load_text(dataset.empty),
+        null=dataset.null(),
+        posterior_noise=partial(noise_of, train.seed, stream="posterior") if sampled else None,
     )
 
 
@@ -230,27 +232,5 @@ def _finish(
         previewer.draw(unet, training.step)
     if not profile.save.export:
         return None
-    session.phase("export", training.step)
-    name = f"{session.run.name}-step{training.step:06d}.safetensors"
-    objective = profile.objective
-    exported = export(
-        base.checkpoint.path,
-        session.run.exports / name,
-        unet=training.plan.weights(),
-        dtype=EXPORT_DTYPES[profile.save.export_precision],
-        prediction_type=objective.prediction_type,
-        zero_terminal_snr=objective.zero_terminal_snr,
-        metadata={
-            "aozora.version": __version__,
-            "aozora.profile_digest": digest(profile),
-            "aozora.prediction_type": objective.prediction_type,
-            "aozora.steps": str(training.step),
-            "aozora.pictures": str(pictures),
-        },
-        should_stop=session.should_stop,
-    )
-    relative = str(exported.path.relative_to(session.run.path.resolve()))
-    session.emit(
-        events.Saved(kind="export", step=training.step, path=relative, bytes=exported.bytes, seconds=exported.seconds)
-    )
-    return exported.path
+    weights = training.plan.weights()
+    return write_export(session, profile, base.checkpoint, weights, step=training.step, pictures=pictures)
