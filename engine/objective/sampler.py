@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.objective.schedule import TIMESTEPS
+from engine.contract.noise import TIMESTEPS
 from engine.objective.target import Path
 
 

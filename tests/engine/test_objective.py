@@ -1,94 +1,106 @@
-"""The objective against diffusers, and against values computed in float64 elsewhere (the table below)."""
+"""The objective's tensors against diffusers, torch and float64 formulas. Its tables have tests of their own, in
+test_noise, test_timesteps and test_loss_weight; its draws in test_randomness."""
 
 import itertools
 
+import msgspec
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from engine.contract.fields import form_fields
+from engine.contract.loss_weight import weights
 from engine.contract.sections import Objective as Settings
-from engine.contract.seeding import derive
-from engine.objective.objective import Objective
-from engine.objective.randomness import noise_of, timesteps_of
+from engine.contract.sections import Point
+from engine.objective.loss import loss_of
+from engine.objective.objective import Objective, Question
 from engine.objective.sampler import sample, sampler_timesteps
-from engine.objective.schedule import FlowSchedule, sdxl_schedule
-from engine.objective.target import DiffusionPath, FlowPath, Path
-from engine.objective.weight import flow_min_snr_weights, min_snr_weights, squared_error
+from engine.objective.schedule import Table, diffusion_schedule
+from engine.objective.target import Path, path_of
 
-# t, alphas_cumprod plain, snr plain, alphas_cumprod zero-terminal, snr zero-terminal, eps weight (plain), v weight (ZT)
-# at gamma 5; computed once in float64 outside this project.
-TABLE = [
-    (0, 0.99915, 1175.4706, 0.99915, 1175.4706, 0.004253616, 0.00425),
-    (1, 0.9982960278, 585.86405, 0.9982334461, 565.07388, 0.008534403, 0.008832769),
-    (100, 0.8942234776, 8.4538937, 0.8867612845, 7.830902, 0.5914434, 0.5661936),
-    (250, 0.6737926252, 2.0655346, 0.6524570153, 1.8773419, 1.0, 0.652457),
-    (500, 0.2763326838, 0.38185044, 0.2410187828, 0.31755566, 1.0, 0.2410188),
-    (750, 0.056169848, 0.059512665, 0.03279911813, 0.033911382, 1.0, 0.03279912),
-    (998, 0.0047166989, 0.0047390516, 1.967888057e-07, 1.9678884e-07, 1.0, 1.967888e-07),
-]
+EPSILON = Settings(prediction_type="epsilon", zero_terminal_snr=False)
+V = Settings(prediction_type="v_prediction", zero_terminal_snr=False)
+V_ZERO_TERMINAL = Settings(prediction_type="v_prediction", zero_terminal_snr=True)
+FLOW = Settings(prediction_type="flow", zero_terminal_snr=False)
+ALL = [EPSILON, V, V_ZERO_TERMINAL, FLOW]
+NAMES = ["epsilon", "v", "v zero-terminal", "flow"]
 
 
-def diffusers_schedule(prediction_type: str, *, zero_terminal_snr: bool) -> DDPMScheduler:
-    return DDPMScheduler(
+def changed(settings: Settings, **fields) -> Settings:
+    return msgspec.structs.replace(settings, **fields)
+
+
+def random(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def asked(settings: Settings, *, seed: int = 7, count: int = 3, window: int = 4) -> Question:
+    return Objective(settings, seed, window=window).ask(random(4, count, 4, 4, 4), range(count))
+
+
+@pytest.mark.parametrize("settings", ALL[:3], ids=NAMES[:3])
+def test_noising_and_targets_equal_diffusers(settings):
+    theirs = DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
-        rescale_betas_zero_snr=zero_terminal_snr,
+        prediction_type=settings.prediction_type,
+        rescale_betas_zero_snr=settings.zero_terminal_snr,
     )
-
-
-@pytest.mark.parametrize("row", TABLE)
-def test_schedule_and_weights_have_the_published_values(row):
-    t, plain, snr, zero_terminal, snr_zero_terminal, weight_eps, weight_v = row
-    schedule, rescaled = sdxl_schedule(zero_terminal_snr=False), sdxl_schedule(zero_terminal_snr=True)
-    assert schedule.alphas_cumprod[t].item() == pytest.approx(plain, rel=1e-7)
-    assert schedule.snr[t].item() == pytest.approx(snr, rel=1e-7)
-    assert rescaled.alphas_cumprod[t].item() == pytest.approx(zero_terminal, rel=1e-6)
-    assert rescaled.snr[t].item() == pytest.approx(snr_zero_terminal, rel=1e-6)
-    assert min_snr_weights(schedule.snr, "epsilon", 5.0)[t].item() == pytest.approx(weight_eps, rel=1e-5)
-    assert min_snr_weights(rescaled.snr, "v_prediction", 5.0)[t].item() == pytest.approx(weight_v, rel=1e-5)
-
-
-def test_zero_terminal_schedule_ends_in_nothing_but_noise_and_keeps_its_sum():
-    schedule = sdxl_schedule(zero_terminal_snr=True)
-    assert schedule.alphas_cumprod[-1] == 0 and schedule.snr[-1] == 0 and schedule.sigma[-1] == 1
-    assert schedule.alphas_cumprod.sum().item() == pytest.approx(352.17934167, rel=1e-9)
-    assert sdxl_schedule(zero_terminal_snr=False).alphas_cumprod.sum().item() == pytest.approx(373.37663057, rel=1e-9)
-    assert min_snr_weights(schedule.snr, "v_prediction", 5.0)[-1] == 0
-
-
-def test_mean_weight_of_the_noisier_half_is_small_as_published():
-    weights = min_snr_weights(sdxl_schedule(zero_terminal_snr=True).snr, "v_prediction", 5.0)
-    assert weights.mean().item() == pytest.approx(0.2776, abs=1e-4)
-    assert weights[500:].mean().item() == pytest.approx(0.0628, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("prediction_type", "zero_terminal_snr"), [("epsilon", False), ("v_prediction", False), ("v_prediction", True)]
-)
-def test_noising_and_targets_equal_diffusers(prediction_type, zero_terminal_snr):
-    theirs = diffusers_schedule(prediction_type, zero_terminal_snr=zero_terminal_snr)
-    ours = DiffusionPath(sdxl_schedule(zero_terminal_snr=zero_terminal_snr), prediction_type)
-    latents, noise = torch.randn(2, 5, 4, 6, 8, generator=torch.Generator().manual_seed(1))
+    ours = path_of(settings)
+    latents, noise = random(1, 2, 5, 4, 6, 8)
     timesteps = torch.tensor([0, 1, 500, 998, 999])
     noisy = ours.add_noise(latents, noise, timesteps)
     torch.testing.assert_close(noisy, theirs.add_noise(latents, noise, timesteps), rtol=1e-4, atol=2e-6)
-    expected = noise if prediction_type == "epsilon" else theirs.get_velocity(latents, noise, timesteps)
+    is_epsilon = settings.prediction_type == "epsilon"
+    expected = noise if is_epsilon else theirs.get_velocity(latents, noise, timesteps)
     torch.testing.assert_close(ours.target(latents, noise, timesteps), expected, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        DiffusionPath(sdxl_schedule(zero_terminal_snr=False), "epsilon"),
-        DiffusionPath(sdxl_schedule(zero_terminal_snr=True), "v_prediction"),
-        FlowPath(FlowSchedule()),
-    ],
-    ids=lambda path: path.prediction_type,
-)
-def test_a_perfect_answer_gives_back_latents_and_noise(path: Path):
-    latents, noise = torch.randn(2, 4, 4, 6, 8, generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("settings", ALL, ids=NAMES)
+def test_noising_and_targets_equal_float64_formulas(settings):
+    latents, noise = random(1, 2, 5, 4, 6, 8)
+    timesteps = torch.tensor([0, 1, 500, 998, 999])
+    clean, drawn = latents.double().numpy(), noise.double().numpy()
+    t = (timesteps.numpy() + 1.0).reshape(-1, 1, 1, 1) / 1000
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    root = np.sqrt(np.cumprod(1 - betas))
+    if settings.zero_terminal_snr:
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alpha = root[timesteps.numpy()].reshape(-1, 1, 1, 1)
+    sigma = np.sqrt(1 - alpha**2)
+    noisy, target = {
+        "epsilon": (alpha * clean + sigma * drawn, drawn),
+        "v_prediction": (alpha * clean + sigma * drawn, alpha * drawn - sigma * clean),
+        "flow": ((1 - t) * clean + t * drawn, drawn - clean),
+    }[settings.prediction_type]
+    path = path_of(settings)
+    np.testing.assert_allclose(path.add_noise(latents, noise, timesteps), noisy, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(path.target(latents, noise, timesteps), target, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", ALL, ids=NAMES)
+def test_everything_is_float32_whatever_comes_in(settings):
+    """Half-precision latents must not drag the schedule down with them: in bf16 the first timesteps have no noise."""
+    path = path_of(settings)
+    timesteps = torch.tensor([0, 500])
+    latents, noise = random(2, 2, 2, 4, 4, 4).bfloat16()
+    noisy, target = path.add_noise(latents, noise, timesteps), path.target(latents, noise, timesteps)
+    assert noisy.dtype == target.dtype == torch.float32
+    assert torch.equal(noisy, path.add_noise(latents.float(), noise.float(), timesteps))
+    assert torch.equal(target, path.target(latents.float(), noise.float(), timesteps))
+    clean, implied = path.parts(noisy.bfloat16(), target.bfloat16(), timesteps)
+    assert clean.dtype == implied.dtype == path.network_time(timesteps).dtype == torch.float32
+    question = Objective(settings, 1, window=1).ask(latents, [0, 1])
+    assert question.weights.dtype == question.losses(latents).dtype == torch.float32
+
+
+@pytest.mark.parametrize("settings", ALL, ids=NAMES)
+def test_a_perfect_answer_gives_back_latents_and_noise(settings):
+    path = path_of(settings)
+    latents, noise = random(2, 2, 4, 4, 6, 8)
     timesteps = torch.tensor([0, 1, 500, 999])
     noisy = path.add_noise(latents, noise, timesteps)
     clean, implied = path.parts(noisy, path.target(latents, noise, timesteps), timesteps)
@@ -96,11 +108,28 @@ def test_a_perfect_answer_gives_back_latents_and_noise(path: Path):
     torch.testing.assert_close(implied, noise, rtol=1e-3, atol=1e-4)
 
 
-def test_flow_weight_is_min_snr_of_the_latents_error():
-    """snr = (1-t)^2 / t^2 and ||x_0 error||^2 = t^2 ||velocity error||^2, so the weight is min(snr, gamma) t^2."""
-    time = torch.tensor([0.001, 0.3, 0.5, 0.999], dtype=torch.float64)
-    snr = (1 - time) ** 2 / time**2
-    torch.testing.assert_close(flow_min_snr_weights(time, 5.0), snr.clamp(max=5.0) * time**2)
+def test_the_network_is_told_the_index_or_flows_time_in_thousandths():
+    timesteps = torch.arange(1000)
+    assert torch.equal(path_of(V).network_time(timesteps), timesteps.float())
+    assert torch.equal(path_of(FLOW).network_time(timesteps), timesteps.float() + 1)
+
+
+def test_zero_terminal_snr_reaches_the_table_that_noises_and_the_weights():
+    schedule = diffusion_schedule(zero_terminal_snr=True)
+    assert schedule.alpha.values[-1] == 0 and schedule.sigma.values[-1] == 1
+    last = torch.tensor([999])
+    latents, noise = random(3, 2, 1, 4, 4, 4)
+    path = Path("v_prediction", schedule)
+    assert torch.equal(path.add_noise(latents, noise, last), noise)
+    assert torch.equal(path.target(latents, noise, last), -latents)
+    assert Objective(V_ZERO_TERMINAL, 1, window=1).weights.at(last) == 0
+
+
+def test_a_table_is_rounded_once_where_it_is_used():
+    table = Table([1 / 3, 2 / 3, 1e-9])
+    looked_up = table.at(torch.tensor([2, 0, 0]))
+    assert looked_up.dtype == torch.float32
+    assert looked_up.tolist() == [np.float32(1e-9), np.float32(1 / 3), np.float32(1 / 3)]
 
 
 def test_sampler_equals_diffusers_ddim_on_the_same_timesteps():
@@ -115,7 +144,7 @@ def test_sampler_equals_diffusers_ddim_on_the_same_timesteps():
         set_alpha_to_one=True,
     )
     theirs.set_timesteps(20)
-    noise = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    noise = random(3, 1, 4, 4, 4)
 
     def answer(noisy: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         return torch.tanh(noisy) * (at.float().mean() / 1000)
@@ -124,8 +153,7 @@ def test_sampler_equals_diffusers_ddim_on_the_same_timesteps():
     for timestep in theirs.timesteps:
         step = theirs.step(answer(expected, timestep.view(1)), timestep, expected)
         expected = step.prev_sample
-    path = DiffusionPath(sdxl_schedule(zero_terminal_snr=True), "v_prediction")
-    ours = sample(path, noise, theirs.timesteps.tolist(), answer)
+    ours = sample(path_of(V_ZERO_TERMINAL), noise, theirs.timesteps.tolist(), answer)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -138,56 +166,148 @@ def test_sampler_starts_at_the_noisiest_timestep_and_falls():
 
 
 def test_input_perturbation_moves_the_input_only():
-    latents = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(4))
-    plain = Objective(Settings(ip_noise_gamma=0.0), seed=7).ask(latents, [0, 1, 2])
-    perturbed = Objective(Settings(ip_noise_gamma=0.1), seed=7).ask(latents, [0, 1, 2])
+    plain, perturbed = asked(V_ZERO_TERMINAL), asked(changed(V_ZERO_TERMINAL, ip_noise_gamma=0.1))
     assert torch.equal(plain.target, perturbed.target) and torch.equal(plain.timesteps, perturbed.timesteps)
     assert not torch.equal(plain.noisy_latents, perturbed.noisy_latents)
-    sigma = sdxl_schedule(zero_terminal_snr=True).sigma[plain.timesteps].view(-1, 1, 1, 1)
+    sigma = diffusion_schedule(zero_terminal_snr=True).sigma.at(plain.timesteps).view(-1, 1, 1, 1)
     stray = (perturbed.noisy_latents - plain.noisy_latents) / (0.1 * sigma)
     assert stray.std().item() == pytest.approx(1.0, abs=0.15)
 
 
-def test_noisier_half_draws_500_to_999_inclusive_and_evenly():
-    drawn = timesteps_of(1, range(20_000), 500, 999)
-    counts = torch.bincount(drawn - 500, minlength=500)
-    assert drawn.min() == 500 and drawn.max() == 999
-    assert counts.min() > 0 and counts.float().std() < 10  # Poisson with mean 40 has a deviation of 6.3
+@pytest.mark.parametrize("settings", ALL, ids=NAMES)
+def test_noise_offset_shifts_each_channels_noise_in_input_and_target(settings):
+    """The question is the one that a noise with the shift in it would have given."""
+    plain, offset = asked(settings, count=40), asked(changed(settings, noise_offset=0.3), count=40)
+    path, latents = path_of(settings), random(4, 40, 4, 4, 4)
+    _, noise = path.parts(plain.noisy_latents, plain.target, plain.timesteps)
+    _, shifted = path.parts(offset.noisy_latents, offset.target, plain.timesteps)
+    shift = (shifted - noise).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(shifted - noise, shift.expand_as(noise), rtol=1e-3, atol=2e-4)
+    assert (shift / 0.3).std().item() == pytest.approx(1, abs=0.15)
+    expected = path.target(latents, noise + shift, plain.timesteps)
+    torch.testing.assert_close(offset.target, expected, rtol=1e-3, atol=2e-4)
 
 
-def test_draws_depend_on_seed_stream_and_position_only():
-    together = noise_of(5, [10, 11, 12], (4, 2, 2))
-    assert torch.equal(together[1:2], noise_of(5, [11], (4, 2, 2)))
-    assert not torch.equal(together[1:2], noise_of(6, [11], (4, 2, 2)))
-    assert not torch.equal(together[1:2], noise_of(5, [11], (4, 2, 2), stream="ip_noise"))
+def test_noise_offset_and_input_perturbation_together_leave_the_stray_out_of_the_target():
+    both = asked(changed(EPSILON, noise_offset=0.3, ip_noise_gamma=0.1))
+    assert torch.equal(both.target, asked(changed(EPSILON, noise_offset=0.3)).target)
+    assert not torch.equal(both.target, asked(EPSILON).target)
 
 
-def test_streams_do_not_coincide_where_32_bits_of_a_hash_would():
-    """These two hashes agree in their lower half, all that torch's CPU generator would keep of them."""
-    assert derive(42, "noise", 9521) % 2**32 == derive(42, "ip_noise", 76118) % 2**32
-    first, second = noise_of(42, [9521], (4, 8, 8)), noise_of(42, [76118], (4, 8, 8), stream="ip_noise")
-    assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 0.3
+@pytest.mark.parametrize("delta", [0.05, 1.0, 3.0])
+@pytest.mark.parametrize("kind", ["mse", "huber", "smooth_l1"])
+def test_losses_are_torchs_and_the_float64_formulas(kind, delta):
+    prediction, target = random(5, 2, 6, 4, 5, 3) * 2
+    losses = loss_of(prediction, target, kind, delta)
+    theirs = {
+        "mse": F.mse_loss,
+        "huber": lambda p, t: F.huber_loss(p, t, delta=delta),
+        "smooth_l1": lambda p, t: F.smooth_l1_loss(p, t, beta=delta),
+    }[kind]
+    expected = [theirs(p, t).item() for p, t in zip(prediction, target, strict=True)]
+    assert losses.tolist() == pytest.approx(expected, rel=1e-6)
+    error = np.abs((prediction.double() - target.double()).numpy())
+    huber = np.where(error <= delta, error**2 / 2, delta * (error - delta / 2))
+    formula = {"mse": error**2, "huber": huber, "smooth_l1": huber / delta}[kind]
+    np.testing.assert_allclose(losses, formula.mean((1, 2, 3)), rtol=1e-6)
+    assert ((error < delta).any() and (error > delta).any()) or kind == "mse"
 
 
-def test_noise_is_standard_normal():
-    drawn = noise_of(3, range(400), (4, 16, 16)).double()
-    assert drawn.mean().item() == pytest.approx(0, abs=0.01) and drawn.std().item() == pytest.approx(1, abs=0.01)
-    assert (drawn**4).mean().item() == pytest.approx(3, abs=0.05)
+@pytest.mark.parametrize("kind", ["mse", "huber", "smooth_l1"])
+def test_losses_are_computed_in_float32(kind):
+    """An error of 1e-3 beside a target of 1 is lost where the difference is taken in half precision."""
+    target = torch.ones(2, 4, 4, 4)
+    prediction = torch.full_like(target, 1.0009765625)  # exact in half precision, and its square is not
+    exact = loss_of(prediction, target, kind, 0.1)
+    half = loss_of(prediction.half(), target, kind, 0.1)
+    assert half.dtype == torch.float32 and torch.equal(half, exact) and exact.shape == (2,)
 
 
-def test_drawing_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    Objective(Settings(ip_noise_gamma=0.1), seed=1).ask(torch.zeros(2, 4, 2, 2), [0, 1])
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_loss_is_the_weighted_mean_square_of_each_sample():
-    objective = Objective(Settings(timesteps="uniform"), seed=3)
-    question = objective.ask(torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(5)), [4, 5, 6])
-    prediction = torch.zeros_like(question.target)
+def test_a_question_weighs_each_samples_loss_and_passes_the_gradient():
+    settings = changed(V_ZERO_TERMINAL, loss="mse", weight_floor=0.05)
+    question = asked(settings)
+    prediction = torch.zeros_like(question.target).requires_grad_()
+    losses = question.losses(prediction)
+    table = weights(settings)
+    assert question.weights.tolist() == pytest.approx([table[t] for t in question.timesteps.tolist()], rel=1e-6)
     expected = [
-        float(objective.weights[t]) * float(question.target[i].double().pow(2).mean())
-        for i, t in enumerate(question.timesteps.tolist())
+        table[t] * float(question.target[i].double().pow(2).mean()) for i, t in enumerate(question.timesteps.tolist())
     ]
-    assert question.losses(prediction).tolist() == pytest.approx(expected, rel=1e-5)
-    assert squared_error(prediction.bfloat16(), question.target).dtype == torch.float32
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
+    losses.sum().backward()
+    slope = -2 * question.target * question.weights.view(-1, 1, 1, 1) / question.target[0].numel()
+    torch.testing.assert_close(prediction.grad, slope)
+
+
+# What each setting is changed to, in settings where it counts.
+STEEP = (Point(0, 0.5), Point(999, 4.0))
+EFFECTS: dict[str, tuple[Settings, object]] = {
+    "prediction_type": (V, "epsilon"),
+    "zero_terminal_snr": (V, True),
+    "loss": (V, "huber"),
+    "huber_delta": (changed(V, loss="smooth_l1"), 0.5),
+    "loss_weight": (V, "debiased"),
+    "min_snr_gamma": (changed(V, timesteps="beta", beta_b=9.0), 1.0),
+    "weight_floor": (V, 0.9),
+    "weight_curve": (V, STEEP),
+    "noise_offset": (V, 0.1),
+    "ip_noise_gamma": (V, 0.1),
+    "timesteps": (V, "noisier_half"),
+    "logit_mean": (changed(V, timesteps="logit_normal"), 1.0),
+    "logit_std": (changed(V, timesteps="logit_normal"), 0.3),
+    "laplace_scale": (changed(V, timesteps="log_snr_laplace"), 0.3),
+    "beta_a": (changed(V, timesteps="beta"), 3.0),
+    "beta_b": (changed(V, timesteps="beta"), 3.0),
+    "timestep_curve": (changed(V, timesteps="curve", timestep_curve=(Point(0, 1.0),)), STEEP),
+    "stratified": (V, True),
+}
+CHOICES = ("loss", "loss_weight", "timesteps")
+OF_THE_CAPTIONS = {"conditional_dropout", "null_condition"}  # they act in the data
+
+
+def answered(question: Question) -> torch.Tensor:
+    """The losses of a network that looks at its input."""
+    return question.losses(torch.tanh(question.noisy_latents))
+
+
+def test_every_setting_of_the_objective_is_accounted_for():
+    assert {*EFFECTS, *OF_THE_CAPTIONS} == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_setting_changes_a_number(name):
+    settings, value = EFFECTS[name]
+    before, after = asked(settings, count=8), asked(changed(settings, **{name: value}), count=8)
+    assert not torch.equal(answered(before), answered(after))
+
+
+def test_every_loss_every_weight_and_every_density_is_a_different_one():
+    base = changed(V, timestep_curve=STEEP, beta_b=2.0)
+    variants = [
+        changed(base, **{name: kind}) for name in CHOICES for kind in form_fields()[f"objective.{name}"].choices
+    ]
+    losses = {tuple(answered(asked(variant, count=32)).tolist()) for variant in variants}
+    assert len(variants) == 3 + 6 + 6 and len(losses) == 13  # each choice's first is what the others have as well
+
+
+def test_settings_that_are_refused_make_no_objective():
+    with pytest.raises(ValueError, match="no weight where there is no signal"):
+        Objective(changed(EPSILON, zero_terminal_snr=True), 1, window=1)
+    with pytest.raises(ValueError, match="has no points"):
+        Objective(changed(V, timesteps="curve"), 1, window=1)
+
+
+def test_a_question_does_not_depend_on_how_positions_are_batched():
+    settings = changed(V_ZERO_TERMINAL, ip_noise_gamma=0.1, noise_offset=0.1, stratified=True)
+    objective, latents = Objective(settings, 3, window=6), random(6, 6, 4, 4, 4)
+    whole = objective.ask(latents, range(6, 12))
+    for start, stop in ((0, 1), (1, 4), (4, 6)):
+        part = Objective(settings, 3, window=6).ask(latents[start:stop], range(6 + start, 6 + stop))
+        for name in ("noisy_latents", "timesteps", "network_time", "target", "weights"):
+            assert torch.equal(getattr(part, name), getattr(whole, name)[start:stop])
+
+
+def test_drawing_leaves_the_global_generators_alone():
+    before, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()
+    asked(changed(V_ZERO_TERMINAL, ip_noise_gamma=0.1, noise_offset=0.1, stratified=True))
+    assert torch.equal(before, torch.get_rng_state()) and (numpys == np.random.get_state()[1]).all()

@@ -30,21 +30,29 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "mse"
     huber_delta: Annotated[
         float,
-        about("Huber delta", "Where huber and smooth_l1 turn from squared to straight.", "latent units", gt=0, le=100),
+        about(
+            "Huber delta",
+            "Where huber and smooth_l1 (its beta) turn from squared to straight.",
+            "latent units",
+            gt=0,
+            le=100,
+        ),
     ] = 0.1
     loss_weight: Annotated[
         Literal["min_snr", "none", "debiased", "debiased_sd_scripts", "debiased_onetrainer", "debiased_aozora"],
         about(
             "Loss weight",
-            "By signal-to-noise ratio. min_snr: arXiv 2303.09556; debiased: 2310.08442, both in the form right for the "
-            "prediction type. debiased_*: as those programs define it.",
+            "By signal-to-noise ratio. min_snr: arXiv 2303.09556; debiased: 2310.08442, 1/sqrt(snr) for epsilon; both "
+            "in the form right for the prediction type. As programs define it: debiased_sd_scripts 1/sqrt(snr), v "
+            "1/(snr+1); debiased_onetrainer 1/sqrt(snr), v 1/sqrt(snr+1); debiased_aozora min(1, gamma/sqrt(snr)).",
         ),
     ] = "min_snr"
     min_snr_gamma: Annotated[
         float,
         about(
             "Min-SNR gamma",
-            "Timesteps with a higher signal-to-noise ratio count as if they had this one.",
+            "Timesteps with a higher signal-to-noise ratio count as if they had this one; also the gamma of "
+            "debiased_aozora.",
             gt=0,
             le=100,
         ),
@@ -53,7 +61,8 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         about(
             "Least weight",
-            "No timestep counts less than this. At zero terminal SNR the last one counts nothing without it.",
+            "No timestep counts less than this, before the weight curve. At zero terminal SNR, min_snr and debiased "
+            "count the last one as nothing without it.",
             ge=0,
             le=1,
         ),
@@ -116,7 +125,7 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         about(
             "Stratified",
-            "Spread each update's timesteps evenly over the density, one from each share: less noise in the loss.",
+            "Spread each update's timesteps evenly over the density, one from each equal share: a steadier loss.",
         ),
     ] = False
     conditional_dropout: Annotated[
