@@ -121,7 +121,7 @@ def logind(folder: Path = Path("/etc/systemd")) -> Iterator[Finding]:
 
 
 def tokenizer() -> Finding:
-    """Whether CLIP's vocabulary is here for profiles that leave `model.tokenizer` empty."""
+    """Whether CLIP's vocabulary is here for profiles that leave `model.tokenizer` empty and start from one file."""
     try:
         found, _ = find_tokenizers(None)
     except TokenizerError as error:

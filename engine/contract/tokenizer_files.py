@@ -1,11 +1,13 @@
-"""Where CLIP's vocabulary is on this machine: a folder, the local Hugging Face cache, or a package that carries it."""
+"""Where CLIP's vocabulary is on this machine: a folder, the base model, the local Hugging Face cache, a package."""
 
 import importlib.util
 import os
 from pathlib import Path
 
-_FILES = ("vocab.json", "merges.txt")
-# Where the same two files lie in the cache of someone who has used SDXL or CLIP before: repository, folder in it.
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
+BOTH_IN_ONE = "tokenizer.json"  # all that transformers 5 writes
+CLIP_REPOSITORY = "openai/clip-vit-large-patch14"
+# Where the same files lie in the cache of someone who has used SDXL or CLIP before: repository, folder in it.
 _REPOSITORIES = (
     ("models--openai--clip-vit-large-patch14", ""),
     ("models--stabilityai--stable-diffusion-xl-base-1.0", "tokenizer"),
@@ -23,24 +25,37 @@ class TokenizerError(ValueError):
         self.text, self.remedy = text, remedy
 
 
-def find_tokenizers(folder: Path | None) -> tuple[Path, Path]:
-    """For the first and for the second encoder: a folder that holds `vocab.json` and `merges.txt`, or OpenAI's gzipped
-    list of merges in a package.
+def find_tokenizers(folder: Path | None, base: Path | None = None) -> tuple[Path, Path]:
+    """For the first and for the second encoder: a folder that holds `vocab.json` and `merges.txt`, or `tokenizer.json`,
+    or else OpenAI's gzipped list of merges in a package.
 
-    `folder` holds one pair of files for both encoders, or the subfolders `tokenizer` and `tokenizer_2`, or `tokenizer`
-    alone. Without it: CLIP's from the local Hugging Face cache, else from an installed open_clip or clip package, which
-    is not imported. Only looks whether the files are there. Raises TokenizerError.
+    `folder` holds one tokenizer for both encoders, or the subfolders `tokenizer` and `tokenizer_2`, or `tokenizer`
+    alone. Without it: from those subfolders of `base`, the base model, if it is a folder; else CLIP's from the local
+    Hugging Face cache; else from an installed open_clip or clip package, which is not imported. Only looks whether the
+    files are there. Raises TokenizerError.
     """
     if folder is not None:
         return _in_folder(folder)
-    found = _in_cache(hub_cache()) or _in_packages()
-    if found is None:
+    if found := _in_base(base):
+        return found
+    clip = _in_cache(hub_cache()) or _in_packages()
+    if clip is None:
         raise TokenizerError(
             "no CLIP tokenizer on this machine",
-            "Set model.tokenizer to a folder that holds vocab.json and merges.txt (the `tokenizer` folder of any SDXL "
-            "model), or install the package open_clip_torch.",
+            "Set model.tokenizer to the `tokenizer` folder of any SDXL model, run `pip install 'aozora-tui[offline]'`, "
+            "or let model.fetch_tokenizer load it from the Hugging Face hub.",
         )
-    return found, found
+    return clip, clip
+
+
+def may_fetch(folder: Path | None, base: Path | None) -> bool:
+    """Whether the hub comes next: neither the profile, the base model nor the local Hugging Face cache has one."""
+    return folder is None and _in_base(base) is None and _in_cache(hub_cache()) is None
+
+
+def has_pair(folder: Path) -> bool:
+    """Whether `vocab.json` and `merges.txt` are there, which then go before `tokenizer.json`."""
+    return _is_file(folder / VOCABULARY) and _is_file(folder / MERGES)
 
 
 def hub_cache() -> Path:
@@ -63,14 +78,22 @@ def _expanded(text: str) -> Path:
 def _in_folder(folder: Path) -> tuple[Path, Path]:
     first, second = folder / "tokenizer", folder / "tokenizer_2"
     if not (first.is_dir() and second.is_dir()):
-        first = second = first if _is_file(first / "vocab.json") else folder
+        first = second = first if _is_whole(first) or _is_file(first / VOCABULARY) else folder
     for place in (first, second):
-        if missing := [name for name in _FILES if not _is_file(place / name)]:
+        if not _is_whole(place):
+            missing = [name for name in (VOCABULARY, MERGES) if not _is_file(place / name)]
             raise TokenizerError(
                 f"no tokenizer in {place}: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing",
-                "Put CLIP's vocab.json and merges.txt there, or leave model.tokenizer empty.",
+                f"Put CLIP's {VOCABULARY} and {MERGES} there, or its {BOTH_IN_ONE}, or leave model.tokenizer empty.",
             )
     return first, second
+
+
+def _in_base(base: Path | None) -> tuple[Path, Path] | None:
+    if base is None:
+        return None
+    found = [place for place in (base / "tokenizer", base / "tokenizer_2") if _is_whole(place)]
+    return (found[0], found[-1]) if found else None
 
 
 def _in_cache(cache: Path) -> Path | None:
@@ -80,7 +103,7 @@ def _in_cache(cache: Path) -> Path | None:
             main = (cache / repository / "refs" / "main").read_text("utf-8").strip()
         except (OSError, ValueError):
             main = ""
-        whole = [place for place in snapshots.glob("*") if all(_is_file(place / below / name) for name in _FILES)]
+        whole = [place for place in snapshots.glob("*") if _is_whole(place / below)]
         if whole:
             return max(whole, key=lambda place: (place.name == main, place.stat().st_mtime)) / below
     return None
@@ -93,6 +116,10 @@ def _in_packages() -> Path | None:
             if _is_file(file := Path(folder) / _PACKAGE_FILE):
                 return file
     return None
+
+
+def _is_whole(folder: Path) -> bool:
+    return has_pair(folder) or _is_file(folder / BOTH_IN_ONE)
 
 
 def _is_file(path: Path) -> bool:

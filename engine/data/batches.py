@@ -6,7 +6,7 @@ Nothing here has a state: micro-batch m is the same whether a run came to it fro
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +18,8 @@ from engine.data.cache import Cache
 from engine.data.captions import is_dropped
 from engine.data.items import Item
 from engine.data.prefetch import Prefetch
+
+DrawNoise = Callable[[Sequence[int], Sequence[int]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Batches:
     """Micro-batches out of the cache; the pictures themselves are not needed any more.
 
     `null` is what a dropped caption becomes: prompt_embeds (77, C) and pooled_prompt_embeds (P,), in the cache's dtype.
+    `posterior_noise(positions, shape)` draws standard normal noise (B, *shape) with which latents are sampled from
+    their posterior, the same for a position whenever it is asked; without it they are the posterior's mean.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Batches:
         seed: int,
         conditional_dropout: float,
         null: tuple[torch.Tensor, torch.Tensor],
+        posterior_noise: DrawNoise | None = None,
     ) -> None:
         if not 0 <= conditional_dropout <= 1:
             raise ValueError(f"conditional_dropout is a share from 0 to 1, not {conditional_dropout}")
@@ -104,6 +109,7 @@ class Batches:
         self._seed = seed
         self._dropout = conditional_dropout
         self._null = null
+        self._posterior_noise = posterior_noise
 
     def load(self, micro: int) -> Batch:
         """Raises CacheError, naming the picture and the remedy, when an entry is missing or damaged."""
@@ -113,7 +119,7 @@ class Batches:
         return Batch(
             positions=tuple(slot.position for slot in slots),
             names=tuple(item.name for item in items),
-            latents=torch.stack([self._cache.load_latents(item) for item in items]),
+            latents=self._latents(slots, items),
             prompt_embeds=torch.stack(equal_lengths([prompt_embeds for prompt_embeds, _ in conditions])),
             pooled_prompt_embeds=torch.stack([pooled for _, pooled in conditions]),
             time_ids=torch.tensor([item.time_ids for item in items], dtype=torch.float32),
@@ -122,6 +128,14 @@ class Batches:
     def prefetch(self, start: int, count: int | None = None, *, depth: int = 4) -> Prefetch[Batch]:
         """Micro-batches `start`, `start` + 1, ..., `count` of them or without end, loaded up to `depth` ahead."""
         return Prefetch(self.load, itertools.count(start) if count is None else range(start, start + count), depth)
+
+    def _latents(self, slots: Sequence[Slot], items: Sequence[Item]) -> torch.Tensor:
+        """(B, 4, h, w) float32."""
+        if self._posterior_noise is None:
+            return torch.stack([self._cache.load_latents(item) for item in items])
+        means, stds = zip(*(self._cache.load_posterior(item) for item in items), strict=True)
+        noise = self._posterior_noise([slot.position for slot in slots], means[0].shape)
+        return torch.stack(means) + torch.stack(stds) * noise
 
     def _condition(self, position: int, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
         if is_dropped(self._seed, position, self._dropout):

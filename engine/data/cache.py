@@ -1,6 +1,6 @@
 """Encoded pictures and captions on disk: one small file each, named by content, verified at every read.
 
-    latents/ab/<key>.safetensors    "latents" (4, h, w) float32
+    latents/ab/<key>.safetensors    "latents" (4, h, w) float32, and "std" of the same shape if they are to be sampled
     text/ab/<key>.safetensors       "prompt_embeds" (77n, C), "pooled_prompt_embeds" (P,)
 
 Several runs may share a folder: an entry appears whole or not at all, and whoever writes it last is as right.
@@ -89,14 +89,20 @@ class Cache:
         is removed, so that the next start encodes it again."""
         return _load("latents", self.latents_path(item), item.name)["latents"]
 
+    def load_posterior(self, item: Item) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation, each (4, h, w) float32, of an item encoded to be sampled. Raises as
+        `load_latents`."""
+        tensors = _load("latents", self.latents_path(item), item.name)
+        return tensors["latents"], tensors["std"]
+
     def load_text(self, item: Captioned) -> tuple[torch.Tensor, torch.Tensor]:
         """prompt_embeds (77n, C) and pooled_prompt_embeds (P,). Raises as `load_latents`."""
         tensors = _load("text", self.text_path(item), item.name)
         return tensors["prompt_embeds"], tensors["pooled_prompt_embeds"]
 
-    def store_latents(self, item: Item, latents: torch.Tensor) -> None:
+    def store_latents(self, item: Item, latents: torch.Tensor, std: torch.Tensor | None = None) -> None:
         """Raises CacheError when the disk is full or refuses."""
-        self._store(self.latents_path(item), {"latents": latents})
+        self._store(self.latents_path(item), {"latents": latents} | ({} if std is None else {"std": std}))
 
     def store_text(self, item: Captioned, prompt_embeds: torch.Tensor, pooled_prompt_embeds: torch.Tensor) -> None:
         """Raises CacheError when the disk is full or refuses."""

@@ -13,7 +13,7 @@ from engine.contract.picture_file import damage, decoding_errors, limited_decodi
 from engine.data.cache import Cache, CacheError
 from engine.data.items import Captioned, Item
 
-EncodeImage = Callable[[Path, Placement], torch.Tensor]
+EncodeImage = Callable[[Path, Placement], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
 EncodeText = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -40,7 +40,8 @@ def encode_images(
     progress: Callable[[int, int], None] = lambda *_: None,
     report: Callable[[CacheError], None] = lambda _: None,
 ) -> Encoded:
-    """Encodes what the cache lacks. `encode_image` gives (4, h/8, w/8) float32 for a picture and its placement.
+    """Encodes what the cache lacks. `encode_image` gives (4, h/8, w/8) float32 for a picture and its placement, or two
+    of these, mean and standard deviation, for latents to be sampled.
 
     A picture that cannot be decoded, has changed since the scan, or gives latents that are not finite is left out and
     reported. `progress(done, total)` counts missing entries. Raises Interrupted between pictures, CacheError when the
@@ -53,13 +54,13 @@ def encode_images(
             raise Interrupted(f"encoding pictures was stopped after {done} of {len(missing)}")
         progress(done, len(missing))
         try:
-            latents = _latents(item, encode_image)
+            encoded = _latents(item, encode_image)
         except _UnusableError as error:
             reasons[item.latents_key] = str(error)
             remedy = "Mend or remove it; the run goes on without it."
             report(CacheError("picture_skipped", f"{item.name} {error}", remedy))
             continue
-        cache.store_latents(item, latents)
+        cache.store_latents(item, *encoded)
     progress(len(missing), len(missing))
     usable = tuple(item for item in items if item.latents_key not in reasons)
     skipped = tuple(Skipped(item.path, reasons[item.latents_key]) for item in items if item.latents_key in reasons)
@@ -94,18 +95,20 @@ def encode_texts(
     return len(missing)
 
 
-def _latents(item: Item, encode_image: EncodeImage) -> torch.Tensor:
+def _latents(item: Item, encode_image: EncodeImage) -> tuple[torch.Tensor, ...]:
     try:
         before = identify(item.path)
         with limited_decoding():
-            latents = encode_image(item.path, item.placement)
+            made = encode_image(item.path, item.placement)
         after = identify(item.path)
     except decoding_errors() as error:
         raise _UnusableError(damage(error)) from error
     if not before == item.identity == after:
         raise _UnusableError("has changed since the folder was scanned")
     expected = (4, item.bucket.height // 8, item.bucket.width // 8)
-    assert latents.shape == expected and latents.dtype == torch.float32, (latents.shape, expected, latents.dtype)
-    if not latents.isfinite().all():
-        raise _UnusableError("gives latents that are not finite")
-    return latents
+    encoded = made if isinstance(made, tuple) else (made,)
+    for latents in encoded:
+        assert latents.shape == expected and latents.dtype == torch.float32, (latents.shape, expected, latents.dtype)
+        if not latents.isfinite().all():
+            raise _UnusableError("gives latents that are not finite")
+    return encoded

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from engine.contract.buckets import Bucket, Placement, time_ids
 from engine.contract.folder import Identity
@@ -19,7 +19,8 @@ class Encoding:
     """What encodings depend on besides the picture and its caption. A change of any makes other cache entries.
 
     `vae`, `text_encoders` and `tokenizers` are fingerprints of their weights and vocabularies; the dtypes are those the
-    encoders compute in and, for text, what is stored (latents are always stored as float32).
+    encoders compute in and, for text, what is stored (latents are always stored as float32). `latents` says what is
+    kept of a picture's posterior: its mean, or what it takes to sample from it.
     """
 
     vae: str
@@ -29,6 +30,8 @@ class Encoding:
     tokenizers: str
     text_dtype: str
     max_chunks: int
+    vae_tiled: bool = False
+    latents: Literal["mean", "sampled"] = "mean"
 
 
 class Captioned(Protocol):
@@ -69,7 +72,10 @@ class Item:
 def latents_key(content: str, placement: Placement, encoding: Encoding) -> str:
     """`content` is the digest of the file's bytes: a renamed picture keeps its latents, an edited one does not."""
     geometry = (*placement.bucket, *placement.scaled, *placement.crop)
-    return _digest(["latents", FORMAT, content, geometry, encoding.vae, encoding.vae_dtype, encoding.background])
+    e = encoding
+    # Named where they apply: entries made before these existed keep their names.
+    variants = ["tiled"] * e.vae_tiled + [e.latents] * (e.latents != "mean")
+    return _digest(["latents", FORMAT, content, geometry, e.vae, e.vae_dtype, e.background, *variants])
 
 
 def text_key(caption: str, encoding: Encoding) -> str:

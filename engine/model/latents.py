@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from engine.contract.picture_file import limited_decoding
-from engine.model.components import SCALING_FACTOR
+from engine.contract.safetensors_header import VAE_PREFIX, Header
+from engine.contract.vae_file import SCALING_FACTOR
+from engine.model.components import vae_config
 
 if TYPE_CHECKING:
     from engine.contract.buckets import Placement
@@ -43,10 +45,35 @@ def encode_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
     Not checked: where the VAE overflows, as the stock one does in float16, they are not finite. A caller that keeps
     them checks, and can say which picture it was.
     """
+    return encode_posterior(vae, images)[0]
+
+
+def encode_posterior(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, each as `encode_latents` gives the mean. A draw is mean + std x
+    standard normal noise.
+
+    Peak memory goes with B: encode pictures one by one, which is what diffusers calls slicing. See also `load_vae` for
+    tiles, and `encoding_memory`.
+    """
     with torch.no_grad(), torch.autocast(vae.device.type, enabled=False):
         posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
-        latents: Tensor = posterior.mean.float() * SCALING_FACTOR
-    return latents
+        mean: Tensor = posterior.mean.float() * SCALING_FACTOR
+        std: Tensor = torch.exp(0.5 * posterior.logvar.float()) * SCALING_FACTOR
+    return mean, std
+
+
+def encoding_memory(header: Header, size: tuple[int, int], dtype: torch.dtype) -> int:
+    """Bytes of device memory that `load_vae` and then encoding one picture of `size` (width, height) untiled take.
+
+    The peak comes in the second residual block at full resolution, where the first level's channels C (128) are live
+    five times: the level's input, the block's, its branch, the sum of the two, and that sum divided by 1. So it is
+    5 x C x width x height x bytes of `dtype`, 2.5 GiB at 1024x1024 in float32; everything later is at a quarter of the
+    pixels or less, and attention does not keep its scores. Plus the weights, encoder and decoder. Plus a tenth, for
+    the allocator's rounding and the convolutions' workspaces, which find room where the fifth is not live yet.
+    """
+    channels: int = vae_config(header)["block_out_channels"][0]
+    weights = sum(info.elements for name, info in header.tensors.items() if name.startswith(VAE_PREFIX))
+    return int(1.1 * dtype.itemsize * (5 * channels * size[0] * size[1] + weights))
 
 
 def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
 """From folders to a cache that holds everything the loop will draw: scan, place, encode, free the encoders."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
@@ -17,21 +16,18 @@ from engine.contract.buckets import Placement, describe, make_buckets, place
 from engine.contract.folder import Skipped, scan, shown
 from engine.contract.rundir import RunDir
 from engine.contract.sections import Profile
+from engine.contract.tokenizer_files import TokenizerError
 from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
-from engine.data.encode import encode_images, encode_texts
-from engine.data.items import Encoding, Item, data_fingerprint, text_key
-from engine.model import components, latents, text, tokenizers
-from engine.model.single_file import Checkpoint, fingerprint
+from engine.data.items import Captioned, Encoding, Item, data_fingerprint, text_key
+from engine.model.single_file import Checkpoint
+from engine.model.tokenizers import Tokenizers, load_tokenizers
+from engine.run import encoding
 from engine.run.errors import RunError
 from engine.run.session import Session
 
-# Captions are encoded in up to this many chunks of 75 tokens; what is longer is cut, and said.
-MAX_CHUNKS = 3
 NAMED_SKIPS = 20
 SNAPSHOT = "dataset.json"
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,20 @@ class Dataset:
     negative: Prompt
     prompts: tuple[Prompt, ...]
     fingerprint: str
+    null_condition: Literal["empty_prompt", "zeros"] = "empty_prompt"
+
+    def null(self) -> tuple[Tensor, Tensor]:
+        """What stands for no caption, in training and in previews: prompt_embeds (77, C) and pooled_prompt_embeds (P,)
+        in the cache's dtype. Zeros are made, not cached. Raises CacheError."""
+        context, pooled = self.cache.load_text(self.empty)
+        if self.null_condition == "zeros":
+            return torch.zeros_like(context), torch.zeros_like(pooled)
+        return context, pooled
+
+    def negative_condition(self) -> tuple[Tensor, Tensor]:
+        """Of the previews' negative prompt, (77n, C) and (P,): the null condition if that is empty. Raises
+        CacheError."""
+        return self.cache.load_text(self.negative) if self.negative.caption.strip() else self.null()
 
 
 class Snapshot(NamedTuple):
@@ -67,28 +77,33 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
 
     Raises RunError or CacheError; StopRequested and Interrupted leave what is encoded in the cache.
     """
-    words = tokenizers.load_tokenizers(Path(profile.model.tokenizer) if profile.model.tokenizer else None, checkpoint)
+    words = _tokenizers(profile, checkpoint)
     session.phase("scan")
     cache = Cache(places.expand(profile.data.cache, Path.cwd()))
-    encoding = Encoding(
-        vae=fingerprint(checkpoint, "vae"),
-        vae_dtype="float32",
-        background=profile.data.background,
-        text_encoders=fingerprint(checkpoint, "text"),
-        tokenizers=words.fingerprint,
-        text_dtype=profile.model.precision,
-        max_chunks=MAX_CHUNKS,
-    )
     snapshot = session.run.path / SNAPSHOT
-    resumed = has_snapshot(session.run)
-    items = _load(snapshot, encoding) if resumed else _scan(session, profile, cache, encoding)
+    kept = _load(snapshot) if has_snapshot(session.run) else None
+    how = encoding.settle(session, profile, checkpoint, device, words=words, kept=kept.encoding if kept else None)
+    if kept:
+        _must_agree(kept.encoding, how)
+    items = kept.items if kept else _scan(session, profile, cache, how)
     session.phase("cache")
-    items = _encode_pictures(session, profile, checkpoint, device, cache=cache, items=items, resumed=resumed)
-    prompts = [_prompt(caption, encoding) for caption in ("", profile.preview.negative, *profile.preview.prompts)]
-    _encode_words(session, profile, checkpoint, device, cache=cache, texts=(*items, *prompts), words=words)
-    if not resumed:
-        write_text(snapshot, msgspec.json.encode(Snapshot(encoding, items), enc_hook=_path_as_text).decode())
-    return Dataset(cache, items, prompts[0], prompts[1], tuple(prompts[2:]), data_fingerprint(items))
+    items = encoding.encode_pictures(
+        session, profile, checkpoint, device, cache=cache, encoding=how, items=items, resumed=kept is not None
+    )
+    prompts = [_prompt(caption, how) for caption in ("", profile.preview.negative, *profile.preview.prompts)]
+    texts: tuple[Captioned, ...] = (*items, *prompts)
+    encoding.encode_words(session, profile, checkpoint, device, cache=cache, texts=texts, words=words)
+    if kept is None:
+        write_text(snapshot, msgspec.json.encode(Snapshot(how, items), enc_hook=_path_as_text).decode())
+    return Dataset(
+        cache,
+        items,
+        empty=prompts[0],
+        negative=prompts[1],
+        prompts=tuple(prompts[2:]),
+        fingerprint=data_fingerprint(items),
+        null_condition=profile.objective.null_condition,
+    )
 
 
 def has_snapshot(run: RunDir) -> bool:
@@ -96,21 +111,32 @@ def has_snapshot(run: RunDir) -> bool:
     return (run.path / SNAPSHOT).exists()
 
 
-def _load(snapshot: Path, encoding: Encoding) -> tuple[Item, ...]:
-    """Raises RunError if the run's pictures and captions would now be encoded differently: the same cache keys would
-    stand for other numbers."""
+def _tokenizers(profile: Profile, checkpoint: Checkpoint) -> Tokenizers:
+    folder = Path(profile.model.tokenizer) if profile.model.tokenizer else None
     try:
-        kept = msgspec.json.decode(snapshot.read_bytes(), type=Snapshot, dec_hook=_text_as_path)
+        return load_tokenizers(folder, checkpoint, fetch=profile.model.fetch_tokenizer)
+    except TokenizerError as error:
+        raise RunError("tokenizer", error.text, error.remedy) from error
+
+
+def _load(snapshot: Path) -> Snapshot:
+    """Raises RunError if it is damaged."""
+    try:
+        return msgspec.json.decode(snapshot.read_bytes(), type=Snapshot, dec_hook=_text_as_path)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         remedy = "Restore it from a backup; without it this run cannot be continued."
         raise RunError("data-changed", f"{snapshot} is damaged ({error})", remedy) from error
-    if kept.encoding != encoding:
-        names = [name for name in Encoding.__slots__ if getattr(kept.encoding, name) != getattr(encoding, name)]
+
+
+def _must_agree(kept: Encoding, now: Encoding) -> None:
+    """Raises RunError if the run's pictures and captions would now be encoded differently: the same cache keys would
+    stand for other numbers."""
+    names = [name for name in Encoding.__slots__ if getattr(kept, name) != getattr(now, name)]
+    if names:
         text = f"this run's pictures were encoded with another {', '.join(names)}"
         raise RunError(
             "resume-differs", text, "Restore the run's profile.toml and base checkpoint, or start a new run."
         )
-    return kept.items
 
 
 def _path_as_text(path: Path) -> str:
@@ -122,7 +148,7 @@ def _text_as_path(kind: type, text: str) -> Any:
     return kind(os.fsdecode(unquote_to_bytes(text)))
 
 
-def _scan(session: Session, profile: Profile, cache: Cache, encoding: Encoding) -> tuple[Item, ...]:
+def _scan(session: Session, profile: Profile, cache: Cache, how: Encoding) -> tuple[Item, ...]:
     folders = [(Path(folder.path), folder.repeats) for folder in profile.data.folders]
     progress = session.progress("scan", "pictures")
     found = scan(folders, should_stop=session.should_stop, progress=progress)
@@ -132,7 +158,7 @@ def _scan(session: Session, profile: Profile, cache: Cache, encoding: Encoding) 
     placements = [place(p.width, p.height, buckets, step=step, upscale=upscale) for p in found.pictures]
     hashes = ContentHashes(cache.folder / "contents.jsonl")
     items, changed = make_items(
-        found.pictures, placements, encoding, hashes, should_stop=session.should_stop, progress=progress
+        found.pictures, placements, how, hashes, should_stop=session.should_stop, progress=progress
     )
     for problem in found.problems:
         session.warn("caption", f"{problem.path} {problem.text}", problem.remedy)
@@ -167,85 +193,5 @@ def _report_geometry(session: Session, placements: list[Placement]) -> None:
         session.warn("buckets", text, "A larger data.bucket_step makes fewer.")
 
 
-def _encode_pictures(
-    session: Session,
-    profile: Profile,
-    checkpoint: Checkpoint,
-    device: torch.device,
-    *,
-    cache: Cache,
-    items: tuple[Item, ...],
-    resumed: bool,
-) -> tuple[Item, ...]:
-    colour = profile.data.background.removeprefix("#")
-    background = int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)
-    vae = _Once(lambda: components.load_vae(checkpoint, device))
-
-    def encode(path: Path, placement: Placement) -> Tensor:
-        picture = latents.load_image(path, placement, background)
-        return latents.encode_latents(vae.get(), picture.unsqueeze(0))[0].cpu()
-
-    done = encode_images(
-        cache,
-        items,
-        encode,
-        should_stop=session.should_stop,
-        progress=session.progress("cache", "pictures"),
-        report=lambda error: session.warn(error.code, error.text, error.remedy),
-    )
-    if resumed and done.skipped:
-        text = f"{shown(done.skipped[0].path)} {done.skipped[0].reason}, and its cached latents are gone"
-        raise RunError(
-            "data-changed", text, "Put it back where it was, or start a new run: this one cannot be continued."
-        )
-    if not done.items:
-        raise RunError("no-pictures", "not one picture could be encoded", "The warnings before this say why.")
-    return done.items
-
-
-def _encode_words(
-    session: Session,
-    profile: Profile,
-    checkpoint: Checkpoint,
-    device: torch.device,
-    *,
-    cache: Cache,
-    texts: tuple[Item | Prompt, ...],
-    words: tokenizers.Tokenizers,
-) -> None:
-    dtype = torch.bfloat16 if profile.model.precision == "bf16" else torch.float32
-    encoders = _Once(lambda: components.load_text_encoders(checkpoint, device, torch.float32))
-
-    @torch.no_grad()
-    def encode(caption: str) -> tuple[Tensor, Tensor]:
-        context, pooled = text.encode(encoders.get(), words, [caption], max_chunks=MAX_CHUNKS)
-        return context[0].to(dtype).cpu(), pooled[0].to(dtype).cpu()
-
-    encode_texts(
-        cache,
-        texts,
-        encode,
-        should_stop=session.should_stop,
-        progress=session.progress("cache", "captions"),
-        report=lambda error: session.warn(error.code, error.text, error.remedy),
-    )
-    long = sum(text.num_chunks(words, each.caption) > MAX_CHUNKS for each in texts)
-    if long:
-        session.warn("caption_cut", f"{long} captions are longer than {MAX_CHUNKS * 75} tokens", "Their ends are cut.")
-
-
-def _prompt(caption: str, encoding: Encoding) -> Prompt:
-    return Prompt(f'the prompt "{caption[:40]}"', caption, text_key(caption, encoding))
-
-
-class _Once(Generic[Made]):
-    """Made at the first use: a warm cache loads no encoder."""
-
-    def __init__(self, make: Callable[[], Made]) -> None:
-        self._make = make
-        self._made: list[Made] = []
-
-    def get(self) -> Made:
-        if not self._made:
-            self._made.append(self._make())
-        return self._made[0]
+def _prompt(caption: str, how: Encoding) -> Prompt:
+    return Prompt(f'the prompt "{caption[:40]}"', caption, text_key(caption, how))

@@ -40,7 +40,7 @@ class Previewer:
         self._checkpoint = checkpoint
         self._dataset = dataset
         self._device = device
-        self._path = Objective(profile.objective, profile.train.seed).path
+        self._path = Objective(profile.objective, profile.train.seed, window=1).path
 
     @property
     def wanted(self) -> bool:
@@ -108,9 +108,9 @@ class Previewer:
 
     def _conditions(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """(B, 77n, C) and (B, P): the negative first, if guidance needs it."""
-        cache = self._dataset.cache
-        wanted = [prompt] if self._profile.preview.guidance == 1 else [self._dataset.negative, prompt]
-        loaded = [cache.load_text(each) for each in wanted]
+        guided = self._profile.preview.guidance != 1
+        loaded = [self._dataset.negative_condition()] if guided else []
+        loaded.append(self._dataset.cache.load_text(prompt))
         contexts = torch.stack(equal_lengths([context for context, _ in loaded]))
         return contexts.to(self._device), torch.stack([pooled for _, pooled in loaded]).to(self._device)
 

@@ -1,22 +1,32 @@
 import random
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import StableDiffusionXLPipeline
+from PIL import Image
 
-from engine.contract.buckets import Bucket, make_buckets, place
-from engine.contract.folder import Identity
+from engine.contract.buckets import Bucket, place
+from engine.contract.folder import Identity, scan
 from engine.data.batches import Batches, Order, equal_lengths
 from engine.data.cache import Cache, CacheError
 from engine.data.captions import is_dropped
-from engine.data.items import Item
+from engine.data.content import ContentHashes, make_items
+from engine.data.items import Encoding, Item
 from engine.data.prefetch import Prefetch
+from engine.model.components import load_unet
+from engine.model.single_file import open_checkpoint
+from engine.objective.randomness import noise_of
 
 SHAPES = [Bucket(64, 64)] * 7 + [Bucket(96, 32)] * 4 + [Bucket(32, 96)] * 1 + [Bucket(64, 64)] * 3
 REPEATS = [1] * 7 + [2, 1, 3, 1] + [5] + [1] * 3
+ENCODING = Encoding(
+    vae="v", vae_dtype="fp32", background="#ffffff", text_encoders="t", tokenizers="k", text_dtype="bf16", max_chunks=2
+)
 NULL = (torch.full((77, 8), -1.0), torch.full((6,), -2.0))
 
 
@@ -53,10 +63,10 @@ def filled(tmp_path) -> tuple[Cache, list[Item]]:
     return cache, items
 
 
-def batches(filled, batch_size=4, dropout=0.0, seed=0, null=NULL) -> Batches:
+def batches(filled, batch_size=4, dropout=0.0, seed=0, null=NULL, noise=None) -> Batches:
     cache, items = filled
     plan = Order([i.bucket for i in items], [i.repeats for i in items], seed=seed, batch_size=batch_size)
-    return Batches(cache, items, plan, seed=seed, conditional_dropout=dropout, null=null)
+    return Batches(cache, items, plan, seed=seed, conditional_dropout=dropout, null=null, posterior_noise=noise)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
@@ -157,30 +167,80 @@ def test_a_batch_holds_what_was_cached_for_its_pictures(filled):
             assert batch.time_ids[row].tolist() == expected
 
 
-def test_time_ids_are_exact_where_bf16_would_round(tmp_path):
+def test_time_ids_are_those_diffusers_makes_of_the_true_size_crop_and_bucket(demo_checkpoint, tmp_path):
+    """From a photograph on the disk, held upright by its EXIF note alone, to the batch."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned 90 degrees
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (777, 1023)).save(tmp_path / "pictures" / "a.jpg", exif=exif)
+    (picture,) = scan([(tmp_path / "pictures", 1)]).pictures
+    placement = place(picture.width, picture.height, [Bucket(512, 320)], step=64, upscale=False)
+    (item,), _ = make_items([picture], [placement], ENCODING, ContentHashes(tmp_path / "memo"))
+    cache = Cache(tmp_path / "cache")
+    cache.store_latents(item, torch.zeros(4, 40, 64))
+    cache.store_text(item, *text_of(0, 1))
+    plan = Order([item.bucket], [1], seed=0, batch_size=1)
+    batch = Batches(cache, [item], plan, seed=0, conditional_dropout=0, null=NULL).load(0)
+    unet = load_unet(open_checkpoint(demo_checkpoint), "cpu", torch.float32)
+    pipeline = StableDiffusionXLPipeline(
+        vae=None,
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=unet,
+        scheduler=None,
+        add_watermarker=False,
+    )
+    # 1023x777 becomes 512x389 (388.9): 34 rows go above, 35 below. diffusers wants heights and tops first.
+    expected = pipeline._get_add_time_ids((777, 1023), (34, 0), (320, 512), torch.float32, 48)
+    assert batch.time_ids.dtype == expected.dtype == torch.float32 and torch.equal(batch.time_ids, expected)
+    in_half = pipeline._get_add_time_ids((777, 1023), (34, 0), (320, 512), torch.bfloat16, 48)
+    assert not torch.equal(in_half.float(), expected), "sizes that bf16 rounds"
+
+
+def sampled(cache: Cache, index: int = 0, shape: tuple[int, int] = (8, 8)) -> Item:
+    """An item whose posterior is cached: mean 3, deviation 0.5, but for one value that is certain."""
     item = Item(
-        name="a",
+        name=f"sampled {index}",
         path=Path("a.png"),
         identity=Identity(1, 2, 3, 4),
         caption="",
-        original=(1023, 777),
-        placement=place(1023, 777, make_buckets(512, 64), step=64, upscale=False),
+        original=(64, 64),
+        placement=place(64, 64, [Bucket(64, 64)], step=32, upscale=True),
         repeats=1,
-        latents_key="0" * 40,
-        text_key="1" * 40,
+        latents_key=f"{index + 500:040d}",
+        text_key=f"{index + 600:040d}",
     )
+    std = torch.full((4, *shape), 0.5)
+    std[0, 0, 0] = 0
+    cache.store_latents(item, torch.full((4, *shape), 3.0), std)
+    cache.store_text(item, *text_of(index, 1))
+    return item
+
+
+def test_sampled_latents_are_the_mean_plus_noise_of_the_position_times_the_deviation(tmp_path):
     cache = Cache(tmp_path)
-    cache.store_latents(item, torch.zeros(4, item.bucket.height // 8, item.bucket.width // 8))
-    cache.store_text(item, *text_of(0, 1))
-    batch = Batches(
-        cache,
-        [item],
-        Order([item.bucket], [1], seed=0, batch_size=1),
-        seed=0,
-        conditional_dropout=0,
-        null=NULL,
-    ).load(0)
-    assert batch.time_ids[0, :2].tolist() == [777, 1023]
+    items = [sampled(cache, index) for index in range(3)]
+    draw = partial(noise_of, 7, stream="posterior")
+    source = batches((cache, items), batch_size=2, seed=7, noise=draw)
+    drawn: dict[int, torch.Tensor] = {}
+    for micro in range(200):
+        batch = source.load(micro)
+        assert batch.latents.dtype == torch.float32
+        for row, position in enumerate(batch.positions):
+            expected = 3 + 0.5 * noise_of(7, [position], (4, 8, 8), stream="posterior")[0]
+            assert torch.equal(batch.latents[row, 1:], expected[1:]) and batch.latents[row, 0, 0, 0] == 3
+            drawn[position] = batch.latents[row]
+    assert torch.equal(
+        source.load(0).latents, batches((cache, items), batch_size=2, seed=7, noise=draw).load(0).latents
+    )
+    values = torch.stack(list(drawn.values()))[:, 1:]
+    assert len(drawn) == 300 and abs(float(values.mean()) - 3) < 0.01 and abs(float(values.std()) - 0.5) < 0.01
+    assert not torch.equal(drawn[0], drawn[2]), "anew at every draw"
+    other = batches((cache, items), batch_size=2, seed=7, noise=partial(noise_of, 8, stream="posterior"))
+    assert not torch.equal(other.load(0).latents, source.load(0).latents)
+    assert (batches((cache, items), batch_size=2, seed=7).load(0).latents == 3).all(), "without noise, the mean"
 
 
 def test_dropout_replaces_context_and_pooled_together_and_nothing_else(filled):

@@ -119,7 +119,7 @@ def test_a_prompt_without_a_picture_is_cached_like_a_caption(cache, folder):
 
 
 def test_keys_follow_everything_that_matters_and_nothing_else(folder):
-    encoding_changes = {field.name: 3 if field.name == "max_chunks" else "other" for field in fields(Encoding)}
+    encoding_changes = {field.name: "other" for field in fields(Encoding)} | {"max_chunks": 3, "vae_tiled": True}
     base = Placement(Bucket(64, 32), (64, 40), (0, 4))
     placements = [
         base,
@@ -134,10 +134,43 @@ def test_keys_follow_everything_that_matters_and_nothing_else(folder):
         changed = replace(ENCODING, **{name: value})
         latents.add(latents_key("content", base, changed))
         texts.add(text_key("caption", changed))
-    of_vae = {"vae", "vae_dtype", "background"}
+    of_vae = {"vae", "vae_dtype", "vae_tiled", "background", "latents"}
     assert len(latents) == 5 + len(of_vae)
     assert len(texts) == 2 + len(set(encoding_changes) - of_vae)
     assert not latents & texts
+
+
+def test_keys_are_pinned():
+    """What earlier versions encoded is found again."""
+    placement = Placement(Bucket(64, 32), (64, 40), (0, 4))
+    assert latents_key("content", placement, ENCODING) == "722bc3bf2aaf3b9481817c21d6f6438b4bfd3a6c"
+    assert text_key("caption", ENCODING) == "f269ded3bebd07e33d9eea6375537ef61f85739c"
+
+
+def test_latents_to_be_sampled_are_cached_as_mean_and_deviation(cache, folder):
+    encoding = replace(ENCODING, latents="sampled")
+    items = items_of(folder, encoding)
+
+    def posterior(path: Path, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = encode_image(path, placement)
+        return mean, mean / 8
+
+    assert encode_images(cache, items, posterior).written == 3
+    for item in items:
+        mean, std = cache.load_posterior(item)
+        assert mean.dtype == std.dtype == torch.float32
+        assert torch.equal(mean, encode_image(item.path, item.placement)) and torch.equal(std, mean / 8)
+        assert torch.equal(cache.load_latents(item), mean)
+    assert encode_images(cache, items_of(folder), encode_image).written == 3, "the mean alone is another entry"
+
+
+def test_a_deviation_that_is_not_finite_is_refused_too(cache, folder):
+    def broken(path: Path, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = encode_image(path, placement)
+        return mean, mean * torch.inf
+
+    result = encode_images(cache, items_of(folder), broken)
+    assert not result.items and {skipped.reason for skipped in result.skipped} == {"gives latents that are not finite"}
 
 
 def test_a_renamed_picture_keeps_its_latents_and_an_edited_one_does_not(folder):

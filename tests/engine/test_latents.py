@@ -1,4 +1,6 @@
+import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -6,15 +8,18 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from engine.contract.buckets import Bucket, Placement, make_buckets, place
 from engine.contract.folder import scan
+from engine.contract.safetensors_header import Header, TensorInfo
 from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
 from engine.data.encode import encode_images
 from engine.data.items import Encoding
-from engine.model.components import load_vae
-from engine.model.latents import decode_latents, encode_latents, load_image
+from engine.model.components import load_vae, vae_config
+from engine.model.latents import decode_latents, encode_latents, encode_posterior, encoding_memory, load_image
 from engine.model.single_file import open_checkpoint
 
 WHITE = (255, 255, 255)
@@ -49,6 +54,73 @@ def test_latents_are_the_scaled_posterior_mean(demo_checkpoint):
         torch.testing.assert_close(latents, real.encode(images).latent_dist.mode() * 0.13025)
         torch.testing.assert_close(decode_latents(real, latents), real.decode(latents / 0.13025).sample.clamp(-1, 1))
     assert torch.equal(latents, encode_latents(real, images))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_draw_from_the_posterior_is_diffusers_own(demo_checkpoint, dtype):
+    vae = load_vae(open_checkpoint(demo_checkpoint), "cpu", dtype)
+    images = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mean, std = encode_posterior(vae, images)
+    assert mean.dtype == std.dtype == torch.float32 and mean.shape == std.shape == (1, 4, 4, 6)
+    assert torch.equal(mean, encode_latents(vae, images)) and bool((std > 0).all())
+    with torch.no_grad():
+        posterior = vae.encode(images.to(dtype)).latent_dist
+        theirs = posterior.sample(torch.Generator().manual_seed(1)).float() * 0.13025
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1), dtype=dtype).float()
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(mean + std * noise, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_bf16_encodes_near_fp32(vae, demo_checkpoint):
+    half = load_vae(open_checkpoint(demo_checkpoint), "cpu", torch.bfloat16)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ours, exact = encode_latents(half, images), encode_latents(vae, images)
+    assert ours.dtype == torch.float32 and not torch.equal(ours, exact)
+    torch.testing.assert_close(ours, exact, rtol=0.05, atol=0.05)
+
+
+class LivePeak(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, for as long as something holds them."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        self.peak = max(self.peak, self.live)
+        return made
+
+    def _count(self, storage):
+        if storage._cdata not in self.known:
+            self.known.add(storage._cdata)
+            self.live += storage.nbytes()
+            weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+
+    def _free(self, identity, size):
+        self.known.discard(identity)
+        self.live -= size
+
+
+@pytest.mark.parametrize(("size", "dtype"), [((256, 256), torch.float32), ((512, 320), torch.bfloat16)])
+def test_the_memory_of_encoding_is_five_times_the_first_levels_channels(size, dtype):
+    """Counted in SDXL's own VAE. Shapes alone: on the meta device nothing is computed, but all is made and let go."""
+    shapes = json.loads((Path(__file__).parent / "sdxl_tensors.json").read_text())
+    tensors = {name: TensorInfo("F16", tuple(shape), ()) for name, shape in shapes.items()}
+    header = Header(Path("sdxl.safetensors"), {}, tensors, 0)
+    with torch.device("meta"):
+        vae = AutoencoderKL(**vae_config(header)).to(dtype).eval()
+        images = torch.empty(1, 3, size[1], size[0], dtype=dtype)
+    with torch.no_grad(), LivePeak() as counted:
+        vae.encode(images)
+    assert counted.peak == 5 * 128 * size[0] * size[1] * dtype.itemsize
+    weights = sum(parameter.numel() for parameter in vae.parameters()) * dtype.itemsize
+    assert encoding_memory(header, size, dtype) == pytest.approx(1.1 * (counted.peak + weights), rel=1e-6)
+    assert weights == 83_653_863 * dtype.itemsize
 
 
 def test_the_demos_vae_keeps_the_block_averages(vae, demo_folder):

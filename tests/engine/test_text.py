@@ -1,15 +1,19 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
+from engine.data.cache import Cache
 from engine.model.components import TextEncoders, load_text_encoders
 from engine.model.single_file import open_checkpoint
 from engine.model.text import encode, num_chunks
 from engine.model.tokenizers import Tokenizers, load_tokenizers
+from engine.run.dataset import Dataset, Prompt
 
 CAPTIONS = ["a red circle on a blue ground", "", "a teal star and an orange ring on a white ground, (very) 8k"]
 
@@ -24,15 +28,22 @@ def tokenizers(demo_folder: Path, demo_checkpoint: Path) -> Tokenizers:
     return load_tokenizers(demo_folder, open_checkpoint(demo_checkpoint))
 
 
+def ids_of(tokenizers: Tokenizers, caption: str) -> list[int]:
+    return tokenizers.tokenizer_2(caption, add_special_tokens=False).input_ids
+
+
 def words(count: int) -> str:
     return " ".join(["red", "star", "blue", "ring", "on"][index % 5] for index in range(count))
 
 
-def test_captions_encode_as_diffusers_encodes_prompts(encoders, tokenizers, demo_folder):
+@pytest.fixture(scope="module")
+def pipeline(encoders: TextEncoders, demo_folder: Path) -> StableDiffusionXLPipeline:
+    """diffusers' own, with the encoders and the tokenizers as they are published."""
+
     def published(pad_token: str) -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(demo_folder / "tokenizer", pad_token=pad_token, model_max_length=77)
 
-    pipeline = StableDiffusionXLPipeline(
+    return StableDiffusionXLPipeline(
         vae=None,
         text_encoder=encoders.text_encoder,
         text_encoder_2=encoders.text_encoder_2,
@@ -41,13 +52,76 @@ def test_captions_encode_as_diffusers_encodes_prompts(encoders, tokenizers, demo
         unet=None,
         scheduler=None,
         add_watermarker=False,
+        force_zeros_for_empty_prompt=True,
     )
+
+
+def test_captions_encode_as_diffusers_encodes_prompts(encoders, tokenizers, pipeline):
     prompt_embeds, pooled = encode(encoders, tokenizers, CAPTIONS)
     assert prompt_embeds.shape == (3, 77, 80) and pooled.shape == (3, 48)
     for index, caption in enumerate(CAPTIONS):
         theirs, _, their_pooled, _ = pipeline.encode_prompt(caption, device="cpu", do_classifier_free_guidance=False)
         torch.testing.assert_close(prompt_embeds[index], theirs[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(pooled[index], their_pooled[0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_pooled_vector_is_the_normed_state_at_the_first_end_times_the_files_matrix(
+    encoders, tokenizers, demo_checkpoint
+):
+    """The file holds P for x.P, a Linear holds its transpose: square, so that only numbers tell them apart."""
+    matrix = load_file(demo_checkpoint)["conditioner.embedders.1.model.text_projection"].double()
+    assert matrix.shape[0] == matrix.shape[1] and not torch.allclose(matrix, matrix.T, atol=1e-3)
+    for caption in CAPTIONS:
+        _, pooled = encode(encoders, tokenizers, [caption])
+        ids = [tokenizers.tokenizer_2.bos_token_id, *ids_of(tokenizers, caption), tokenizers.tokenizer_2.eos_token_id]
+        with torch.no_grad():
+            states = encoders.text_encoder_2.text_model(torch.tensor([ids + [0] * (77 - len(ids))])).last_hidden_state
+        expected = states[0, len(ids) - 1].double() @ matrix
+        torch.testing.assert_close(pooled[0].double(), expected, rtol=1e-4, atol=1e-5)
+        assert (pooled[0].double() - states[0, len(ids) - 1].double() @ matrix.T).abs().max() > 1e-2
+
+
+def test_a_caption_that_spells_the_end_of_text_is_pooled_there(encoders, tokenizers, pipeline):
+    caption = "a red star <|endoftext|> on a blue ground"
+    assert ids_of(tokenizers, caption).count(tokenizers.tokenizer_2.eos_token_id) == 1
+    context, pooled = encode(encoders, tokenizers, [caption])
+    theirs, _, their_pooled, _ = pipeline.encode_prompt(caption, device="cpu", do_classifier_free_guidance=False)
+    torch.testing.assert_close(context, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(pooled, their_pooled, rtol=1e-5, atol=1e-5)
+    _, before_it = encode(encoders, tokenizers, ["a red star"])
+    torch.testing.assert_close(pooled, before_it, rtol=1e-5, atol=1e-5)
+    _, without_it = encode(encoders, tokenizers, ["a red star on a blue ground"])
+    assert (pooled - without_it).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("negative", [None, ""])
+def test_the_null_condition_is_what_diffusers_sends_for_none_or_for_nothing(
+    encoders, tokenizers, pipeline, tmp_path, negative
+):
+    """diffusers zeroes a negative prompt that is None, and encodes one that is empty."""
+    empty = Prompt("no caption", "", "0" * 40)
+    cache = Cache(tmp_path)
+    context, pooled = encode(encoders, tokenizers, [""])
+    cache.store_text(empty, context[0], pooled[0])
+    condition = "zeros" if negative is None else "empty_prompt"
+    dataset = Dataset(cache, (), empty, negative=empty, prompts=(), fingerprint="", null_condition=condition)
+    _, theirs, _, their_pooled = pipeline.encode_prompt("a red star", device="cpu", negative_prompt=negative)
+    for ours, our_pooled in (dataset.null(), dataset.negative_condition()):
+        assert ours.shape == (77, 80) and our_pooled.shape == (48,) and ours.dtype == our_pooled.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(our_pooled, their_pooled[0], rtol=1e-5, atol=1e-5)
+    assert bool(dataset.null()[0].any()) == (negative == "")
+
+
+def test_a_negative_prompt_that_says_something_is_not_the_null_condition(encoders, tokenizers, tmp_path):
+    cache = Cache(tmp_path)
+    empty, negative, blank = (Prompt(t, t, f"{n}" * 40) for n, t in enumerate(("", "worst quality", " ")))
+    for prompt in (empty, negative):
+        context, pooled = encode(encoders, tokenizers, [prompt.caption])
+        cache.store_text(prompt, context[0], pooled[0])
+    dataset = Dataset(cache, (), empty, negative=negative, prompts=(), fingerprint="", null_condition="zeros")
+    assert torch.equal(dataset.negative_condition()[0], cache.load_text(negative)[0])
+    assert not replace(dataset, negative=blank).negative_condition()[0].any()
 
 
 def test_a_caption_does_not_depend_on_its_neighbours(encoders, tokenizers):

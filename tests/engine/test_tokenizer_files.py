@@ -10,8 +10,9 @@ import pytest
 
 from engine.contract import places
 from engine.contract.check import check_machine
+from engine.contract.problems import Problem
 from engine.contract.profile import parse
-from engine.contract.tokenizer_files import TokenizerError, find_tokenizers, hub_cache
+from engine.contract.tokenizer_files import TokenizerError, find_tokenizers, has_pair, hub_cache, may_fetch
 
 CLIP = "models--openai--clip-vit-large-patch14"
 SDXL = "models--stabilityai--stable-diffusion-xl-base-1.0"
@@ -37,6 +38,13 @@ def both(folder: Path) -> Path:
     return folder
 
 
+def one(folder: Path) -> Path:
+    """The form with everything in one file."""
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
 def package(root: Path, name: str) -> Path:
     (root / name).mkdir()
     (root / name / "__init__.py").write_text("raise RuntimeError('must not be imported')")
@@ -55,6 +63,48 @@ def test_a_models_folder_serves_with_its_subfolders(tmp_path):
     assert find_tokenizers(tmp_path / "model") == (first, first)
     second = both(tmp_path / "model" / "tokenizer_2")
     assert find_tokenizers(tmp_path / "model") == (first, second)
+
+
+def test_one_file_with_everything_serves_as_well(tmp_path):
+    folder = one(tmp_path / "words")
+    assert find_tokenizers(folder) == (folder, folder) and not has_pair(folder)
+    first, second = one(tmp_path / "model" / "tokenizer"), both(tmp_path / "model" / "tokenizer_2")
+    assert find_tokenizers(tmp_path / "model") == (first, second) and has_pair(second)
+    (first / "vocab.json").write_text("{}")  # without its merges
+    assert find_tokenizers(tmp_path / "model") == (first, second) and not has_pair(first)
+    cached = one(tmp_path / "hub" / CLIP / "snapshots" / "a")
+    assert find_tokenizers(None) == (cached, cached)
+
+
+def test_the_base_models_folder_comes_after_the_profiles_and_before_the_cache(tmp_path):
+    base = tmp_path / "base"
+    (base / "unet").mkdir(parents=True)
+    cached = both(tmp_path / "hub" / CLIP / "snapshots" / "a")
+    assert find_tokenizers(None, base) == (cached, cached)
+    second = both(base / "tokenizer_2")
+    assert find_tokenizers(None, base) == (second, second)
+    first = one(base / "tokenizer")
+    assert find_tokenizers(None, base) == (first, second)
+    (first / "tokenizer.json").unlink()  # half a folder is passed by, unless it was meant
+    assert find_tokenizers(None, base) == (second, second)
+    words = both(tmp_path / "words")
+    assert find_tokenizers(words, base) == (words, words)
+    with pytest.raises(TokenizerError):
+        find_tokenizers(base, base)
+    (tmp_path / "one.safetensors").touch()
+    assert find_tokenizers(None, tmp_path / "one.safetensors") == (cached, cached)
+
+
+def test_the_hub_is_asked_where_only_a_package_is_left(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    package(tmp_path, "clip")
+    assert may_fetch(None, base) and may_fetch(None, None)
+    assert not may_fetch(tmp_path / "words", base), "a folder was meant"
+    one(base / "tokenizer")
+    assert not may_fetch(None, base)
+    both(tmp_path / "hub" / CLIP / "snapshots" / "a")
+    assert not may_fetch(None, None)
 
 
 @pytest.mark.parametrize("missing", ["vocab.json", "merges.txt"])
@@ -135,23 +185,35 @@ def test_a_package_of_that_name_that_carries_nothing_is_passed_by(tmp_path):
         find_tokenizers(None)
 
 
-def problems(tmp_path: Path, tokenizer: str) -> list[tuple[str, str]]:
-    text = f'[model]\nbase = "x.safetensors"\ntokenizer = "{tokenizer}"\n[[data.folders]]\npath = "x"\n'
-    profile, wrong = parse(text, "profile.toml")
+def problems(tmp_path: Path, tokenizer: str, *, fetch: bool = False, base: str = "x.safetensors") -> list[Problem]:
+    text = f'[model]\nbase = "{base}"\ntokenizer = "{tokenizer}"\nfetch_tokenizer = {str(fetch).lower()}\n'
+    profile, wrong = parse(text + '[[data.folders]]\npath = "x"\n', "profile.toml")
     assert profile is not None and wrong == []
     found, _ = check_machine(profile, tmp_path)
-    return [(problem.text, problem.remedy) for problem in found if problem.path == "model.tokenizer"]
+    return [problem for problem in found if problem.path == "model.tokenizer"]
 
 
 def test_a_check_says_what_the_engine_would_say(tmp_path):
     for tokenizer, folder in (("", None), ("words", tmp_path / "words")):
         with pytest.raises(TokenizerError) as caught:
             find_tokenizers(folder)
-        assert problems(tmp_path, tokenizer) == [(caught.value.text, caught.value.remedy)]
+        expected = Problem("model.tokenizer", caught.value.text, caught.value.remedy)
+        assert problems(tmp_path, tokenizer) == [expected] and "aozora-tui[offline]" in problems(tmp_path, "")[0].remedy
     both(tmp_path / "words")
     assert problems(tmp_path, "words") == []
+    one(tmp_path / "base" / "tokenizer")
+    assert problems(tmp_path, "", base="base") == []
     both(tmp_path / "hub" / CLIP / "snapshots" / "a")
     assert problems(tmp_path, "") == []
+
+
+def test_a_check_leaves_fetching_to_the_run_and_says_so(tmp_path):
+    (found,) = problems(tmp_path, "", fetch=True)
+    assert found.severity == "warning" and "the run will load it from the Hugging Face hub" in found.text
+    (found,) = problems(tmp_path, "words", fetch=True)
+    assert found.severity == "error", "a folder was meant"
+    package(tmp_path, "clip")
+    assert problems(tmp_path, "", fetch=True) == []
 
 
 def test_the_demos_tokenizer_may_still_have_to_be_built(tmp_path):

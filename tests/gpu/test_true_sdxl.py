@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from engine.model.export_diffusers import export_diffusers
 from safetensors.torch import load_file
 
 from engine.contract import events
 from engine.contract.rundir import RunDir
 from engine.contract.unet_names import UNET_PREFIX
 from engine.model import components, latents, text
+from engine.model.export_diffusers import export_diffusers
 from engine.model.single_file import Checkpoint, fingerprint, open_checkpoint, raw
 from engine.model.tokenizers import Tokenizers, load_tokenizers
 from tests.end_to_end.harness import of_type, run_here
 from tests.gpu.random_sdxl import NAMES, full_size_folder
-from tests.gpu.rss import PeakOfOwnMemory
+from tests.gpu.rss import PeakOfOwnMemory, can_be_measured
 
 pytestmark = [
     pytest.mark.gpu,
@@ -93,6 +93,7 @@ def exported(run: RunDir) -> Checkpoint:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.skipif(not can_be_measured(), reason="this kernel does not count a process's own memory")
 def test_the_unet_loads_without_a_second_copy(base: Checkpoint, dtype: torch.dtype):
     began = time.monotonic()
     with PeakOfOwnMemory() as peak:
@@ -118,7 +119,8 @@ def test_the_export_is_the_base_but_for_the_unet(base: Checkpoint, exported: Che
     assert moved > 1000  # fp16 keeps one step of 1e-6 in most tensors, not in all
     figures["export: UNet tensors that moved"] = moved
     print(figures)  # noqa: T201
-    assert float(str(figures["export: extra GiB of own memory"])) <= 1e9 / GIB
+    if can_be_measured():
+        assert float(str(figures["export: extra GiB of own memory"])) <= 1e9 / GIB
 
 
 def test_diffusers_reads_the_same_model(

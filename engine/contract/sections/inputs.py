@@ -31,13 +31,17 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         about(
             "Tokenizer folder",
-            "A folder with CLIP's vocab.json and merges.txt. Empty: whatever this machine has.",
+            "A folder with CLIP's vocab.json and merges.txt, or tokenizer.json. Empty: whatever this machine has.",
             kind="folder",
         ),
     ] = ""
     fetch_tokenizer: Annotated[
         bool,
-        about("Fetch the tokenizer", "May load CLIP's tokenizer (1.5 MB) from the Hugging Face hub if it is nowhere."),
+        about(
+            "Fetch the tokenizer",
+            "May load CLIP's tokenizer (1.5 MB) from the Hugging Face hub if neither the profile, the base nor the "
+            "local cache has one.",
+        ),
     ] = False
     precision: Annotated[
         Literal["bf16", "fp32"],

@@ -1,0 +1,138 @@
+"""What reaches the network, set otherwise than by default, in whole runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from PIL import Image
+
+from engine.contract import events, rundir
+from engine.contract.profile import load, resolved
+from engine.contract.rundir import RunDir
+from engine.contract.sections import Profile
+from engine.data.items import Encoding
+from engine.model import tokenizers
+from engine.model.single_file import open_checkpoint
+from engine.run.encoding import settle, why_tiled
+from engine.run.errors import RunError
+from engine.run.session import Emitter, Session
+from tests.end_to_end.harness import assert_same_weights, copy_pictures, of_type, run_here, weights_of, write_profile
+
+GIB = 2**30
+
+
+def changed(profile: Path | Profile, **sections: dict[str, object]) -> Profile:
+    """The profile with some settings of some sections changed."""
+    settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
+    for section, values in sections.items():
+        part = msgspec.structs.replace(getattr(settings, section), **values)
+        settings = msgspec.structs.replace(settings, **{section: part})
+    return settings
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    run = rundir.create(tmp_path / "runs", "small")
+    emitter = Emitter(None)
+    emitter.attach(run.events)
+    return Session(run, emitter, rundir.new_token())
+
+
+def differ(one: RunDir, other: RunDir) -> bool:
+    ours, theirs = weights_of(one), weights_of(other)
+    return any(not torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_sampled_latents_in_bf16_tiles_train_and_resume_bitwise(place: Path, demo_folder: Path):
+    (next((place / "pictures").glob("*.txt"))).write_text("red star " * 50)
+    by_mean = changed(
+        write_profile(place, demo_folder, steps=3),
+        data={"vae_precision": "bf16", "vae_tiling": "on", "max_tokens": 75},
+        objective={"conditional_dropout": 0.0},
+    )
+    drawn = changed(by_mean, data={"latents": "sampled"})
+    straight = run_here(drawn, place / "runs")
+    said = [warning.text for warning in of_type(straight, events.Warned) if warning.code == "caption_cut"]
+    assert said == ["1 caption is longer than 75 tokens"]
+    broken = run_here(drawn, place / "runs", stop_after_step=1)
+    assert of_type(broken, events.Finished)[-1].reason == "stopped"
+    run_here(drawn, place / "runs", run=broken)
+    assert_same_weights(straight, broken)
+    assert differ(straight, run_here(by_mean, place / "runs"))
+
+
+def test_a_run_begun_before_tiles_and_sampling_existed_goes_on(place: Path, demo_folder: Path):
+    profile = write_profile(place, demo_folder, steps=2)
+    run = run_here(profile, place / "runs", stop_after_step=1)
+    snapshot = json.loads((run.path / "dataset.json").read_text())
+    assert not snapshot[0].pop("vae_tiled") and snapshot[0].pop("latents") == "mean"
+    (run.path / "dataset.json").write_text(json.dumps(snapshot))
+    run_here(profile, place / "runs", run=run)
+    assert of_type(run, events.Finished)[-1].reason == "finished"
+
+
+def test_the_null_condition_of_the_profile_is_trained_and_sampled_with(place: Path, demo_folder: Path):
+    profile = changed(
+        write_profile(place, demo_folder, steps=1), preview={"at_end": True}, objective={"conditional_dropout": 1.0}
+    )
+    encoded, zeros = (
+        run_here(changed(profile, objective={"null_condition": kind}), place / "runs")
+        for kind in ("empty_prompt", "zeros")
+    )
+    assert differ(encoded, zeros)
+    kept = {kind: {"null_condition": kind, "conditional_dropout": 0.0} for kind in ("empty_prompt", "zeros")}
+    runs = [run_here(changed(profile, objective=values), place / "runs") for values in kept.values()]
+    assert_same_weights(*runs)
+    pictures = [Image.open(next(run.samples.glob("*.png"))).tobytes() for run in runs]
+    assert pictures[0] != pictures[1], "the empty negative prompt is the null condition"
+
+
+def test_a_machine_without_a_tokenizer_ends_the_run_in_a_sentence(place: Path, demo_folder: Path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(place / "hub"))
+    monkeypatch.setattr("engine.contract.tokenizer_files._PACKAGES", ())
+    model = {"tokenizer": "", "fetch_tokenizer": True}
+    with pytest.raises(
+        RunError, match=r"no CLIP tokenizer on this machine, and the Hugging Face hub gives none"
+    ) as caught:
+        run_here(changed(write_profile(place, demo_folder), model=model), place / "runs")
+    assert caught.value.code == "tokenizer" and "aozora-tui[offline]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_whether_the_vae_works_in_tiles_is_settled_once(session, demo_folder, demo_checkpoint, tmp_path, kept):
+    checkpoint = open_checkpoint(demo_checkpoint)
+    words = tokenizers.load_tokenizers(demo_folder, checkpoint)
+    copy_pictures(demo_folder, tmp_path / "pictures", 1)
+    profile = write_profile(tmp_path, demo_folder)
+    device = torch.device("cpu")
+
+    def settled(tiling: str, kept: Encoding | None) -> Encoding:
+        settings = changed(profile, data={"vae_tiling": tiling, "max_tokens": 300})
+        return settle(session, settings, checkpoint, device, words=words, kept=kept)
+
+    fresh = {tiling: settled(tiling, None) for tiling in ("auto", "on", "off")}
+    assert {tiling: encoding.vae_tiled for tiling, encoding in fresh.items()} == {
+        "auto": False,
+        "on": True,
+        "off": False,
+    }
+    assert {encoding.max_chunks for encoding in fresh.values()} == {4}
+    earlier = replace(fresh["auto"], vae_tiled=kept)
+    assert all(settled(tiling, earlier).vae_tiled is kept for tiling in ("auto", "on", "off"))
+
+
+def test_auto_takes_tiles_where_the_largest_bucket_does_not_fit(demo_folder, demo_checkpoint, tmp_path):
+    header = open_checkpoint(demo_checkpoint).header
+    profile = changed(write_profile(tmp_path, demo_folder), data={"resolution": 1024, "bucket_step": 64})
+    assert why_tiled(profile, header, float("inf")) == ""
+    why = why_tiled(profile, header, 0.01 * GIB)
+    assert why.startswith("pictures are encoded in tiles: encoding ") and why.endswith("0.0 are free")
+    lowest = next(free for free in range(1, 4000) if not why_tiled(profile, header, free * 2**20))
+    half = changed(profile, data={"vae_precision": "bf16"})
+    assert why_tiled(half, header, lowest * 2**20 / 2) == ""
+    assert why_tiled(profile, header, (lowest - 1) * 2**20)
+    small = changed(profile, data={"resolution": 256})
+    assert why_tiled(small, header, 0) == "", "what is no larger than a tile is not cut"
