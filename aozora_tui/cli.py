@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     add("doctor", commands.doctor, "look at the driver, torch, the disk and the terminal", document)
     inspect = add("inspect", commands.inspect, "say what a checkpoint file is", document)
     inspect.add_argument("file", metavar="FILE", type=Path)
+    diff = add("diff", commands.diff, "say how two checkpoints differ, and whether an adapter was merged", document)
+    diff.add_argument(
+        "--all", action="store_true", help="examine the rank of every changed matrix, not of a sample: minutes"
+    )
+    for name in "ab":
+        diff.add_argument(name, metavar=name.upper(), type=Path, help="a .safetensors file, or a diffusers folder")
     return parser
 
 

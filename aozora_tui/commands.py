@@ -241,6 +241,8 @@ def check(context: Context) -> int:
     _complain_of(path, checked.problems)
     if checked.ok:
         say(f"{path} can be trained")
+    if checked.profile and checked.ok:
+        say(plain.objective(checked.profile.objective))
     for line in plain.forecast(cost) if cost else ():
         say(line)
     return 0 if checked.ok else 2
@@ -276,6 +278,24 @@ def inspect(context: Context) -> int:
     else:
         for line in inspect_file.lines(found):
             say(line)
+    return 0
+
+
+def diff(context: Context) -> int:
+    from aozora_tui import diff_files, diff_process
+    from engine.contract.safetensors_header import CheckpointError
+
+    args = context.args
+    try:
+        with diff_process.StatusLine() as status:
+            found, document = diff_process.compare(
+                args.a, args.b, every=args.all, engine_command=context.engine, progress=status.show
+            )
+    except CheckpointError as error:
+        complain(f"{error}.")
+        return 1
+    for line in (document,) if args.json else diff_files.lines(found):
+        say(line)
     return 0
 
 

@@ -8,6 +8,8 @@ from aozora_tui.text import duration, printable, rate, sentence, size
 from engine.contract import events
 from engine.contract.budget import GIB, Forecast
 from engine.contract.layers import human
+from engine.contract.sections import Objective
+from engine.contract.timesteps import mean_weight
 
 PHASES = {
     "demo": "building the demo's files",
@@ -88,6 +90,13 @@ def forecast(cost: Forecast) -> list[str]:
         f"host memory    {cost.host / GIB:.2f} GiB",
         f"disk           {size(cost.disk)} (checkpoint {size(cost.checkpoint)}, export {size(cost.export)})",
     ]
+
+
+def objective(settings: Objective) -> str:
+    """What is learnt, and how much an error counts on average where it is drawn."""
+    terminal = ", zero terminal SNR" if settings.zero_terminal_snr else ""
+    weighed = f"weight {settings.loss_weight}, on average {mean_weight(settings):.3g} over the timesteps drawn"
+    return f"learns         {settings.prediction_type}{terminal}; timesteps {settings.timesteps}; {weighed}"
 
 
 def _started(event: events.Started) -> str:

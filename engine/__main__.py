@@ -1,4 +1,7 @@
-"""`python -m engine train PROFILE`: one run, JSON lines on stdout, exit code 0, 1, 2 or 130."""
+"""`python -m engine train PROFILE`: one run, JSON lines on stdout, exit code 0, 1, 2 or 130.
+
+`python -m engine diff A B`: one JSON document on stdout when it is done, JSON lines of progress on stderr.
+"""
 
 import argparse
 import contextlib
@@ -29,6 +32,8 @@ OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    if options.command == "diff":
+        return _diff(options)
     from engine.run.session import Emitter, Session
 
     emitter = Emitter(_claim_stdout())
@@ -70,11 +75,27 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     where = train.add_mutually_exclusive_group()
     where.add_argument("--run", type=Path, metavar="FOLDER", help="use this run folder (made by the caller)")
     where.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with this run from its last checkpoint")
+    diff = commands.add_parser("diff", help="how two checkpoints differ: one JSON document")
+    diff.add_argument("a", type=Path, metavar="A", help="a .safetensors file, or a diffusers folder")
+    diff.add_argument("b", type=Path, metavar="B", help="the other, compared with A")
+    diff.add_argument("--all", action="store_true", help="examine the rank of every changed matrix")
     options = parser.parse_args(arguments)
+    if options.command == "diff":
+        return options
     if (options.profile is None) == (options.resume is None):
         parser.error("give a PROFILE, or --resume FOLDER")
     options.name = options.profile.stem if options.profile else ""
     return options
+
+
+def _diff(options: argparse.Namespace) -> int:
+    stdout = _claim_stdout()
+    try:
+        from engine.run.diff import diff
+
+        return diff(options.a, options.b, stdout, every=options.all)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _claim_stdout() -> int:

@@ -385,7 +385,7 @@ def test_display_switches_count_before_and_after_the_command(profile, monkeypatc
 
 def test_headless_commands_load_neither_textual_nor_torch(profile):
     heavy = "{'textual', 'rich', 'torch', 'numpy', 'diffusers', 'transformers', 'PIL'}"
-    for words in (["runs"], ["check", "cat"], ["doctor"], ["watch"], ["stop"]):
+    for words in (["runs"], ["check", "cat"], ["doctor"], ["watch"], ["stop"], ["diff", "a", "b"]):
         code = (
             f"import sys; from aozora_tui.cli import main; main({words!r}); sys.exit(str({heavy} & set(sys.modules)))"
         )
