@@ -128,8 +128,13 @@ def all_runs(runs: Path) -> list[RunDir]:
     """Every run folder, newest first by the time in its name, then by name."""
     if not runs.is_dir():
         return []
-    found = [RunDir(entry) for entry in runs.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    found = [RunDir(entry) for entry in runs.iterdir() if not entry.name.startswith(".") and _is_run(entry)]
     return sorted(found, key=lambda run: (_stamp(run.name), run.name), reverse=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Not the pictures or models that somebody keeps beside the runs."""
+    return any(os.path.lexists(folder / name) for name in ("run.json", "profile.toml", "events.jsonl", "commands"))
 
 
 def find(runs: Path, name: str | None) -> RunDir:

@@ -146,6 +146,7 @@ def test_run_names_are_unique_and_safe(tmp_path: Path):
     first = rundir.create(tmp_path, "../my: profile", now=0.0)
     second = rundir.create(tmp_path, "../my: profile", now=0.0)
     assert first.path.parent == second.path.parent == tmp_path and second.name == f"{first.name}-2"
+    (tmp_path / "my pictures").mkdir()  # somebody's own: no run, and not to be resumed
     assert [r.name for r in rundir.all_runs(tmp_path)] == [second.name, first.name]
 
 

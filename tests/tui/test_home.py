@@ -195,7 +195,7 @@ def broken_runs():
         spoil(fake_run.make(folder, f"{name}-20231112-101010"))
     (folder / "loop-20231112-101010").mkdir()
     (folder / "loop-20231112-101010" / "run.json").symlink_to("run.json")
-    (folder / os.fsdecode(b"name-\xff")).mkdir()
+    (folder / os.fsdecode(b"name-\xff") / "commands").mkdir(parents=True)
 
 
 async def test_one_bad_folder_hides_no_other_run():

@@ -302,7 +302,7 @@ def test_one_bad_folder_hides_no_other_run_from_the_list(tmp_path):
     os.mkfifo(pipe.events)
     wrong = rundir.create(folder, "eel", now=0)
     wrong.info.mkdir()
-    (folder / os.fsdecode(b"name-\xff")).mkdir()
+    (folder / os.fsdecode(b"name-\xff") / "commands").mkdir(parents=True)
     found = {summary.name: summary for summary in runs.list_summaries(folder)}
     assert found[good.name].state == "crashed"
     assert found[pipe.name].state == found[wrong.name].state == found["name-\\udcff"].state == "unreadable"
