@@ -89,8 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument(
         "--all", action="store_true", help="examine the rank of every changed matrix, not of a sample: minutes"
     )
-    for name in "ab":
-        diff.add_argument(name, metavar=name.upper(), type=Path, help="a .safetensors file, or a diffusers folder")
+    for name, what in (("a", "the model before"), ("b", "the model after")):
+        diff.add_argument(
+            name, metavar=name.upper(), type=Path, help=f"{what}: a .safetensors file or diffusers folder"
+        )
     return parser
 
 

@@ -1,11 +1,12 @@
 """What each command does. Everything heavy is imported by the command that needs it."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aozora_tui.terminal import complain, on_terminal, say
+from aozora_tui.terminal import complain, fitted, on_terminal, say
 
 if TYPE_CHECKING:
     from aozora_tui.follow import Ending
@@ -241,10 +242,12 @@ def check(context: Context) -> int:
     _complain_of(path, checked.problems)
     if checked.ok:
         say(f"{path} can be trained")
+    said = plain.forecast(cost) if cost else []
     if checked.profile and checked.ok:
-        say(plain.objective(checked.profile.objective))
-    for line in plain.forecast(cost) if cost else ():
-        say(line)
+        said = [plain.tokenizer(checked.profile.model, path.parent), plain.objective(checked.profile.objective), *said]
+    for line in said:
+        for part in fitted(line, sys.stdout, indent=" " * 15):
+            say(part)
     return 0 if checked.ok else 2
 
 
@@ -303,7 +306,8 @@ def _complain_of(path: Path, problems: "Sequence[Problem]") -> None:
     if problems:
         complain(f"{path}:")
     for problem in problems:
-        complain(f"  {problem.severity}: {problem}")
+        for line in fitted(f"  {problem.severity}: {problem}", sys.stderr, indent="    "):
+            complain(line)
 
 
 def _json(value: object) -> str:

@@ -4,7 +4,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from aozora_tui.text import printable, table
+from aozora_tui.text import folded, printable, table
 from engine.contract.comparison import Comparison, MatrixVerdict, Names, Row, Side
 from engine.contract.tensor_places import OTHER, UNET, place_of
 
@@ -15,13 +15,13 @@ def lines(found: Comparison) -> list[str]:
     """The verdict, what else is to be known, the table, and what the verdict rests on."""
     said = [_headline(found), *_remarks(found)]
     rows = [row for row in found.rows if not row.kind and (row.changed or (row.block and _of(found, UNET).changed))]
-    wrapped = [line for text in said for line in _wrap(text)]
+    wrapped = [line for text in said for line in folded(text, _WIDTH)]
     if rows:
         wrapped += table([("", "CHANGED", "ELEMENTS", "CHANGE", "LARGEST"), *map(_cells, rows)])
     kinds = [row for row in found.rows if row.kind and not row.block and row.changed]
     if kinds:
-        wrapped += _wrap("by kind: " + ", ".join(f"{row.kind} {_relative(row)}" for row in kinds))
-    return [printable(line) for line in (*wrapped, *(line for text in _rank(found) for line in _wrap(text)))]
+        wrapped += folded("by kind: " + ", ".join(f"{row.kind} {_relative(row)}" for row in kinds), _WIDTH)
+    return [printable(line) for line in (*wrapped, *(line for text in _rank(found) for line in folded(text, _WIDTH)))]
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def _headline(found: Comparison) -> str:
     if found.identical:
         return f"A and B are identical: {number:,} tensors, bit for bit the same."
     if not parts:
-        return "A and B have no tensor of one name and shape in common."
+        return f"A and B have no tensor of one name and shape in common: {_kinds(found)}."
     changed = [row for row in parts if row.changed]
     if not changed:
         if any(row.recast for row in parts):
@@ -111,11 +111,18 @@ def _remarks(found: Comparison) -> Iterable[str]:
         where = f"{bad.name}: {bad.a:,} in A, {bad.b:,} in B"
         yield f"NaN or infinite values in {found.not_finite_count:,} tensors ({where})"
     a, b = _prediction(found.a), _prediction(found.b)
-    if a != b:
+    if a != b and found.rows:
         yield f"prediction type: {a} in A, {b} in B"
     if found.metadata:
         keys = [difference.key for difference in found.metadata]
         yield textwrap.shorten(f"metadata differs in {len(keys)} keys: {', '.join(keys)}", _WIDTH, placeholder=" ...")
+
+
+def _kinds(found: Comparison) -> str:
+    """An adapter is not compared with a model; the model before and after it is."""
+    kinds = found.a.architecture, found.b.architecture
+    advice = ". Whether it was merged, the model before and the model after it tell" if "an adapter" in kinds else ""
+    return f"A is {kinds[0]}, B is {kinds[1]}{advice}"
 
 
 def _prediction(side: Side) -> str:
@@ -164,9 +171,3 @@ def _named(part: Row) -> str:
 
 def _and(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else words[0]
-
-
-def _wrap(text: str) -> list[str]:
-    """A number stays on the line of its percent sign."""
-    wrapped = textwrap.wrap(text.replace(" %", "\0%"), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-    return [line.replace("\0%", " %") for line in wrapped]

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aozora_tui.text import duration, printable, rate, sentence, size
-from engine.contract import events
+from engine.contract import events, places
 from engine.contract.budget import GIB, Forecast
 from engine.contract.layers import human
-from engine.contract.sections import Objective
+from engine.contract.sections import Model, Objective
 from engine.contract.timesteps import mean_weight
+from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
 
 PHASES = {
     "demo": "building the demo's files",
@@ -90,6 +91,16 @@ def forecast(cost: Forecast) -> list[str]:
         f"host memory    {cost.host / GIB:.2f} GiB",
         f"disk           {size(cost.disk)} (checkpoint {size(cost.checkpoint)}, export {size(cost.export)})",
     ]
+
+
+def tokenizer(model: Model, start: Path) -> str:
+    """Where CLIP's tokenizer will be taken from; relative names start at `start`."""
+    base = places.expand(model.base, start)
+    try:
+        first, second = find_tokenizers(places.expand(model.tokenizer, start) if model.tokenizer else None, base)
+    except TokenizerError as error:
+        return f"tokenizer      from the Hugging Face hub: {error.text}"
+    return f"tokenizer      {first}" + (f" and {second}" if second != first else "")
 
 
 def objective(settings: Objective) -> str:

@@ -1,6 +1,7 @@
 """The terminal, or what stands in its place: is it one, what can it show, and does anybody still read."""
 
 import os
+import shutil
 import sys
 from io import TextIOWrapper
 from typing import TextIO
@@ -38,6 +39,15 @@ def say(text: str) -> bool:
 def complain(text: str) -> None:
     """One line on stderr."""
     _write(sys.stderr, text)
+
+
+def fitted(text: str, stream: TextIO | None, *, indent: str) -> list[str]:
+    """One line as many, folded between words, where `stream` is a terminal; as it is where a program reads."""
+    if stream is None or not stream.isatty():
+        return [text]
+    from aozora_tui.text import folded
+
+    return folded(text, max(shutil.get_terminal_size().columns, 40), indent=indent)
 
 
 def _write(stream: TextIO | None, text: str) -> bool:

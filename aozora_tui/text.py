@@ -1,5 +1,6 @@
 """Small things that are written the same everywhere: times, sizes, rates, tables, other people's text."""
 
+import textwrap
 from collections.abc import Sequence
 
 
@@ -52,6 +53,15 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of equally many cells as lines, columns as wide as their widest cell, nothing after the last."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def folded(text: str, width: int, *, indent: str = "  ") -> list[str]:
+    """As lines of at most `width`, the later ones indented. Words and paths stay whole, and so does `5 %`."""
+    held = text.replace(" %", "\0%")
+    lines = textwrap.wrap(
+        held, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False, drop_whitespace=True
+    )
+    return [line.replace("\0%", " %") for line in lines]
 
 
 def sentence(text: str) -> str:

@@ -110,7 +110,7 @@ def test_load_raises_every_problem_and_names_the_file(tmp_path: Path):
     with pytest.raises(ProfileError, match="does not exist"):
         load(tmp_path / "none.toml")
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ProfileError, match="cannot be read"):
+    with pytest.raises(ProfileError, match="is not a text in UTF-8"):
         load(file)
 
 
@@ -202,3 +202,29 @@ def test_notepads_mark_hides_no_mistake(tmp_path: Path):
     (tmp_path / "marked.toml").write_text("\ufeff" + text)
     plain, marked = check_file(tmp_path / "plain.toml"), check_file(tmp_path / "marked.toml")
     assert len(plain.problems) == len(marked.problems) > 2
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("model.safetensors", 10, "is no profile"),
+        ("big.toml", 2 << 20, "is no profile"),
+        ("gone.toml", None, "does not"),
+    ],
+)
+def test_what_cannot_be_a_profile_is_refused_unread(tmp_path: Path, name: str, size: int | None, said: str):
+    path = tmp_path / name
+    if size is not None:
+        with path.open("wb") as file:
+            file.truncate(size)
+    with pytest.raises(ProfileError) as caught:
+        load(path)
+    assert said in caught.value.problems[0].text
+    assert check_file(path).problems == caught.value.problems
+
+
+def test_a_profile_in_another_encoding_is_said(tmp_path: Path):
+    path = tmp_path / "latin.toml"
+    path.write_bytes("[model] # für".encode("latin-1"))
+    (problem,) = check_file(path).problems
+    assert problem.text == "is not a text in UTF-8 (invalid start byte at byte 11)"

@@ -331,7 +331,16 @@ def test_nothing_that_differs_has_no_table():
         "  rounding.",
         "number type differs (F32 in A, F16 in B: 100 tensors); compared in float32",
     ]
-    assert diff_files.lines(a_comparison([], none)) == ["A and B have no tensor of one name and shape in common."]
+
+
+def test_a_model_and_an_adapter_are_told_what_would_be_compared():
+    found = a_comparison([], a_rank("none", changed=0))
+    adapter = msgspec.structs.replace(found.b, architecture="an adapter", prediction_type="epsilon")
+    said = " ".join(line.strip() for line in diff_files.lines(msgspec.structs.replace(found, b=adapter)))
+    assert said == (
+        "A and B have no tensor of one name and shape in common: A is SDXL base, B is an adapter. Whether it was "
+        "merged, the model before and the model after it tell."
+    )
 
 
 def test_what_cannot_be_compared_or_is_not_finite_is_told_and_cannot_steer_the_terminal():

@@ -1,8 +1,9 @@
+import io
 from pathlib import Path
 
 import pytest
 
-from aozora_tui import plain, text
+from aozora_tui import plain, terminal, text
 from engine.contract import events
 from engine.contract.budget import Forecast
 
@@ -190,3 +191,16 @@ def test_a_forecast_adds_its_parts():
         "host memory    2.00 GiB",
         "disk           9 GB (checkpoint 1 GB, export 7 GB)",
     ]
+
+
+def test_long_lines_are_folded_between_words_for_a_terminal_only(monkeypatch):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    line = "  warning: /models/a-long-name.safetensors differs by 0.12 % from what was said before"
+    assert terminal.fitted(line, io.StringIO(), indent="    ") == [line]
+    folded = terminal.fitted(line, Stream(), indent="    ")
+    assert len(folded) > 1 and all(len(part) <= 40 for part in folded)
+    assert " ".join(" ".join(folded).split()) == " ".join(line.split()) and any("0.12 %" in part for part in folded)
