@@ -286,6 +286,7 @@ def inspect(context: Context) -> int:
 
 def diff(context: Context) -> int:
     from aozora_tui import diff_files, diff_process
+    from aozora_tui.text import printable
     from engine.contract.safetensors_header import CheckpointError
 
     args = context.args
@@ -295,7 +296,7 @@ def diff(context: Context) -> int:
                 args.a, args.b, every=args.all, engine_command=context.engine, progress=status.show
             )
     except CheckpointError as error:
-        complain(f"{error}.")
+        complain(printable(f"{error}."))
         return 1
     for line in (document,) if args.json else diff_files.lines(found):
         say(line)

@@ -11,6 +11,7 @@ from types import TracebackType
 import msgspec
 
 from aozora_tui import runs
+from aozora_tui.inspect_file import placed
 from aozora_tui.text import printable, rate, size
 from engine.contract import events, places
 from engine.contract.comparison import Comparison, read_side
@@ -68,7 +69,7 @@ def compare(
 
     Raises CheckpointError, with one sentence, if a side cannot be read, and OSError if the engine fails otherwise.
     """
-    paths = [path.expanduser().absolute() for path in (a, b)]
+    paths = [placed(path).absolute() for path in (a, b)]
     for path in paths:
         read_side(path)  # what is wrong with a file is told at once, not after torch has been loaded
     command = [*(engine_command or runs.ENGINE), "diff", *map(str, paths), *(["--all"] if every else [])]

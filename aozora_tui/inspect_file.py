@@ -10,7 +10,14 @@ from aozora_tui.text import printable, size
 from engine.contract.base_checkpoint import read_base
 from engine.contract.checkpoint_kind import identify
 from engine.contract.layers import human
-from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, VAE_PREFIX, Header, TensorInfo
+from engine.contract.safetensors_header import (
+    TEXT_2_PREFIX,
+    TEXT_PREFIX,
+    VAE_PREFIX,
+    CheckpointError,
+    Header,
+    TensorInfo,
+)
 from engine.contract.unet_names import UNET_PREFIX
 
 _PARTS = {"UNet": UNET_PREFIX, "VAE": VAE_PREFIX, "text encoder": TEXT_PREFIX, "text encoder 2": TEXT_2_PREFIX}
@@ -52,7 +59,7 @@ class Inspected(Struct, frozen=True, kw_only=True):
 def inspect(path: Path) -> Inspected:
     """Raises CheckpointError, with one sentence, if `path` is neither a whole safetensors file nor a diffusers folder
     of SDXL."""
-    header = read_base(path.expanduser())
+    header = _read(path)
     kind = identify(header)
     return Inspected(
         file=str(path),
@@ -71,6 +78,21 @@ def inspect(path: Path) -> Inspected:
     )
 
 
+def placed(path: Path) -> Path:
+    """`~` written out. Raises CheckpointError."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{printable(str(path))} is in the home of someone who has no account here") from error
+
+
+def _read(path: Path) -> Header:
+    try:
+        return read_base(placed(path))
+    except CheckpointError as error:  # it may quote what the file says
+        raise CheckpointError(printable(str(error))) from error
+
+
 def lines(found: Inspected) -> list[str]:
     """The same for a person."""
     said = [f"{found.file}: {found.architecture}, {human(found.parameters)} parameters, {size(found.bytes)}"]
@@ -80,7 +102,9 @@ def lines(found: Inspected) -> list[str]:
         snr = ", zero terminal SNR" if found.zero_terminal_snr else ""
         said.append(f"prediction type: {found.prediction_type}{snr} ({found.announced_by})")
         said.append(f"markers: {', '.join(found.markers) or 'none'}")
-        if found.comfyui != found.prediction_type:
+        if Path(found.file).expanduser().is_dir():
+            said.append('ComfyUI loads single files: save.export_format = "checkpoint" writes one')
+        elif found.comfyui != found.prediction_type:
             said.append(f"ComfyUI, which reads the markers only, samples it as {found.comfyui}")
     width = max((len(part.name) for part in found.parts), default=0)
     for part in found.parts:

@@ -8,7 +8,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from engine.contract.layers import Layer, count
+from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
+from engine.contract.unet_names import unet_names
 
 GIB = 1 << 30
 CHECKPOINTED_ACTIVATIONS = 0.675 * GIB
@@ -20,6 +22,7 @@ UPDATE_BYTES = 22
 # The VAE in fp32 and one 512-pixel tile on its way through it.
 PREVIEW_BYTES = 1.06 * GIB
 SDXL_WIDTH = 320
+_STORED = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,22 @@ class Forecast:
         return self.weights + self.gradients + self.optimizer + self.activations + self.overhead
 
 
-def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], base_bytes: int) -> Forecast:
-    """For the `plain` plan. `root` is the base checkpoint's UNet, `base_bytes` that file's size."""
+def export_bytes(profile: Profile, header: Header, trained: AbstractSet[str]) -> int:
+    """Of the finished file or folder, 0 if there is to be none. `trained` are diffusers names."""
+    save = profile.save
+    if not save.export:
+        return 0
+    names = unet_names(header.tensors)
+    kept = names if save.export_format == "unet" else header.tensors
+    total = sum(header.tensors[name].bytes for name in kept)
+    if save.export_precision != "same":
+        changed = [header.tensors[name] for name, diffusers in names.items() if diffusers in trained]
+        total += sum(info.elements * _STORED[save.export_precision] - info.bytes for info in changed)
+    return total
+
+
+def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], header: Header) -> Forecast:
+    """For the `plain` plan. `root` is the UNet of the base checkpoint that `header` lists."""
     learning = count(root, trained)
     half = profile.model.precision == "bf16"
     weight_bytes = 2 if half else 4
@@ -55,6 +72,7 @@ def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], base_byte
     # These three never happen at once: the backward pass, the update of the widest tensor, a preview's decoding.
     passing = max(_activations(profile, root), UPDATE_BYTES * widest, PREVIEW_BYTES if profile.preview.prompts else 0)
     checkpoint = 4 * learning + _factored(root, trained)
+    exported = export_bytes(profile, header, trained)
     kept = profile.save.keep + 1  # the new one is verified before the oldest goes
     return Forecast(
         trained=learning,
@@ -66,8 +84,8 @@ def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], base_byte
         overhead=round(DEVICE_OVERHEAD) if profile.memory.device != "cpu" else 0,
         host=(2 * learning if half else 0) + 2 * GIB,
         checkpoint=checkpoint,
-        export=base_bytes,
-        disk=kept * checkpoint + (base_bytes if profile.save.export else 0),
+        export=exported,
+        disk=kept * checkpoint + exported,
     )
 
 

@@ -12,13 +12,15 @@ from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import Forecast, forecast
 from engine.contract.check_markers import check_markers
 from engine.contract.checkpoint_kind import Kind, identify
+from engine.contract.contradictions import contradictions
 from engine.contract.folder import has_pictures
 from engine.contract.layers import Layer, read_layers, select
-from engine.contract.problems import Problem, errors
-from engine.contract.profile import contradictions, parse, salvage
+from engine.contract.problems import Problem, ProfileError, errors
+from engine.contract.profile import parse, read_text, salvage
 from engine.contract.safetensors_header import CheckpointError, Header
 from engine.contract.sections import Profile
-from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
+from engine.contract.tokenizer_files import TokenizerError, find_tokenizers, may_fetch
+from engine.contract.tokenizer_tables import require_sound
 from engine.contract.vae_file import read_vae
 
 
@@ -38,12 +40,9 @@ class Checked:
 def check_file(path: Path) -> Checked:
     """The profile in `path`: what is wrong in it, and with what it names on this machine."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Checked(None, (Problem(str(path), "does not exist", "Check the name."),))
-    except (OSError, UnicodeDecodeError) as error:
-        return Checked(None, (Problem(str(path), f"cannot be read ({error})", "Check the file."),))
-    return check_text(text, path)
+        return check_text(read_text(path), path)
+    except ProfileError as error:
+        return Checked(None, error.problems)
 
 
 def check_text(text: str, path: Path) -> Checked:
@@ -73,15 +72,20 @@ def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> tupl
     try:
         header, kind, root = _read(checkpoint, None if unusable else vae)
     except ValueError as error:
-        remedy = "Name an SDXL .safetensors file, or a diffusers folder."
-        return [*problems, Problem("model.base", str(error).rstrip("."), remedy)], None
+        return [*problems, _unusable_base(str(error).rstrip("."), checkpoint)], None
     trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
-    problems += check_markers(profile.objective, header, kind)
+    problems += check_markers(profile, header, kind)
     problems += _check_patterns(profile, root)
-    cost = forecast(profile, root, trained.trained, header.size)
+    cost = forecast(profile, root, trained.trained, header)
     if new_run:
         problems += _check_disk(cost)
     return problems, cost
+
+
+def _unusable_base(sentence: str, checkpoint: Path) -> Problem:
+    """Most sentences say behind a colon what to do."""
+    advises = ": " in sentence.replace(str(checkpoint), "")
+    return Problem("model.base", sentence, "" if advises else "Name an SDXL .safetensors file, or a diffusers folder.")
 
 
 def _read(checkpoint: Path, vae: Path | None) -> tuple[Header, Kind, Layer]:
@@ -110,10 +114,12 @@ def _check_tokenizer(profile: Profile, base: Path) -> Iterator[Problem]:
     folder = places.expand(profile.model.tokenizer, base) if profile.model.tokenizer else None
     if folder is not None and is_demo(folder) and not folder.exists():
         return
+    model = places.expand(profile.model.base, base)
     try:
-        find_tokenizers(folder, places.expand(profile.model.base, base))
+        for place in dict.fromkeys(find_tokenizers(folder, model)):
+            require_sound(place)
     except TokenizerError as error:
-        if folder is None and profile.model.fetch_tokenizer:
+        if profile.model.fetch_tokenizer and may_fetch(folder, model):
             text = f"{error.text}: the run will load it from the Hugging Face hub"
             remedy = "If this machine cannot reach it, run `pip install 'aozora-tui[offline]'`."
             yield Problem("model.tokenizer", text, remedy, "warning")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from engine.contract.model_family import family
 from engine.contract.safetensors_header import PREDICTION_KEY, Header, TensorInfo
+from engine.contract.sections import PredictionType
 
-PredictionType = Literal["epsilon", "v_prediction", "flow", "edm", "edm_v"]
+AnyPrediction = PredictionType | Literal["edm", "edm_v"]
 
 _MODELSPEC_KEY = "modelspec.prediction_type"
 # What trainers have written there; the specification itself knows "epsilon" and "v" only.
@@ -22,7 +23,7 @@ _MODELSPEC_WORDS: Mapping[str, PredictionType] = {
     "epsilon": "epsilon",
     "eps": "epsilon",
 }
-_OUR_WORDS: Mapping[str, PredictionType] = {"v_prediction": "v_prediction", "epsilon": "epsilon", "flow": "flow"}
+_OUR_WORDS: Mapping[str, PredictionType] = {word: word for word in get_args(PredictionType)}
 _SCHEDULER_WORDS: Mapping[str, PredictionType] = {
     "v_prediction": "v_prediction",
     "epsilon": "epsilon",
@@ -42,10 +43,10 @@ class Kind:
 
     name: str
     why_not: str
-    prediction_type: PredictionType
+    prediction_type: AnyPrediction
     zero_terminal_snr: bool
     announced_by: str
-    comfyui: PredictionType
+    comfyui: AnyPrediction
 
     @property
     def trainable(self) -> bool:
@@ -54,7 +55,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class _Announced:
-    prediction_type: PredictionType
+    prediction_type: AnyPrediction
     zero_terminal_snr: bool
     by: str
 
@@ -100,7 +101,7 @@ def _announced(header: Header) -> _Announced:
     return _Announced("epsilon", False, f"no marker: epsilon is assumed, as ComfyUI does{alone}")
 
 
-def _as_comfyui_reads(names: Mapping[str, TensorInfo]) -> PredictionType:
+def _as_comfyui_reads(names: Mapping[str, TensorInfo]) -> AnyPrediction:
     """The order of `SDXL.model_type` in its comfy/supported_models.py."""
     if "edm_mean" in names and "edm_std" in names:
         return "edm"

@@ -1,16 +1,32 @@
-"""Settings of the objective that are each valid and together impossible, or unwise."""
+"""Settings that are each valid and together impossible, or unwise."""
 
 from collections.abc import Iterator
 
 import msgspec
 
+from engine.contract.buckets import make_buckets
 from engine.contract.curves import over_timesteps
+from engine.contract.only_with import without_effect
 from engine.contract.problems import Problem
-from engine.contract.sections import Objective
+from engine.contract.sections import Data, Objective, Profile
 from engine.contract.timesteps import mean_weight
 
 # Less than this on average means: no timestep that counts is ever drawn, but for the far tails of a density.
 NOTHING = 1e-12
+# Bytes of device memory that encoding takes for a pixel, in one piece, and the VAE's weights. Measured on an H100.
+VAE_BYTES_A_PIXEL = {"fp32": 2573, "bf16": 1543}
+VAE_WEIGHTS = {"fp32": 0.31 * 2**30, "bf16": 0.155 * 2**30}
+MUCH_MEMORY = 12 * 2**30  # more than the usual card has
+
+
+def contradictions(profile: Profile) -> list[Problem]:
+    """Of the whole profile."""
+    return [
+        *objective_contradictions(profile.objective),
+        *_between_sections(profile),
+        *_large_encoding(profile.data),
+        *without_effect(profile),
+    ]
 
 
 def objective_contradictions(objective: Objective) -> list[Problem]:
@@ -60,10 +76,33 @@ def _nothing_learnt(objective: Objective) -> list[Problem]:
 
 
 def _unwise(objective: Objective) -> Iterator[Problem]:
-    if objective.timestep_curve and objective.timesteps != "curve":
-        text = f'is drawn, but timesteps = "{objective.timesteps}" does not use it'
-        remedy = 'Write timesteps = "curve", or remove the curve.'
-        yield Problem("objective.timestep_curve", text, remedy, "warning")
     if objective.noise_offset > 0 and objective.zero_terminal_snr and objective.prediction_type != "flow":
         text = "is superfluous at zero terminal SNR, which learns dark and bright by itself"
         yield Problem("objective.noise_offset", text, "Write noise_offset = 0.0.", "warning")
+
+
+def _between_sections(profile: Profile) -> Iterator[Problem]:
+    data, save = profile.data, profile.save
+    if data.resolution < data.bucket_step:
+        text = f"is smaller than one bucket step ({data.bucket_step})"
+        yield Problem("data.resolution", text, "Raise it, or lower data.bucket_step.")
+    if save.every > profile.train.steps:
+        text = f"is beyond the last step ({profile.train.steps}): nothing is saved before the end"
+        yield Problem("save.every", text, "Lower it, or write 0 if that is meant.", "warning")
+    if profile.model.vae and save.export and save.export_format == "unet":
+        text = "encodes the pictures, but an export of the UNet alone does not carry it"
+        remedy = 'Load the same VAE beside the export, or write export_format = "checkpoint".'
+        yield Problem("model.vae", text, remedy, "warning")
+
+
+def _large_encoding(data: Data) -> Iterator[Problem]:
+    if data.vae_tiling != "off" or data.resolution < data.bucket_step:
+        return
+    buckets = make_buckets(data.resolution, data.bucket_step)
+    largest = max(buckets, key=lambda bucket: (bucket.width * bucket.height, min(bucket)))
+    pixels = largest.width * largest.height
+    needed = VAE_BYTES_A_PIXEL[data.vae_precision] * pixels + VAE_WEIGHTS[data.vae_precision]
+    if needed >= MUCH_MEMORY:
+        size = f"{largest.width}x{largest.height}"
+        text = f"encoding {size} in one piece takes about {needed / 2**30:.1f} GiB of the card in {data.vae_precision}"
+        yield Problem("data.vae_tiling", text, 'Write vae_tiling = "auto".', "warning")

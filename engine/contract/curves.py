@@ -50,5 +50,5 @@ def over_timesteps(points: Sequence[Point]) -> tuple[float, ...]:
         raise ValueError(f"has a point at {wrong[1].at:g} after one at {wrong[0].at:g}: points go from left to right")
     values = tuple(piecewise(points, timestep) for timestep in range(TIMESTEPS))
     if not any(values):
-        raise ValueError("is 0 at every timestep")
+        raise ValueError("is 0 at every whole timestep")
     return values

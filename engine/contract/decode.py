@@ -80,10 +80,11 @@ def _decode_tuple(item: Any, meta: Meta, raw: Any, path: str) -> tuple[Any, list
 
 
 def _decode_pair(kind: type[S], raw: Any, path: str) -> tuple[S | None, list[Problem]]:
-    """A struct that is written as a list: its fields' values in order."""
+    """A struct that is written as a list of two numbers, a point of a curve: its fields' values in order."""
     fields = msgspec.structs.fields(kind)
-    if not isinstance(raw, list) or len(raw) != len(fields):
-        return None, [Problem(path, f"{_shown(raw)} is not a list of {len(fields)} numbers", "Write it as [500, 1.0].")]
+    if not isinstance(raw, list) or len(raw) != len(fields) or not all(_is_number(value) for value in raw):
+        text = "two numbers are expected: where, and how much"
+        return None, [Problem(path, text, "Write it as [500, 0.4].")]
     decoded = [
         decode_value(field.type, value, f"{path}.{field.name}") for field, value in zip(fields, raw, strict=True)
     ]
@@ -127,14 +128,18 @@ def _remedy(annotation: Any, raw: Any, default: Any) -> str:
         return f'Did you mean "{near[0]}"?'
     if bare in (int, float, bool) and isinstance(raw, str) and _is_plain_value(raw):
         return "Remove the quotes."
-    number = isinstance(raw, (int, float)) and not isinstance(raw, bool)
+    number = _is_number(raw)
     if bare in (int, float) and number and meta.ge is not None and raw < meta.ge:
         return f"The least allowed is {meta.ge:,}."
     if bare in (int, float) and number and meta.le is not None and raw > meta.le:
         return f"The most allowed is {meta.le:,}."
     if default is not NODEFAULT:
         return f"The default is {_shown(default)}."
-    return f"Give {expected(annotation)}."
+    return "Write it in quotes." if bare is str and not isinstance(raw, str) else "Correct it."
+
+
+def _is_number(raw: Any) -> bool:
+    return isinstance(raw, (int, float)) and not isinstance(raw, bool)
 
 
 def _is_plain_value(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.contract.safetensors_header import (
     read_header,
 )
 from engine.contract.unet_names import UNET_PREFIX, to_published
+from engine.contract.vae_config import require_sdxls_latents
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -33,6 +35,7 @@ _PREFIXES = {
     "text_encoder_2": TEXT_2_PREFIX,
     "vae": VAE_PREFIX,
 }
+_NAME_MAX = 255  # bytes of a file's name
 _VARIANTS = ("", "fp32", "bf16", "fp16")  # the most exact first; any other comes after them
 # Behind the stem of a weight file's name: one file of a variant, or the index of one that is cut into shards.
 _REST = r"(?:\.(\w+))?\.safetensors(?:\.index(?:\.(\w+))?\.json)?"
@@ -88,15 +91,18 @@ def read_part(folder: Path, name: str) -> Part:
     except ValueError as error:
         raise CheckpointError(f"{folder} is not SDXL's {name}: {error}") from error
     headers = {header.path: header for header in files.values()}.values()
+    said = _read_json(config) if config.is_file() else {}
+    if name == "vae":
+        require_sdxls_latents(folder, said)
     return Part(
         published,
-        _read_json(config) if config.is_file() else {},
+        said,
         {key: value for header in headers for key, value in header.metadata.items()},
         sum(header.size for header in headers),
     )
 
 
-def published_vae(tensors: Tensors) -> dict[str, TensorInfo]:
+def vae_as_published(tensors: Tensors) -> dict[str, TensorInfo]:
     """From diffusers' names, old or new. The middle attentions' matrices become 1x1 convolutions, as published."""
     published = {}
     for name, info in tensors.items():
@@ -160,14 +166,24 @@ def _weights(folder: Path, stem: str) -> dict[str, Header]:
 
 def _sharded(index: Path) -> dict[str, Header]:
     table = _read_json(index).get("weight_map")
-    files = table.values() if isinstance(table, dict) else ()
-    if not isinstance(table, dict) or not all(isinstance(file, str) and Path(file).name == file for file in files):
+    if not isinstance(table, dict):
         raise CheckpointError(f"{index} is damaged: it must say which file each tensor lies in")
+    if strange := [file for file in table.values() if not _is_beside(file)]:
+        raise CheckpointError(f"{index} is damaged: it names a file that cannot be ({reprlib.repr(strange[0])})")
     headers = {file: read_header(index.parent / file) for file in sorted(set(table.values()))}
     for tensor, file in table.items():
         if tensor not in headers[file].tensors:
             raise CheckpointError(f"{index.parent / file} lacks {tensor}, which {index.name} says is there")
     return {tensor: headers[file] for tensor, file in table.items()}
+
+
+def _is_beside(file: object) -> bool:
+    """Whether it is the name of a file that can lie beside the index; never one of another folder."""
+    try:
+        plain = isinstance(file, str) and file not in ("", ".", "..") and not {"/", "\0"} & set(file)
+        return plain and len(str(file).encode()) <= _NAME_MAX
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
 
 
 def _unet(tensors: Tensors) -> dict[str, TensorInfo]:
@@ -216,4 +232,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     return table
 
 
-_CONVERSIONS = {"unet": _unet, "vae": published_vae, "text_encoder": _text, "text_encoder_2": _text_2}
+_CONVERSIONS = {"unet": _unet, "vae": vae_as_published, "text_encoder": _text, "text_encoder_2": _text_2}

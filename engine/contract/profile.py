@@ -10,30 +10,28 @@ from typing import Any
 import msgspec
 
 from engine.contract import places
-from engine.contract.contradictions import objective_contradictions
+from engine.contract.contradictions import contradictions
 from engine.contract.decode import decode
+from engine.contract.noise import TIMESTEPS
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.sections import Profile
 
 NOTEPADS_MARK = "\ufeff"
+MOST_BYTES = 1 << 20
+_CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 
 
 def decode_profile(raw: dict[str, Any]) -> tuple[Profile | None, list[Problem]]:
     """Plain TOML values as a profile, with every problem of types, ranges and impossible pairs."""
     profile, problems = decode(Profile, raw)
-    return (profile, problems + contradictions(profile)) if profile else (None, problems)
+    return (profile, problems + contradictions(profile)) if profile else (None, [*map(_on_timesteps, problems)])
 
 
-def contradictions(profile: Profile) -> list[Problem]:
-    """Settings that are each valid and together impossible or unwise."""
-    found = objective_contradictions(profile.objective)
-    if profile.data.resolution < profile.data.bucket_step:
-        text = f"is smaller than one bucket step ({profile.data.bucket_step})"
-        found.append(Problem("data.resolution", text, "Raise it, or lower data.bucket_step."))
-    if profile.save.every > profile.train.steps:
-        text = f"is beyond the last step ({profile.train.steps}): nothing is saved before the end"
-        found.append(Problem("save.every", text, "Lower it, or write 0 if that is meant.", "warning"))
-    return found
+def _on_timesteps(problem: Problem) -> Problem:
+    """The curves lie over the timesteps, which the type of their points, made for any axis, does not know."""
+    if not re.fullmatch(r"objective\.\w+_curve\[\d+\]\.at", problem.path):
+        return problem
+    return Problem(problem.path, f"timesteps go from 0 to {TIMESTEPS - 1}", "Put the point there.")
 
 
 def parse(text: str, source: str) -> tuple[Profile | None, list[Problem]]:
@@ -54,30 +52,53 @@ def salvage(text: str, problems: Sequence[Problem]) -> Profile | None:
         raw = tomllib.loads(text.removeprefix(NOTEPADS_MARK))
         for problem in problems:
             _drop(raw, re.findall(r"[^.\[\]]+", problem.path))
+        if any(problem.path.startswith("objective.timestep_curve") for problem in problems):
+            raw["objective"].pop("timesteps", None)  # a curve that cannot be read is not one without points
         raw.setdefault("model", {}).setdefault("base", "missing")
-        raw.setdefault("data", {}).setdefault("folders", [{"path": "missing"}])
+        for folder in raw.setdefault("data", {}).setdefault("folders", [{}]):
+            folder.setdefault("path", "missing")
     except (ValueError, LookupError, AttributeError, RecursionError):
         return None
     return decode_profile(raw)[0]
 
 
 def _drop(raw: Any, path: Sequence[str]) -> None:
-    """Take one setting out. Raises LookupError, ValueError or AttributeError where the path leads nowhere."""
+    """Take one setting out, a list as a whole unless its entries are tables. Raises LookupError, ValueError or
+    AttributeError where the path leads nowhere."""
+    name = path[-1]
     for part in path[:-1]:
-        raw = raw[int(part)] if isinstance(raw, list) else raw.get(part, {})
+        inner = raw[int(part)] if isinstance(raw, list) else raw.get(part, {})
+        if isinstance(inner, list) and not all(isinstance(entry, dict) for entry in inner):
+            name = part
+            break
+        raw = inner
     if isinstance(raw, dict):
-        raw.pop(path[-1], None)
+        raw.pop(name, None)
+
+
+def read_text(path: Path) -> str:
+    """What stands in `path`. Raises ProfileError for what cannot be a profile, without reading it."""
+    source = str(path)
+    try:
+        size = path.stat().st_size if path.is_file() else 0
+        if path.suffix.lower() in _CHECKPOINTS or size > MOST_BYTES:
+            remedy = "`aozora-tui inspect` says what a checkpoint is; a profile is a .toml file."
+            raise ProfileError(source, [Problem(source, "is no profile", remedy)])
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ProfileError(source, [Problem(source, "does not exist", "Check the name.")]) from None
+    except OSError as error:
+        raise ProfileError(source, [Problem(source, f"cannot be read ({error.strerror})", "Check the file.")]) from None
+    except UnicodeDecodeError as error:
+        problem = Problem(
+            source, f"is not a text in UTF-8 ({error.reason} at byte {error.start:,})", "Save it as UTF-8."
+        )
+        raise ProfileError(source, [problem]) from None
 
 
 def load(path: Path) -> Profile:
     """The profile in `path`. Raises ProfileError with every problem that forbids a run."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ProfileError(str(path), [Problem(str(path), "does not exist", "Check the name.")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(str(path), [Problem(str(path), f"cannot be read ({error})", "Check the file.")]) from None
-    profile, problems = parse(text, str(path))
+    profile, problems = parse(read_text(path), str(path))
     if profile is None or errors(problems):
         raise ProfileError(str(path), errors(problems))
     return profile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,12 @@ TEXT_2_PREFIX = "conditioner.embedders.1.model."
 PREDICTION_KEY = "aozora.prediction_type"  # in the metadata of our own exports
 
 _MAX_HEADER = 100_000_000  # the format's own limit
+# Far above any checkpoint's: SDXL's header has 300 kB, 2,515 tensors and at most 4 dimensions. A table made to stall
+# its reader, or to fill memory, has more.
+_LARGEST_HEADER = 1 << 24
+_MOST_TENSORS = 100_000
+_MOST_DIMENSIONS = 8
+_NUMBERS = 1 << 63  # what lies below can be a size in a file; products of larger ones take long
 
 
 class CheckpointError(ValueError):
@@ -80,7 +87,11 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_header(path: Path) -> Header:
-    """Raises CheckpointError, saying what the file is instead, unless it is a whole and consistent safetensors file."""
+    """Raises CheckpointError, saying what the file is instead, unless it is a whole and consistent safetensors file.
+
+    What is no regular file is never opened: a pipe would be waited for.
+    """
+    _require_file(path)
     with reading(path), path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -94,9 +105,21 @@ def read_header(path: Path) -> Header:
             )
         if 8 + length > size:
             raise CheckpointError(f"{path} is cut short: its header alone has {length:,} bytes, the file {size:,}")
+        if length > _LARGEST_HEADER:
+            raise CheckpointError(f"{path} is not a checkpoint: its header alone has {length:,} bytes")
         file.seek(8)
         text = file.read(length)
     return _parse(path, text, size)
+
+
+def _require_file(path: Path) -> None:
+    with reading(path):
+        try:
+            mode = path.stat().st_mode
+        except ValueError as error:  # a zero byte, or half a surrogate pair
+            raise CheckpointError(f"{str(path)!r} names a file that cannot be") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder `reading` says more
+        raise CheckpointError(f"{path} is not a file but a device, a pipe or a socket")
 
 
 def _refuse_other_formats(path: Path, start: bytes, size: int) -> None:
@@ -123,20 +146,33 @@ def _refuse_other_formats(path: Path, start: bytes, size: int) -> None:
 
 
 def _parse(path: Path, text: bytes, size: int) -> Header:
-    try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: its header is not JSON") from error
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{path} is not a safetensors file: its header is not a table")
+    table = _table(path, text)
     metadata = table.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{path} has a damaged header: its metadata must map texts to texts")
+    if len(table) > _MOST_TENSORS:
+        raise CheckpointError(f"{path} is not a checkpoint: its header names {len(table):,} tensors")
+    try:
+        "".join((*table, *metadata, *metadata.values())).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{path} has a damaged header: it holds a text that is not Unicode") from error
     data_start = 8 + len(text)
     tensors = {name: _tensor(path, name, info, data_start) for name, info in table.items()}
     header = Header(path, metadata, tensors, size)
     _check_offsets(header, data_start)
     return header
+
+
+def _table(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(text.decode("utf-8"))  # by itself json takes UTF-16 as well
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: its header is not JSON") from error
+    except ValueError as error:  # Python reads no longer ones, which would take it long
+        raise CheckpointError(f"{path} has a damaged header: it holds a number of thousands of digits") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path} is not a safetensors file: its header is not a table")
+    return table
 
 
 def _tensor(path: Path, name: str, info: Any, data_start: int) -> TensorInfo:
@@ -145,8 +181,12 @@ def _tensor(path: Path, name: str, info: Any, data_start: int) -> TensorInfo:
         numbers = [*shape, start, end]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has a damaged header: the entry of {name} is malformed") from error
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise CheckpointError(f"{path} has a damaged header: {name} has a shape or offset that is no natural number")
+    if len(shape) > _MOST_DIMENSIONS:
+        raise CheckpointError(f"{path} has a damaged header: {name} has a shape of {len(shape):,} dimensions")
+    if any(type(number) is not int or not 0 <= number < _NUMBERS for number in numbers):
+        raise CheckpointError(
+            f"{path} has a damaged header: {name} has a shape or offset that is no natural number below 2^63"
+        )
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise CheckpointError(f"{path} stores {name} as {dtype}, which is not a number type known here")
     if end - start != math.prod(shape) * DTYPE_BYTES[dtype]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract.architecture import ARCHITECTURE_KEY, configured, read_architecture
-from engine.contract.diffusers_folder import as_convolution, is_pipeline, published_vae, read_folder, read_part
+from engine.contract.diffusers_folder import as_convolution, is_pipeline, read_folder, read_part, vae_as_published
 from engine.contract.model_family import LATENT_CHANNELS, family
 from engine.contract.part_names import VAE_LEVELS, is_vae_matrix
 from engine.contract.safetensors_header import (
@@ -20,6 +20,7 @@ from engine.contract.safetensors_header import (
 )
 
 SCALING_FACTOR = 0.13025  # SDXL's; AutoencoderKL's own default is another model's
+TILE = 512  # pixels, the side of the tiles that larger pictures may be encoded in
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -69,7 +70,7 @@ def _from_checkpoint(header: Header) -> Vae:
     # Trainers leave their losses and averages beside it.
     tensors = {name: info for name, info in (inside or header.tensors).items() if name.startswith(_ROOTS)}
     if any(".mid_block." in name for name in tensors):
-        tensors = published_vae(tensors)
+        tensors = vae_as_published(tensors)
     else:
         tensors = {name: as_convolution(info) if is_vae_matrix(name) else info for name, info in tensors.items()}
     _require_sdxls(header.path, tensors, what)
@@ -79,14 +80,7 @@ def _from_checkpoint(header: Header) -> Vae:
 
 def _from_component(path: Path) -> Vae:
     part = read_part(path, "vae")
-    kind, scaling = part.config.get("_class_name", "AutoencoderKL"), part.config.get("scaling_factor", SCALING_FACTOR)
-    if kind != "AutoencoderKL":
-        raise CheckpointError(f"{path} is a folder of diffusers' {kind}, not a VAE of SDXL's kind (AutoencoderKL)")
     _require_sdxls(path, part.tensors, "a folder")
-    if scaling != SCALING_FACTOR:
-        raise CheckpointError(
-            f"{path} is a VAE for another model: its latents are scaled by {scaling}, SDXL's by {SCALING_FACTOR}"
-        )
     return Vae(part.tensors, configured(path, {"vae": part.config}).vae_norm_groups if part.config else None)
 
 

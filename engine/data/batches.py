@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
-from engine.contract.buckets import Bucket
 from engine.contract.seeding import derive
 from engine.data.cache import Cache
 from engine.data.captions import is_dropped
@@ -20,6 +20,8 @@ from engine.data.items import Item
 from engine.data.prefetch import Prefetch
 
 DrawNoise = Callable[[Sequence[int], Sequence[int]], torch.Tensor]
+
+Group = tuple[Any, ...]  # equal or not, and in an order
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,20 @@ class Slot:
 
 
 class Order:
-    """The order of samples: an epoch draws each item `repeats` times, shuffled in its bucket, cut into micro-batches of
-    one bucket each, which are shuffled in turn. Nothing is dropped or doubled to fill up, so a bucket's last
-    micro-batch may be smaller; its unused positions are passed over."""
+    """The order of samples: an epoch draws each item `repeats` times, shuffled in its group, cut into micro-batches of
+    one group each, which are shuffled in turn. A group is what fits into one tensor: a bucket and a length of caption.
+    Nothing is dropped or doubled to fill up, so a group's last micro-batch may be smaller; its unused positions are
+    passed over."""
 
-    def __init__(self, buckets: Sequence[Bucket], repeats: Sequence[int], *, seed: int, batch_size: int) -> None:
-        if not buckets:
+    def __init__(self, groups: Sequence[Group], repeats: Sequence[int], *, seed: int, batch_size: int) -> None:
+        if not groups:
             raise ValueError("there is no picture to train on: add some to data.folders")
         if batch_size < 1 or min(repeats) < 1:
             raise ValueError("batch size and repeats start at 1")
-        drawn: dict[Bucket, list[int]] = {}
-        for index, (bucket, times) in enumerate(zip(buckets, repeats, strict=True)):
-            drawn.setdefault(bucket, []).extend([index] * times)
-        self._drawn = [drawn[bucket] for bucket in sorted(drawn)]
+        drawn: dict[Group, list[int]] = {}
+        for index, (group, times) in enumerate(zip(groups, repeats, strict=True)):
+            drawn.setdefault(group, []).extend([index] * times)
+        self._drawn = [drawn[group] for group in sorted(drawn)]
         self.seed = seed
         self.batch_size = batch_size
         self.samples_per_epoch = sum(map(len, self._drawn))

@@ -57,17 +57,19 @@ class ContentHashes:
 def make_items(
     pictures: Sequence[Picture],
     placements: Sequence[Placement],
+    chunks: Sequence[int],
     encoding: Encoding,
     hashes: ContentHashes,
     *,
     should_stop: Callable[[], bool] = never,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[tuple[Item, ...], tuple[Skipped, ...]]:
-    """One item for each picture and its placement, in their order, and the pictures that cannot be used. Reads every
-    picture that `hashes` does not know. Raises Interrupted; what is hashed by then stays hashed."""
+    """One item for each picture, its placement and its caption's length in chunks, in their order, and the pictures
+    that cannot be used. Reads every picture that `hashes` does not know. Raises Interrupted; what is hashed by then
+    stays hashed."""
     items: list[Item] = []
     skipped: list[Skipped] = []
-    for done, (picture, placement) in enumerate(zip(pictures, placements, strict=True)):
+    for done, (picture, placement, length) in enumerate(zip(pictures, placements, chunks, strict=True)):
         if should_stop():
             raise Interrupted("reading the pictures was stopped")
         progress(done, len(pictures))
@@ -85,7 +87,8 @@ def make_items(
                 placement=placement,
                 repeats=picture.repeats,
                 latents_key=latents_key(content, placement, encoding),
-                text_key=text_key(picture.caption, encoding),
+                text_key=text_key(picture.caption, length, encoding),
+                chunks=length,
             )
         )
     progress(len(pictures), len(pictures))

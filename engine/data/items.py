@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from engine.contract.buckets import Bucket, Placement, time_ids
 from engine.contract.folder import Identity
+from engine.contract.vae_file import TILE
 
 # Raised whenever the same inputs would be encoded or stored differently.
 FORMAT = 1
@@ -19,8 +20,9 @@ class Encoding:
     """What encodings depend on besides the picture and its caption. A change of any makes other cache entries.
 
     `vae`, `text_encoders` and `tokenizers` are fingerprints of their weights and vocabularies; the dtypes are those the
-    encoders compute in and, for text, what is stored (latents are always stored as float32). `latents` says what is
-    kept of a picture's posterior: its mean, or what it takes to sample from it.
+    encoders compute in and, for text, what is stored (latents are always stored as float32). `max_chunks` is the limit
+    of a caption, which does not touch those that stay below it. `latents` says what is kept of a picture's posterior:
+    its mean, or what it takes to sample from it.
     """
 
     vae: str
@@ -48,7 +50,8 @@ class Captioned(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """A picture with its caption, ready to be encoded and drawn. `original` is (width, height) after EXIF rotation;
-    `name` is how it is called in messages."""
+    `name` is how it is called in messages; `chunks` is how many the whole caption takes, which may be more than are
+    encoded, and 0 in what was written before they were counted."""
 
     name: str
     path: Path
@@ -59,6 +62,7 @@ class Item:
     repeats: int
     latents_key: str
     text_key: str
+    chunks: int = 0
 
     @property
     def bucket(self) -> Bucket:
@@ -74,13 +78,16 @@ def latents_key(content: str, placement: Placement, encoding: Encoding) -> str:
     geometry = (*placement.bucket, *placement.scaled, *placement.crop)
     e = encoding
     # Named where they apply: entries made before these existed keep their names.
-    variants = ["tiled"] * e.vae_tiled + [e.latents] * (e.latents != "mean")
+    tiled = e.vae_tiled and max(placement.bucket) > TILE
+    variants = ["tiled"] * tiled + [e.latents] * (e.latents != "mean")
     return _digest(["latents", FORMAT, content, geometry, e.vae, e.vae_dtype, e.background, *variants])
 
 
-def text_key(caption: str, encoding: Encoding) -> str:
+def text_key(caption: str, chunks: int, encoding: Encoding) -> str:
+    """`chunks` is how many the whole caption takes."""
     e = encoding
-    return _digest(["text", FORMAT, caption, e.text_encoders, e.tokenizers, e.text_dtype, e.max_chunks])
+    kept = min(chunks, e.max_chunks)
+    return _digest(["text", FORMAT, caption, e.text_encoders, e.tokenizers, e.text_dtype, kept])
 
 
 def data_fingerprint(items: Iterable[Item]) -> str:

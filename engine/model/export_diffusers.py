@@ -7,10 +7,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
@@ -18,23 +19,16 @@ from torch import Tensor
 from transformers import CLIPTextConfig
 
 from engine.contract.atomic import Entry, fsync_folder, never, require_free, write_safetensors, write_text
+from engine.contract.noise import BETA_END, BETA_START, TIMESTEPS
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, VAE_PREFIX
+from engine.contract.sections import NullCondition
 from engine.contract.unet_names import UNET_PREFIX, to_diffusers
 from engine.model.components import text_2_config, text_config, unet_config, vae_config
 from engine.model.convert import Make, text_2_state, text_state, vae_state
-from engine.model.export import (
-    Exported,
-    Prediction,
-    base_hash,
-    check_markers,
-    describe,
-    stored_bytes,
-    verify,
-)
+from engine.model.export import Exported, Trained, common_dtype, describe, stored_bytes, verify
 from engine.model.single_file import DTYPE_WORDS, TORCH_DTYPES, Checkpoint, tensor_bytes
 from engine.model.tokenizers import BOS, EOS
 
-NullCondition = Literal["empty_prompt", "zeros"]
 Vocabulary = tuple[Mapping[str, int], list[str]]  # token ids, and merges in their order
 
 _TEXT_FIELDS = (
@@ -52,6 +46,8 @@ _TEXT_FIELDS = (
     "eos_token_id",
     "pad_token_id",
 )
+# As every published SDXL folder has it. It makes "!" a special token of the second tokenizer in transformers: whoever
+# uses that gets id 0 for a "!" at a word's end where training, like ComfyUI, reads 256.
 _PADDING = (EOS, "!")
 _HEADERS = 1 << 20  # bytes, more than the headers of the four files take
 
@@ -68,59 +64,50 @@ class _Part:
 
 def export_diffusers(
     base: Checkpoint,
+    trained: Trained,
     out_folder: Path,
     *,
-    unet: Mapping[str, Tensor],
-    dtype: torch.dtype | None,
-    prediction_type: Prediction,
-    zero_terminal_snr: bool,
     vocabularies: tuple[Vocabulary, Vocabulary],
-    metadata: Mapping[str, str],
     null_condition: NullCondition = "empty_prompt",
-    text_encoder: Mapping[str, Tensor] | None = None,
-    text_encoder_2: Mapping[str, Tensor] | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Exported:
     """Writes the base with the trained tensors replaced and the values of all others bit for bit, atomically: as a
     folder of configs, tokenizers and one safetensors file a component. What SDXL has no component for stays behind.
 
-    The arguments are those of `export.export`; the metadata goes into the UNet's file. The scheduler is Euler's, or for
-    rectified flow DPM-Solver, the one that the SDXL pipeline can run on flow times. `null_condition` tells the pipeline
-    what stands for an absent negative prompt. `vocabularies` are those of the first and the second encoder.
+    The metadata goes into the UNet's file. The scheduler is Euler's, or for rectified flow DPM-Solver, the one that the
+    SDXL pipeline can run on flow times. `null_condition` tells the pipeline what stands for an absent negative prompt.
+    `vocabularies` are those of the first and the second encoder.
 
     Raises as `export.export` does, and ValueError if there is something at `out_folder`. Nothing is left behind then.
     """
     started = time.monotonic()
-    check_markers(prediction_type, zero_terminal_snr)
+    base.files.require_unchanged()
     target = out_folder.parent.resolve() / out_folder.name
     _require_absent(target)
-    trained: dict[str, dict[str, Make]] = {
-        "unet": _named("", unet),
-        "vae": {},
-        "text_encoder": _named("text_model.", text_encoder or {}),
-        "text_encoder_2": _named("", text_encoder_2 or {}),
-    }
-    weights = {name: list(_entries(base, part, trained[name], dtype)) for name, part in _PARTS.items()}
-    for name, entries in weights.items():
-        if unknown := trained[name].keys() - {entry.name for entry in entries}:
-            raise ValueError(
-                f"{base.path.name} has no {name} tensor {min(unknown)} ({len(unknown)} of the trained ones are unknown)"
-            )
-    texts = _texts(base, prediction_type, zero_terminal_snr, null_condition=null_condition, vocabularies=vocabularies)
+    weights = _weights(base, trained)
+    texts = _texts(base, trained, null_condition, vocabularies)
     needed = sum(entry.nbytes for entries in weights.values() for entry in entries)
     require_free(target, needed + sum(len(text.encode()) for text in texts.values()) + _HEADERS)
-    described = describe(base, target.name, prediction_type) | base_hash(base, should_stop) | dict(metadata)
+    described = describe(base, trained, target.name, should_stop)
+    with _built(target) as building:
+        size = _write(building, weights, texts, described, should_stop=should_stop)
+        base.files.require_unchanged()
+    return Exported(target, size, time.monotonic() - started)
+
+
+@contextmanager
+def _built(target: Path) -> Iterator[Path]:
+    """A folder to fill, which then takes the name `target`, or is removed if filling it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     try:
-        size = _write(building, weights, texts, described, should_stop=should_stop)
+        yield building
         _require_absent(target)
         building.rename(target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     fsync_folder(target.parent)
-    return Exported(target, size, time.monotonic() - started)
 
 
 def _require_absent(target: Path) -> None:
@@ -167,35 +154,52 @@ _PARTS = {
 }
 
 
-def _entries(base: Checkpoint, part: _Part, trained: Mapping[str, Make], dtype: torch.dtype | None) -> Iterator[Entry]:
+def _weights(base: Checkpoint, trained: Trained) -> dict[str, list[Entry]]:
+    """{component: its tensors}. Raises ValueError for what the base lacks."""
+    made: dict[str, dict[str, Make]] = {
+        "unet": _named("", trained.unet),
+        "vae": {},
+        "text_encoder": _named("text_model.", trained.text_encoder),
+        "text_encoder_2": _named("", trained.text_encoder_2),
+    }
+    weights = {name: list(_entries(base, part, made[name], trained.dtype)) for name, part in _PARTS.items()}
+    for name, entries in weights.items():
+        if unknown := made[name].keys() - {entry.name for entry in entries}:
+            raise ValueError(
+                f"{base.path.name} has no {name} tensor {min(unknown)} ({len(unknown)} of the trained ones are unknown)"
+            )
+    return weights
+
+
+def _entries(base: Checkpoint, part: _Part, made: Mapping[str, Make], dtype: torch.dtype | None) -> Iterator[Entry]:
     for published, info in base.header.tensors.items():
         if not published.startswith(part.prefix):
             continue
-        like = torch.empty(info.shape, dtype=TORCH_DTYPES[info.dtype], device="meta")
-        for name, tensor in part.state({published.removeprefix(part.prefix): like}).items():
+        own = TORCH_DTYPES[info.dtype]
+        like = torch.empty(info.shape, dtype=own, device="meta")
+        tensors = part.state({published.removeprefix(part.prefix): like})
+        if not tensors:
+            continue
+        # One dtype for all that a published tensor is cut into: whoever stacks q, k and v again needs it.
+        stored = common_dtype({(dtype or own) if name in made else own for name in tensors})
+        for name, tensor in tensors.items():
             shape = tuple(tensor.shape)
-            if name in trained:
-                stored = dtype or like.dtype
-                yield Entry(name, DTYPE_WORDS[stored], shape, stored_bytes(name, trained[name], shape, stored))
-            else:
-                yield Entry(name, info.dtype, shape, partial(_untouched, base, part, published, name))
+            untouched = partial(_untouched, base, part, published, name=name, dtype=stored)
+            data = stored_bytes(name, made[name], shape, stored) if name in made else untouched
+            yield Entry(name, DTYPE_WORDS[stored], shape, data)
 
 
-def _untouched(base: Checkpoint, part: _Part, published: str, name: str) -> memoryview:
-    return tensor_bytes(part.state({published.removeprefix(part.prefix): base.tensor(published)})[name])
+def _untouched(base: Checkpoint, part: _Part, published: str, *, name: str, dtype: torch.dtype) -> memoryview:
+    tensor = part.state({published.removeprefix(part.prefix): base.tensor(published)})[name]
+    return tensor_bytes(tensor.to(dtype))
 
 
 def _texts(
-    base: Checkpoint,
-    prediction_type: Prediction,
-    zero_terminal_snr: bool,
-    *,
-    null_condition: NullCondition,
-    vocabularies: tuple[Vocabulary, Vocabulary],
+    base: Checkpoint, trained: Trained, null_condition: NullCondition, vocabularies: tuple[Vocabulary, Vocabulary]
 ) -> dict[str, str]:
     """{path in the folder: text}, the pipeline's index last."""
     header = base.header
-    scheduler = _scheduler(prediction_type, zero_terminal_snr)
+    scheduler = _scheduler(trained)
     tables = {
         "scheduler/scheduler_config.json": scheduler,
         "unet/config.json": {"_class_name": "UNet2DConditionModel"} | unet_config(header),
@@ -220,26 +224,27 @@ def _texts(
     return texts | {"model_index.json": _json(index)}
 
 
-def _scheduler(prediction_type: Prediction, zero_terminal_snr: bool) -> dict[str, Any]:
+def _scheduler(trained: Trained) -> dict[str, Any]:
     # What Euler does not read is for the schedulers that people put in its place; their own defaults are not SDXL's.
     shared = {
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
+        "num_train_timesteps": TIMESTEPS,
+        "beta_start": BETA_START,
+        "beta_end": BETA_END,
         "beta_schedule": "scaled_linear",
         "trained_betas": None,
         "clip_sample": False,
         "set_alpha_to_one": False,
         "skip_prk_steps": True,
     }
-    if prediction_type == "flow":
+    if trained.prediction_type == "flow":
         flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
         return {"_class_name": "DPMSolverMultistepScheduler"} | shared | flow
+    zero_terminal_snr = trained.zero_terminal_snr
     return (
         {"_class_name": "EulerDiscreteScheduler"}
         | shared
         | {
-            "prediction_type": prediction_type,
+            "prediction_type": trained.prediction_type,
             "rescale_betas_zero_snr": zero_terminal_snr,
             # "leading" is SDXL's own; it never starts at the last timestep, and with zero terminal SNR one must.
             "timestep_spacing": "trailing" if zero_terminal_snr else "leading",

@@ -39,18 +39,12 @@ def load_image(path: Path, placement: Placement, background: tuple[int, int, int
     return (pixels / 127.5 - 1.0).permute(2, 0, 1).contiguous()
 
 
-def encode_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """(B, 3, H, W) float32 in [-1, 1] -> (B, 4, H/8, W/8) float32: the posterior's mean times 0.13025, no noise drawn.
+def encode_posterior(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) float32 in [-1, 1] -> mean and standard deviation of the posterior, each times 0.13025, (B, 4, H/8,
+    W/8) float32. No noise is drawn: a draw is mean + std x standard normal noise.
 
     Not checked: where the VAE overflows, as the stock one does in float16, they are not finite. A caller that keeps
     them checks, and can say which picture it was.
-    """
-    return encode_posterior(vae, images)[0]
-
-
-def encode_posterior(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, each as `encode_latents` gives the mean. A draw is mean + std x
-    standard normal noise.
 
     Peak memory goes with B: encode pictures one by one, which is what diffusers calls slicing. See also `load_vae` for
     tiles, and `encoding_memory`.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
+import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +26,7 @@ from engine.contract.safetensors_header import (
     CheckpointError,
     Header,
     Piece,
+    reading,
 )
 from engine.contract.unet_names import UNET_PREFIX, unet_names
 from engine.model.convert import LazyState, text_2_state, text_state, vae_state
@@ -53,27 +57,77 @@ TORCH_DTYPES = {
 DTYPE_WORDS = {dtype: word for word, dtype in TORCH_DTYPES.items()}
 
 
-class Files:
-    """The files of a checkpoint, each mapped once, at its first use. What is read from them stays valid for as long as
-    it is referred to."""
+class BaseChangedError(CheckpointError):
+    """A file of a checkpoint is no longer what it was when it was opened."""
 
-    def __init__(self) -> None:
-        self._mapped: dict[Path, mmap.mmap] = {}
+
+class Files:
+    """The files of a checkpoint, `paths` opened now and others at their first use, each mapped once. What is read from
+    them stays valid for as long as it is referred to.
+
+    Bytes written into a mapped file show in what was read before, and reading what was cut off kills the process. So
+    every read looks whether the file is as it was when it was opened. The open file, not its name: one that another
+    file took the name of is still there, untouched.
+    """
+
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
+        self._opened = {path: _OpenFile(path) for path in paths}
+
+    def whole(self, path: Path) -> memoryview:
+        """A view of the mapped file, nothing copied. Raises BaseChangedError."""
+        if path not in self._opened:
+            self._opened[path] = _OpenFile(path)
+        return self._opened[path].view()
 
     def bytes_of(self, piece: Piece) -> memoryview:
-        """A view of the mapped file, nothing copied."""
-        if piece.path not in self._mapped:
-            with piece.path.open("rb") as file:
-                # Private and writable, which torch insists on; nothing here writes, so nothing need be reserved.
-                flags, access = mmap.MAP_PRIVATE | _MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
-                self._mapped[piece.path] = mmap.mmap(file.fileno(), 0, flags=flags, prot=access)
-        return memoryview(self._mapped[piece.path])[piece.start : piece.start + piece.bytes]
+        """The same of a run of bytes, which must be there: the header may have been read some time before."""
+        view = self.whole(piece.path)[piece.start : piece.start + piece.bytes]
+        if len(view) < piece.bytes:
+            raise _changed(piece.path)
+        return view
+
+    def require_unchanged(self) -> None:
+        """Raises BaseChangedError, naming the file, if one was written to since it was opened."""
+        for file in self._opened.values():
+            file.require_unchanged()
+
+
+class _OpenFile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._stamp = self._now()
+        self._mapped: mmap.mmap | None = None
+
+    def view(self) -> memoryview:
+        self.require_unchanged()
+        if self._mapped is None:
+            # Private and writable, which torch insists on; nothing here writes, so nothing need be reserved.
+            flags, access = mmap.MAP_PRIVATE | _MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+            self._mapped = mmap.mmap(self._descriptor, 0, flags=flags, prot=access)
+        return memoryview(self._mapped)
+
+    def require_unchanged(self) -> None:
+        if self._now() != self._stamp:
+            raise _changed(self._path)
+
+    def _now(self) -> tuple[int, int]:
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
+
+
+def _changed(path: Path) -> BaseChangedError:
+    return BaseChangedError(
+        f"{path} was changed while it was in use: put it back as it was, then resume or start again"
+    )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """An SDXL base. Tensors are mapped from its files when asked for, in their own dtype; a tensor that is one run of
-    bytes is not copied. Whoever wants to keep one beyond a change of the file copies it."""
+    bytes is not copied. Whoever wants to keep one beyond a change of the file copies it. All that reads raises
+    BaseChangedError."""
 
     path: Path
     header: Header
@@ -114,7 +168,8 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:
-    """A file or a diffusers folder, with the VAE of another file or folder if one is named.
+    """A file or a diffusers folder, with the VAE of another file or folder if one is named. All its files are opened:
+    from here on a change of one is found out.
 
     Raises CheckpointError, in one sentence, unless that is a whole SDXL base checkpoint.
     """
@@ -122,7 +177,9 @@ def open_checkpoint(path: Path, vae: Path | None = None) -> Checkpoint:
     kind = identify(header)
     if not kind.trainable:
         raise CheckpointError(kind.why_not)
-    return Checkpoint(path, header, kind)
+    with reading(path):
+        files = Files({piece.path: None for info in header.tensors.values() for piece in info.pieces})
+    return Checkpoint(path, header, kind, files)
 
 
 def raw(checkpoint: Checkpoint, name: str) -> memoryview:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,36 +13,28 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import CLIPTokenizer
 
+from engine.contract.clip import end_of_text
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX
 from engine.contract.tokenizer_files import (
-    BOTH_IN_ONE,
     CLIP_REPOSITORY,
     MERGES,
     VOCABULARY,
     TokenizerError,
     find_tokenizers,
-    has_pair,
     hub_cache,
     may_fetch,
 )
+from engine.contract.tokenizer_tables import BOS, EOS, Tables, byte_symbols, read_tables, vocabulary_of
 from engine.model.single_file import Checkpoint
 
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-_CLIP_VOCABULARY = 49408
-_CLIP_EOS = 49407
+__all__ = ["BOS", "EOS", "Tokenizers", "byte_symbols", "load_tokenizers", "vocabulary_of"]
+
 _FORMAT = 2  # raise it when the same files cut or pad text differently than before
 _PATIENCE = 5.0  # seconds in which the hub must begin to answer
+_DEADLINE = 60.0  # seconds in which it must have sent 1.5 MB
 # What the hub's package raises: the errors of its HTTP client, whichever that is, OSError, and ValueError for an answer
 # that is no file.
 _NOT_FETCHED: tuple[type[Exception], ...] = (*cast(Any, HfHubHTTPError.__bases__), ValueError)
-
-
-@dataclass(frozen=True)
-class Files:
-    """What a tokenizer is made of, whatever file it came from: ids by token, and merges "left right" by rank."""
-
-    vocabulary: dict[str, int]
-    merges: list[str]
 
 
 @dataclass(frozen=True)
@@ -55,28 +46,30 @@ class Tokenizers:
     tokenizer: CLIPTokenizer
     tokenizer_2: CLIPTokenizer
     fingerprint: str
-    files: tuple[Files, Files]
+    files: tuple[Tables, Tables]
 
 
 def load_tokenizers(folder: Path | None, checkpoint: Checkpoint, *, fetch: bool = False) -> Tokenizers:
     """From `folder`, or from where `find_tokenizers` finds CLIP's; the ids do not depend on where.
 
     With `fetch` the hub is asked before a package is looked for, and a hub that does not answer is no error if there
-    is one. Raises ValueError, with the remedy, if there are none, or if they do not fit the checkpoint's token
+    is one. Raises TokenizerError if there are none, if they are damaged, or if they do not fit the checkpoint's token
     embeddings.
     """
     path, path_2 = _locate(folder, checkpoint.path, fetch=fetch)
-    first = _read(path)
-    second = first if path_2 == path else _read(path_2)
+    first = read_tables(path)
+    second = first if path_2 == path else read_tables(path_2)
     for files, name in (
         (first, f"{TEXT_PREFIX}embeddings.token_embedding.weight"),
         (second, f"{TEXT_2_PREFIX}token_embedding.weight"),
     ):
         rows = checkpoint.header.tensors[name].shape[0]
-        if len(files.vocabulary) > rows or files.vocabulary[EOS] != min(_CLIP_EOS, rows - 1):
-            raise ValueError(
-                f"the tokenizer knows {len(files.vocabulary)} tokens, {checkpoint.path.name} has embeddings for "
-                f"{rows}: it belongs to another model"
+        known = max(files.vocabulary.values()) + 1
+        if known > rows or files.vocabulary[EOS] != end_of_text(rows):
+            raise TokenizerError(
+                f"the tokenizer knows {known} tokens, {checkpoint.path.name} has embeddings for {rows}: it belongs to "
+                "another model",
+                "Set model.tokenizer to the `tokenizer` folder of this model, or leave it empty.",
             )
     digest = hashlib.blake2b(f"format {_FORMAT}".encode(), digest_size=32)
     for files in (first, second):
@@ -84,27 +77,6 @@ def load_tokenizers(folder: Path | None, checkpoint: Checkpoint, *, fetch: bool 
     tokenizer = _build(first)
     tokenizer_2 = tokenizer if second == first else _build(second)
     return Tokenizers(tokenizer, tokenizer_2, digest.hexdigest(), (first, second))
-
-
-def byte_symbols() -> list[str]:
-    """CLIP's printable character for each byte value 0..255, by value, as in GPT-2's byte-level BPE."""
-    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    others = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
-
-
-def vocabulary_of(merges: list[str]) -> dict[str, int]:
-    """Token ids as CLIP numbers them: printable bytes first ("!" is 0), the same as word ends, one token a merge, then
-    the start and the end of text."""
-    symbols = sorted(byte_symbols(), key=lambda symbol: (ord(symbol) > 255, ord(symbol)))
-    tokens = [
-        *symbols,
-        *(f"{symbol}</w>" for symbol in symbols),
-        *(merge.replace(" ", "") for merge in merges),
-        BOS,
-        EOS,
-    ]
-    return {token: index for index, token in enumerate(tokens)}
 
 
 def _locate(folder: Path | None, base: Path, *, fetch: bool) -> tuple[Path, Path]:
@@ -121,58 +93,34 @@ def _locate(folder: Path | None, base: Path, *, fetch: bool) -> tuple[Path, Path
 
 def _fetch() -> str:
     """Loads CLIP's two files into the local Hugging Face cache; why that failed, or "". No token is sent."""
+    answers: list[str] = []
+    # In a thread that may be left behind: a hub that drips answers every read in time, and never ends.
+    thread = threading.Thread(target=lambda: answers.append(_download()), daemon=True)
+    thread.start()
+    thread.join(_DEADLINE)
+    return answers[0] if answers else f"it was not done after {_DEADLINE:.0f} seconds"
+
+
+def _download() -> str:
     try:
         # Asked once before: the download would try an unreachable hub for half a minute.
         get_hf_file_metadata(hf_hub_url(CLIP_REPOSITORY, VOCABULARY), token=False, timeout=_PATIENCE)
-        for name in (VOCABULARY, MERGES):
-            hf_hub_download(CLIP_REPOSITORY, name, cache_dir=hub_cache(), token=False)
+        fetched = [
+            Path(hf_hub_download(CLIP_REPOSITORY, name, cache_dir=hub_cache(), token=False))
+            for name in (VOCABULARY, MERGES)
+        ]
     except _NOT_FETCHED as error:
         return (str(error.__cause__ or error) or type(error).__name__).split("\n")[0].split(". ")[0].rstrip(".")
+    try:
+        read_tables(fetched[0].parent)
+    except TokenizerError as error:
+        for path in fetched:  # or every later run would take them out of the cache
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        return f"what it sent is no tokenizer: {error.text}"
     return ""
 
 
-def _read(path: Path) -> Files:
-    """From a folder, or from a package's file."""
-    try:
-        if path.is_file():
-            return _from_package(path)
-        files = _from_pair(path) if has_pair(path) else _from_one(path / BOTH_IN_ONE)
-    except (ValueError, LookupError, TypeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"the tokenizer in {path} is damaged: {error}; fetch its files again") from error
-    except OSError as error:
-        raise ValueError(
-            f"the tokenizer in {path} cannot be read: {error.strerror} ({error.filename}); mend its permissions"
-        ) from error
-    if not {BOS, EOS} <= files.vocabulary.keys():
-        raise ValueError(f"the tokenizer in {path} is not CLIP's: {BOS} and {EOS} are not in it")
-    return files
-
-
-def _from_pair(folder: Path) -> Files:
-    vocabulary = json.loads((folder / VOCABULARY).read_text("utf-8"))
-    lines = (folder / MERGES).read_text("utf-8").split("\n")
-    return _checked(vocabulary, [line for line in lines if line and not line.startswith("#version")])
-
-
-def _from_one(path: Path) -> Files:
-    """The `tokenizers` package's own format, whose merges are texts or, in later versions, pairs."""
-    model = json.loads(path.read_text("utf-8"))["model"]
-    return _checked(model["vocab"], [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
-
-
-def _from_package(path: Path) -> Files:
-    """OpenAI's list: a version line, then more merges than CLIP uses."""
-    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    merges = lines[1 : 1 + _CLIP_VOCABULARY - 512 - 2]
-    return Files(vocabulary_of(merges), merges)
-
-
-def _checked(vocabulary: object, merges: list[str]) -> Files:
-    if not isinstance(vocabulary, dict) or not all(type(number) is int for number in vocabulary.values()):
-        raise TypeError("its vocabulary is not a table of numbers")
-    return Files(vocabulary, merges)
-
-
-def _build(files: Files) -> CLIPTokenizer:
+def _build(files: Tables) -> CLIPTokenizer:
     pairs = [tuple(merge.split(" ")) for merge in files.merges]
     return CLIPTokenizer(vocab=files.vocabulary, merges=pairs, pad_token=EOS, model_max_length=77)

@@ -1,14 +1,11 @@
 """Noising, and what the network is asked to say. Everything here is float32, whatever the network computes in."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from engine.contract.sections import Objective
+from engine.contract.sections import Objective, PredictionType
 from engine.objective.schedule import Schedule, Table, diffusion_schedule, flow_schedule
-
-PredictionType = Literal["v_prediction", "epsilon", "flow"]
 
 
 @dataclass(frozen=True)

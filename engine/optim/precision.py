@@ -12,7 +12,9 @@ def split(master: Tensor) -> tuple[Tensor, Tensor]:
     """fp32 -> (bf16, int16): `hi` is the nearest bf16, ties away from zero, `lo` the signed rest of the fp32 bits.
 
     Adding half a step (0x8000) to the bits and cutting them leaves a rest of -0x8000..0x7fff, so it always fits.
-    Finite values only; one that rounds above the greatest bf16 becomes inf, as any cast would make it.
+    At a tie a cast goes to the even neighbour and `hi` may not: of a base stored in fp16, some weights start one bf16
+    step from where a cast would put them. The master itself is exact. Finite values only; one that rounds above the
+    greatest bf16 becomes inf, as any cast would make it.
     """
     bits = master.contiguous().view(torch.int32)
     high = (bits + 0x8000) >> 16

@@ -1,7 +1,8 @@
 """From folders to a cache that holds everything the loop will draw: scan, place, encode, free the encoders."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -21,12 +22,15 @@ from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
 from engine.data.items import Captioned, Encoding, Item, data_fingerprint, text_key
 from engine.model.single_file import Checkpoint
+from engine.model.text import CHUNK, count_chunks
 from engine.model.tokenizers import Tokenizers, load_tokenizers
 from engine.run import encoding
 from engine.run.errors import RunError
+from engine.run.precision import DTYPES
 from engine.run.session import Session
 
 NAMED_SKIPS = 20
+NAMED_CUTS = 3
 SNAPSHOT = "dataset.json"
 
 
@@ -41,10 +45,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that the loop draws from; the pictures and the encoders are not needed any more."""
+    """All that the loop draws from; the pictures and the encoders are not needed any more. `chunks` are the lengths of
+    the items' encoded captions, in chunks of 77 tokens; `words` made them."""
 
     cache: Cache
     items: tuple[Item, ...]
+    chunks: tuple[int, ...]
+    words: Tokenizers
     empty: Prompt
     negative: Prompt
     prompts: tuple[Prompt, ...]
@@ -85,12 +92,15 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
     how = encoding.settle(session, profile, checkpoint, device, words=words, kept=kept.encoding if kept else None)
     if kept:
         _must_agree(kept.encoding, how)
-    items = kept.items if kept else _scan(session, profile, cache, how)
+    items = _counted(session, kept.items, words) if kept else _scan(session, profile, cache, how, words=words)
     session.phase("cache")
     items = encoding.encode_pictures(
         session, profile, checkpoint, device, cache=cache, encoding=how, items=items, resumed=kept is not None
     )
-    prompts = [_prompt(caption, how) for caption in ("", profile.preview.negative, *profile.preview.prompts)]
+    captions = ("", profile.preview.negative, *profile.preview.prompts)
+    lengths = count_chunks(words, captions)
+    prompts = [_prompt(caption, length, how) for caption, length in zip(captions, lengths, strict=True)]
+    _report_cut(session, items, zip(prompts, lengths, strict=True), how.max_chunks)
     texts: tuple[Captioned, ...] = (*items, *prompts)
     encoding.encode_words(session, profile, checkpoint, device, cache=cache, texts=texts, words=words)
     if kept is None:
@@ -98,6 +108,8 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
     return Dataset(
         cache,
         items,
+        tuple(min(item.chunks, how.max_chunks) for item in items),
+        words,
         empty=prompts[0],
         negative=prompts[1],
         prompts=tuple(prompts[2:]),
@@ -129,14 +141,32 @@ def _load(snapshot: Path) -> Snapshot:
 
 
 def _must_agree(kept: Encoding, now: Encoding) -> None:
-    """Raises RunError if the run's pictures and captions would now be encoded differently: the same cache keys would
-    stand for other numbers."""
-    names = [name for name in Encoding.__slots__ if getattr(kept, name) != getattr(now, name)]
-    if names:
-        text = f"this run's pictures were encoded with another {', '.join(names)}"
-        raise RunError(
-            "resume-differs", text, "Restore the run's profile.toml and base checkpoint, or start a new run."
-        )
+    """Raises RunError, naming every setting, if the run's pictures and captions would now be encoded differently: the
+    same cache keys would stand for other numbers."""
+    pairs = {name: (getattr(kept, name), getattr(now, name)) for name in Encoding.__slots__}
+    if wrong := [_DIFFERENCES[name](*pair) for name, pair in pairs.items() if pair[0] != pair[1]]:
+        text = f"this run's pictures and captions were encoded with other settings: {'; '.join(wrong)}"
+        remedy = "Restore the run's profile.toml and the files that it names, or start a new run."
+        raise RunError("resume-differs", text, remedy)
+
+
+def _was(setting: str, word: Callable[[Any], str] = str) -> Callable[[Any, Any], str]:
+    return lambda old, new: f"{setting} was {word(old)}, is {word(new)}"
+
+
+_PRECISIONS = {encoding.dtype_name(word): word for word in DTYPES}
+# What a difference in a field of `Encoding` is called; a fingerprint is no word for a person.
+_DIFFERENCES: dict[str, Callable[[Any, Any], str]] = {
+    "vae": lambda *_: "model.vae, or model.base without one, holds another VAE",
+    "vae_dtype": _was("data.vae_precision", lambda name: _PRECISIONS[name]),
+    "vae_tiled": _was("data.vae_tiling", lambda tiled: "on" if tiled else "off"),
+    "background": _was("data.background"),
+    "latents": _was("data.latents"),
+    "text_encoders": lambda *_: "model.base holds other text encoders",
+    "tokenizers": lambda *_: "model.tokenizer, or what was found without one, is another vocabulary",
+    "text_dtype": _was("model.precision"),
+    "max_chunks": _was("data.max_tokens", lambda chunks: str(chunks * CHUNK)),
+}
 
 
 def _path_as_text(path: Path) -> str:
@@ -148,7 +178,21 @@ def _text_as_path(kind: type, text: str) -> Any:
     return kind(os.fsdecode(unquote_to_bytes(text)))
 
 
-def _scan(session: Session, profile: Profile, cache: Cache, how: Encoding) -> tuple[Item, ...]:
+def _counted(session: Session, items: tuple[Item, ...], words: Tokenizers) -> tuple[Item, ...]:
+    """The same for a run that was begun before captions were counted."""
+    if all(item.chunks for item in items):
+        return items
+    lengths = _lengths(session, [item.caption for item in items], words)
+    return tuple(replace(item, chunks=length) for item, length in zip(items, lengths, strict=True))
+
+
+def _lengths(session: Session, captions: Sequence[str], words: Tokenizers) -> tuple[int, ...]:
+    """In chunks, uncut."""
+    progress = session.progress("scan", "captions")
+    return count_chunks(words, captions, should_stop=session.should_stop, progress=progress)
+
+
+def _scan(session: Session, profile: Profile, cache: Cache, how: Encoding, *, words: Tokenizers) -> tuple[Item, ...]:
     folders = [(Path(folder.path), folder.repeats) for folder in profile.data.folders]
     progress = session.progress("scan", "pictures")
     found = scan(folders, should_stop=session.should_stop, progress=progress)
@@ -156,9 +200,10 @@ def _scan(session: Session, profile: Profile, cache: Cache, how: Encoding) -> tu
     buckets = make_buckets(profile.data.resolution, step)
     upscale = profile.data.upscale
     placements = [place(p.width, p.height, buckets, step=step, upscale=upscale) for p in found.pictures]
+    lengths = _lengths(session, [picture.caption for picture in found.pictures], words)
     hashes = ContentHashes(cache.folder / "contents.jsonl")
     items, changed = make_items(
-        found.pictures, placements, how, hashes, should_stop=session.should_stop, progress=progress
+        found.pictures, placements, lengths, how, hashes, should_stop=session.should_stop, progress=progress
     )
     for problem in found.problems:
         session.warn("caption", f"{problem.path} {problem.text}", problem.remedy)
@@ -193,5 +238,23 @@ def _report_geometry(session: Session, placements: list[Placement]) -> None:
         session.warn("buckets", text, "A larger data.bucket_step makes fewer.")
 
 
-def _prompt(caption: str, how: Encoding) -> Prompt:
-    return Prompt(f'the prompt "{caption[:40]}"', caption, text_key(caption, how))
+def _report_cut(
+    session: Session, items: Sequence[Item], prompts: Iterable[tuple[Prompt, int]], max_chunks: int
+) -> None:
+    """Which texts are longer than what is encoded of them."""
+    tokens = max_chunks * CHUNK
+    if cut := [item.name for item in items if item.chunks > max_chunks]:
+        text = f"{len(cut)} caption{' is' if len(cut) == 1 else 's are'} longer than {tokens} tokens: {_few(cut)}"
+        session.warn("caption_cut", text, "What is beyond is not learnt. Shorten them, or raise data.max_tokens.")
+    if cut := list(dict.fromkeys(prompt.name for prompt, length in prompts if length > max_chunks)):
+        text = f"{len(cut)} prompt{' is' if len(cut) == 1 else 's are'} longer than {tokens} tokens: {_few(cut)}"
+        session.warn("prompt_cut", text, "Previews are drawn without their ends.")
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_CUTS
+    return ", ".join(names[:NAMED_CUTS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _prompt(caption: str, length: int, how: Encoding) -> Prompt:
+    return Prompt(f'the prompt "{caption[:40]}"', caption, text_key(caption, length, how))

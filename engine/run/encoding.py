@@ -1,7 +1,8 @@
 """How a run's pictures and captions are encoded: settled once, then done for whatever the cache lacks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,6 +13,7 @@ from engine.contract.buckets import Placement, make_buckets
 from engine.contract.folder import shown
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
+from engine.contract.vae_file import TILE
 from engine.data.cache import Cache
 from engine.data.encode import encode_images, encode_texts
 from engine.data.items import Captioned, Encoding, Item
@@ -19,9 +21,12 @@ from engine.model import components, latents, text
 from engine.model.single_file import Checkpoint, fingerprint
 from engine.model.tokenizers import Tokenizers
 from engine.run.errors import RunError
+from engine.run.precision import DTYPES
 from engine.run.session import Session
 
-VAE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Of a card, for what is not the VAE: CUDA's context and libraries, which take 0.6 to 1.2 GiB, and a desktop.
+RESERVE = 2 << 30
+_OTHERS = "Close other programs on the card, which nvidia-smi lists"
 
 Made = TypeVar("Made")
 
@@ -35,12 +40,13 @@ def settle(
     words: Tokenizers,
     kept: Encoding | None,
 ) -> Encoding:
-    """What the profile asks for. Whether the VAE works in tiles is a resumed run's own earlier choice (`kept`): the
-    free memory may be another now, and the values would be."""
+    """What the profile asks for. Where it leaves tiles to the engine, a resumed run keeps to its earlier choice
+    (`kept`): it may be on another card now."""
+    tiling = profile.data.vae_tiling
     return Encoding(
         vae=fingerprint(checkpoint, "vae"),
-        vae_dtype=str(VAE_DTYPES[profile.data.vae_precision]).removeprefix("torch."),
-        vae_tiled=kept.vae_tiled if kept else _is_tiled(session, profile, checkpoint, device),
+        vae_dtype=dtype_name(profile.data.vae_precision),
+        vae_tiled=kept.vae_tiled if kept and tiling == "auto" else _is_tiled(session, profile, checkpoint, device),
         background=profile.data.background,
         latents=profile.data.latents,
         text_encoders=fingerprint(checkpoint, "text"),
@@ -50,16 +56,22 @@ def settle(
     )
 
 
-def why_tiled(profile: Profile, header: Header, free: float) -> str:
-    """Why `auto` encodes in tiles where `free` bytes of device memory are free; "" if it does not. Goes by the largest
-    bucket there can be, so that another picture in the folder changes nothing."""
+def dtype_name(word: str) -> str:
+    """torch's name for one of the profile's precisions, as an `Encoding` has it."""
+    return str(DTYPES[word]).removeprefix("torch.")
+
+
+def why_tiled(profile: Profile, header: Header, total: float) -> str:
+    """Why `auto` encodes in tiles on a card of `total` bytes; "" if it does not. Goes by the largest bucket there can
+    be and by the whole card less `RESERVE`, so that the same profile gives the same latents again, whatever pictures
+    the folder holds and whatever else is on the card."""
     buckets = make_buckets(profile.data.resolution, profile.data.bucket_step)
     largest = max(buckets, key=lambda bucket: bucket.width * bucket.height)
-    needed = latents.encoding_memory(header, largest, VAE_DTYPES[profile.data.vae_precision])
-    if needed <= free or max(map(max, buckets)) <= components.TILE:
+    needed = latents.encoding_memory(header, largest, DTYPES[profile.data.vae_precision])
+    if needed <= total - RESERVE or max(map(max, buckets)) <= TILE:
         return ""
     whole = f"encoding {largest.width}x{largest.height} at once takes {needed / 2**30:.1f} GiB"
-    return f"pictures are encoded in tiles: {whole}, {free / 2**30:.1f} are free"
+    return f"pictures are encoded in tiles: {whole}, the card has {total / 2**30:.1f}, less {RESERVE >> 30} for others"
 
 
 def encode_pictures(
@@ -76,12 +88,21 @@ def encode_pictures(
     """Those that can be trained on, encoded one by one. Raises RunError, CacheError, Interrupted."""
     colour = profile.data.background.removeprefix("#")
     background = int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)
-    dtype = VAE_DTYPES[profile.data.vae_precision]
+    dtype = DTYPES[profile.data.vae_precision]
     vae = _Once(lambda: components.load_vae(checkpoint, device, dtype, tiled=encoding.vae_tiled))
+
+    if resumed:
+        remedy = f"{_OTHERS}, then resume."
+    elif encoding.vae_tiled:
+        remedy = f'{_OTHERS}, or set data.vae_precision = "bf16".'
+    else:
+        remedy = 'Set data.vae_tiling = "on": that takes the memory of a 512x512 picture.'
 
     def encode(path: Path, placement: Placement) -> Tensor | tuple[Tensor, Tensor]:
         picture = latents.load_image(path, placement, background)
-        mean, std = latents.encode_posterior(vae.get(), picture.unsqueeze(0))
+        width, height = placement.bucket
+        with _enough_memory(f"to encode {shown(path)} at {width}x{height}", remedy):
+            mean, std = latents.encode_posterior(vae.get(), picture.unsqueeze(0))
         return (mean[0].cpu(), std[0].cpu()) if encoding.latents == "sampled" else mean[0].cpu()
 
     done = encode_images(
@@ -112,15 +133,16 @@ def encode_words(
     texts: tuple[Captioned, ...],
     words: Tokenizers,
 ) -> None:
-    """Captions and prompts, in fp32, kept in the network's precision. Raises CacheError, Interrupted."""
-    dtype = torch.bfloat16 if profile.model.precision == "bf16" else torch.float32
+    """Captions and prompts, in fp32, kept in the network's precision. Raises RunError, CacheError, Interrupted."""
+    dtype = DTYPES[profile.model.precision]
     max_chunks = profile.data.max_tokens // text.CHUNK
     encoders = _Once(lambda: components.load_text_encoders(checkpoint, device, torch.float32))
 
     @torch.no_grad()
     def encode(caption: str) -> tuple[Tensor, Tensor]:
-        context, pooled = text.encode(encoders.get(), words, [caption], max_chunks=max_chunks)
-        return context[0].to(dtype).cpu(), pooled[0].to(dtype).cpu()
+        with _enough_memory("for the text encoders", f"{_OTHERS}, and start or resume the run."):
+            context, pooled = text.encode(encoders.get(), words, caption, max_chunks=max_chunks)
+        return context.to(dtype).cpu(), pooled.to(dtype).cpu()
 
     encode_texts(
         cache,
@@ -130,20 +152,24 @@ def encode_words(
         progress=session.progress("cache", "captions"),
         report=lambda error: session.warn(error.code, error.text, error.remedy),
     )
-    long = sum(text.num_chunks(words, each.caption) > max_chunks for each in texts)
-    if long:
-        what = f"{long} caption{' is' if long == 1 else 's are'} longer than {profile.data.max_tokens} tokens"
-        session.warn("caption_cut", what, "Their ends are cut; data.max_tokens raises the limit.")
 
 
 def _is_tiled(session: Session, profile: Profile, checkpoint: Checkpoint, device: torch.device) -> bool:
     if profile.data.vae_tiling != "auto":
         return profile.data.vae_tiling == "on"
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
-    why = why_tiled(profile, checkpoint.header, free)
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else math.inf
+    why = why_tiled(profile, checkpoint.header, total)
     if why:
         session.warn("vae_tiled", why, "Values differ slightly at the seams; data.vae_tiling can forbid it.")
     return bool(why)
+
+
+@contextmanager
+def _enough_memory(what: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError("out-of-memory", f"the card has too little memory {what}", remedy) from error
 
 
 class _Once(Generic[Made]):

@@ -5,20 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
+import msgspec
 from torch import Tensor
 
 from engine import __version__
 from engine.contract import events
 from engine.contract.profile import digest
 from engine.contract.sections import Profile
-from engine.model.export import Exported, export
+from engine.model.export import Exported, Trained, export
 from engine.model.export_diffusers import export_diffusers
 from engine.model.single_file import Checkpoint
-from engine.model.tokenizers import load_tokenizers
+from engine.run.dataset import Dataset
+from engine.run.precision import DTYPES
 from engine.run.session import Session
-
-DTYPES = {"same": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def write_export(
@@ -28,7 +27,7 @@ def write_export(
     weights: Mapping[str, Tensor],
     *,
     step: int,
-    pictures: int,
+    dataset: Dataset,
 ) -> Path:
     """Export `weights`, the trained UNet tensors, into the run's folder; returns the file or folder.
 
@@ -40,34 +39,33 @@ def write_export(
         "aozora.version": __version__,
         "aozora.profile_digest": digest(profile),
         "aozora.steps": str(step),
-        "aozora.pictures": str(pictures),
+        "aozora.pictures": str(len(dataset.items)),
+        "aozora.objective": msgspec.json.encode(objective).decode(),
     }
+    trained = Trained(
+        unet=weights,
+        dtype=DTYPES.get(save.export_precision),
+        prediction_type=objective.prediction_type,
+        zero_terminal_snr=objective.zero_terminal_snr,
+        metadata=metadata,
+    )
     if save.export_format == "diffusers":
-        words = load_tokenizers(Path(profile.model.tokenizer) if profile.model.tokenizer else None, base)
-        first, second = ((files.vocabulary, files.merges) for files in words.files)
+        first, second = ((files.vocabulary, files.merges) for files in dataset.words.files)
         with _moved_away(session.run.exports / name) as target:
             exported = export_diffusers(
                 base,
+                trained,
                 target,
-                unet=weights,
-                dtype=DTYPES[save.export_precision],
-                prediction_type=objective.prediction_type,
-                zero_terminal_snr=objective.zero_terminal_snr,
-                null_condition=objective.null_condition,
                 vocabularies=(first, second),
-                metadata=metadata,
+                null_condition=objective.null_condition,
                 should_stop=session.should_stop,
             )
     else:
         exported = export(
             base,
+            trained,
             session.run.exports / f"{name}.safetensors",
             form=save.export_format,
-            unet=weights,
-            dtype=DTYPES[save.export_precision],
-            prediction_type=objective.prediction_type,
-            zero_terminal_snr=objective.zero_terminal_snr,
-            metadata=metadata,
             should_stop=session.should_stop,
         )
     _announce(session, exported, step)
@@ -77,9 +75,11 @@ def write_export(
 @contextmanager
 def _moved_away(target: Path) -> Iterator[Path]:
     """An earlier export of the same step, whose run was cut off before it could say that it had finished, gives way to
-    the new one, and comes back if that fails. What a kill leaves is swept by the resume, which writes it again."""
-    old = target.with_name(f".{target.name}.old.tmp")
-    if target.exists():
+    the new one, and comes back if that fails, also after a kill."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        old.rename(target)
+    if target.is_dir():
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
     try:
@@ -92,5 +92,6 @@ def _moved_away(target: Path) -> Iterator[Path]:
 
 
 def _announce(session: Session, exported: Exported, step: int) -> None:
-    relative = str(exported.path.relative_to(session.run.path.resolve()))
+    # By name: exports/ may be a link to another disk.
+    relative = str(session.run.exports.relative_to(session.run.path) / exported.path.name)
     session.emit(events.Saved(kind="export", step=step, path=relative, bytes=exported.bytes, seconds=exported.seconds))

@@ -11,8 +11,10 @@ import torch
 from engine import __version__
 from engine.contract import check, events, places
 from engine.contract.atomic import Interrupted
+from engine.contract.budget import export_bytes
 from engine.contract.layers import Layer, count, read_layers, select
-from engine.contract.problems import ProfileError, errors
+from engine.contract.problems import Problem, ProfileError, errors
+from engine.contract.safetensors_header import CheckpointError
 from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
@@ -25,6 +27,7 @@ from engine.run import checkpoint, preflight
 from engine.run.dataset import Dataset, has_snapshot, prepare
 from engine.run.errors import RunError
 from engine.run.finish import write_export
+from engine.run.precision import DTYPES
 from engine.run.preview import Previewer
 from engine.run.session import Session, StopRequested
 from engine.run.train import Training
@@ -68,8 +71,7 @@ def execute(session: Session, profile: Profile) -> None:
         step = training.step
         exported = None
         if complete:
-            pictures = len(dataset.items)
-            exported = _finish(session, profile, base, training, previewer, unet, pictures=pictures)
+            exported = _finish(session, profile, base, training, previewer, unet, dataset=dataset)
     except (StopRequested, Interrupted):
         complete, exported = False, None
     session.emit(
@@ -96,6 +98,10 @@ def open_base(profile: Profile, *, resumed: bool) -> Base:
     if errors(problems):
         raise ProfileError("profile", errors(problems))
     base = open_checkpoint(Path(profile.model.base), Path(profile.model.vae) if profile.model.vae else None)
+    try:
+        components.verify(base)
+    except CheckpointError as error:
+        raise ProfileError("profile", [Problem("model.base", str(error), "Fetch the file again.")]) from error
     layers = read_layers(base.header)
     return Base(base, layers, select(layers.tensors, profile.layers.train, profile.layers.freeze).trained)
 
@@ -156,7 +162,7 @@ def _assemble(
 ) -> tuple[Training, Previewer, torch.nn.Module]:
     session.phase("load")
     half = profile.model.precision == "bf16"
-    unet = components.load_unet(base.checkpoint, device, torch.bfloat16 if half else torch.float32)
+    unet = components.load_unet(base.checkpoint, device, DTYPES[profile.model.precision])
     if profile.memory.checkpointing:
         unet.enable_gradient_checkpointing()
     optimizer = profile.optimizer
@@ -168,9 +174,8 @@ def _assemble(
     window = profile.train.accumulate * profile.train.batch_size
     objective = Objective(profile.objective, profile.train.seed, window=window)
     session.phase("preflight")
-    preflight.check_disk(session, plan, base.checkpoint.header.size if profile.save.export else 0)
-    batch_size = profile.train.batch_size
-    preflight.rehearse(session, plan, dataset.cache, dataset.items, objective, batch_size=batch_size)
+    preflight.check_disk(session, plan, export_bytes(profile, base.checkpoint.header, base.trained))
+    preflight.rehearse(session, plan, dataset, objective, batch_size=profile.train.batch_size)
     previewer = Previewer(session, profile, base.checkpoint, dataset, device)
     training = Training(
         session=session,
@@ -191,7 +196,7 @@ def _batches(profile: Profile, dataset: Dataset) -> Batches:
     train, items = profile.train, dataset.items
     sampled = profile.data.latents == "sampled"
     order = Order(
-        [item.bucket for item in items],
+        list(zip((item.bucket for item in items), dataset.chunks, strict=True)),
         [item.repeats for item in items],
         seed=train.seed,
         batch_size=train.batch_size,
@@ -225,12 +230,11 @@ def _finish(
     previewer: Previewer,
     unet: torch.nn.Module,
     *,
-    pictures: int,
+    dataset: Dataset,
 ) -> Path | None:
     """The last preview and the export. Raises StopRequested or Interrupted; a resume does it again."""
     if profile.preview.at_end:
         previewer.draw(unet, training.step)
     if not profile.save.export:
         return None
-    weights = training.plan.weights()
-    return write_export(session, profile, base.checkpoint, weights, step=training.step, pictures=pictures)
+    return write_export(session, profile, base.checkpoint, training.plan.weights(), step=training.step, dataset=dataset)

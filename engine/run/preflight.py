@@ -1,32 +1,32 @@
 """Everything that can fail at step 64 fails before step 1."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from engine.contract.atomic import NoSpaceError, require_free
 from engine.data.batches import Batches, Order
-from engine.data.cache import Cache
-from engine.data.items import Item
 from engine.memory.plan import Plan
 from engine.objective.objective import Objective
 from engine.run import checkpoint
+from engine.run.dataset import Dataset
 from engine.run.errors import LESS_MEMORY, RunError
 from engine.run.session import Session
 from engine.run.train import judge
 
 
-def rehearse(
-    session: Session, plan: Plan, cache: Cache, items: Sequence[Item], objective: Objective, *, batch_size: int
-) -> None:
-    """One micro-batch of the largest bucket, forward and backward, and what an update allocates. Nothing is written.
+def rehearse(session: Session, plan: Plan, dataset: Dataset, objective: Objective, *, batch_size: int) -> None:
+    """One micro-batch of the largest bucket with the longest caption, forward and backward, and what an update
+    allocates. Nothing is written.
 
     Raises RunError when the device's memory does not suffice or the model answers with something that is not finite.
     """
-    largest = max(items, key=lambda item: item.bucket.width * item.bucket.height)
-    null = cache.load_text(largest)
-    order = Order([largest.bucket], [batch_size], seed=0, batch_size=batch_size)
-    batch = Batches(cache, [largest], order, seed=0, conditional_dropout=0.0, null=null).load(0)
+    largest = max(dataset.items, key=lambda item: item.bucket.width * item.bucket.height)
+    longest, _ = max(zip(dataset.items, dataset.chunks, strict=True), key=lambda pair: pair[1])
+    worst = replace(largest, text_key=longest.text_key)
+    null = dataset.cache.load_text(worst)
+    order = Order([worst.bucket], [batch_size], seed=0, batch_size=batch_size)
+    batch = Batches(dataset.cache, [worst], order, seed=0, conditional_dropout=0.0, null=null).load(0)
     _, judged = judge(objective, batch, plan.device)
     try:
         gradient = plan.gradient([judged], lambda *_: session.check())

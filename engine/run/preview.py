@@ -21,9 +21,9 @@ from engine.memory.plain import predict
 from engine.memory.plan import MicroBatch
 from engine.model import components, latents
 from engine.model.single_file import Checkpoint
-from engine.objective.objective import Objective
 from engine.objective.randomness import noise_of
 from engine.objective.sampler import sample, sampler_timesteps
+from engine.objective.target import path_of
 from engine.run.dataset import Dataset, Prompt
 from engine.run.session import Session
 
@@ -40,7 +40,7 @@ class Previewer:
         self._checkpoint = checkpoint
         self._dataset = dataset
         self._device = device
-        self._path = Objective(profile.objective, profile.train.seed, window=1).path
+        self._path = path_of(profile.objective)
 
     @property
     def wanted(self) -> bool:
@@ -121,6 +121,7 @@ class Previewer:
             "step": step,
             "prompt": prompt.caption,
             "negative": settings.negative,
+            "null_condition": self._profile.objective.null_condition,
             "seed": settings.seed,
             "sampler_steps": settings.sampler_steps,
             "guidance": settings.guidance,

@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 
 from engine.contract.rundir import RunDir
-from tests.end_to_end.harness import copy_pictures, run_here, write_profile
+from engine.run.session import Session
+from tests.end_to_end.harness import copy_pictures, run_here, session_in, write_profile
 
 
 @pytest.fixture
 def place(tmp_path: Path, demo_folder: Path) -> Path:
     copy_pictures(demo_folder, tmp_path / "pictures")
     return tmp_path
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return session_in(tmp_path / "runs")
 
 
 @pytest.fixture(scope="module")

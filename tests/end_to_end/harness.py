@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors.torch import load_file
 
@@ -82,6 +83,15 @@ def write_profile(folder: Path, demo: Path, *, steps: int = 5, precision: str = 
     return path
 
 
+def changed(profile: Path | Profile, **sections: dict[str, object]) -> Profile:
+    """The profile with some settings of some sections changed."""
+    settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
+    for section, values in sections.items():
+        part = msgspec.structs.replace(getattr(settings, section), **values)
+        settings = msgspec.structs.replace(settings, **{section: part})
+    return settings
+
+
 class StopAt(Session):
     """A session in which somebody asks to stop at the n-th time the engine looks."""
 
@@ -136,6 +146,14 @@ def run_here(
         session_of.append(session)
     execute(session, settings)
     return run
+
+
+def session_in(runs: Path, name: str = "small") -> Session:
+    """Of a new run, for a part of the engine on its own."""
+    run = rundir.create(runs, name)
+    emitter = Emitter(None)
+    emitter.attach(run.events)
+    return Session(run, emitter, rundir.new_token())
 
 
 def engine(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:

@@ -4,41 +4,29 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 from PIL import Image
 
-from engine.contract import events, rundir
-from engine.contract.profile import load, resolved
+from engine.contract import events
 from engine.contract.rundir import RunDir
-from engine.contract.sections import Profile
+from engine.contract.safetensors_header import Header, TensorInfo
 from engine.data.items import Encoding
 from engine.model import tokenizers
 from engine.model.single_file import open_checkpoint
-from engine.run.encoding import settle, why_tiled
+from engine.run.encoding import RESERVE, settle, why_tiled
 from engine.run.errors import RunError
-from engine.run.session import Emitter, Session
-from tests.end_to_end.harness import assert_same_weights, copy_pictures, of_type, run_here, weights_of, write_profile
+from tests.end_to_end.harness import (
+    assert_same_weights,
+    changed,
+    copy_pictures,
+    of_type,
+    run_here,
+    weights_of,
+    write_profile,
+)
 
 GIB = 2**30
-
-
-def changed(profile: Path | Profile, **sections: dict[str, object]) -> Profile:
-    """The profile with some settings of some sections changed."""
-    settings = profile if isinstance(profile, Profile) else resolved(load(profile), profile.parent)
-    for section, values in sections.items():
-        part = msgspec.structs.replace(getattr(settings, section), **values)
-        settings = msgspec.structs.replace(settings, **{section: part})
-    return settings
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Session:
-    run = rundir.create(tmp_path / "runs", "small")
-    emitter = Emitter(None)
-    emitter.attach(run.events)
-    return Session(run, emitter, rundir.new_token())
 
 
 def differ(one: RunDir, other: RunDir) -> bool:
@@ -47,7 +35,6 @@ def differ(one: RunDir, other: RunDir) -> bool:
 
 
 def test_sampled_latents_in_bf16_tiles_train_and_resume_bitwise(place: Path, demo_folder: Path):
-    (next((place / "pictures").glob("*.txt"))).write_text("red star " * 50)
     by_mean = changed(
         write_profile(place, demo_folder, steps=3),
         data={"vae_precision": "bf16", "vae_tiling": "on", "max_tokens": 75},
@@ -55,8 +42,6 @@ def test_sampled_latents_in_bf16_tiles_train_and_resume_bitwise(place: Path, dem
     )
     drawn = changed(by_mean, data={"latents": "sampled"})
     straight = run_here(drawn, place / "runs")
-    said = [warning.text for warning in of_type(straight, events.Warned) if warning.code == "caption_cut"]
-    assert said == ["1 caption is longer than 75 tokens"]
     broken = run_here(drawn, place / "runs", stop_after_step=1)
     assert of_type(broken, events.Finished)[-1].reason == "stopped"
     run_here(drawn, place / "runs", run=broken)
@@ -86,8 +71,11 @@ def test_the_null_condition_of_the_profile_is_trained_and_sampled_with(place: Pa
     kept = {kind: {"null_condition": kind, "conditional_dropout": 0.0} for kind in ("empty_prompt", "zeros")}
     runs = [run_here(changed(profile, objective=values), place / "runs") for values in kept.values()]
     assert_same_weights(*runs)
-    pictures = [Image.open(next(run.samples.glob("*.png"))).tobytes() for run in runs]
-    assert pictures[0] != pictures[1], "the empty negative prompt is the null condition"
+    pictures = [Image.open(next(run.samples.glob("*.png"))) for run in runs]
+    assert pictures[0].tobytes() != pictures[1].tobytes(), "the empty negative prompt is the null condition"
+    assert [json.loads(picture.text["aozora"])["null_condition"] for picture in pictures] == list(kept)
+    (sampled,) = of_type(runs[1], events.Sampled)
+    assert sampled.settings["null_condition"] == "zeros"
 
 
 def test_a_machine_without_a_tokenizer_ends_the_run_in_a_sentence(place: Path, demo_folder: Path, monkeypatch):
@@ -121,18 +109,34 @@ def test_whether_the_vae_works_in_tiles_is_settled_once(session, demo_folder, de
     }
     assert {encoding.max_chunks for encoding in fresh.values()} == {4}
     earlier = replace(fresh["auto"], vae_tiled=kept)
-    assert all(settled(tiling, earlier).vae_tiled is kept for tiling in ("auto", "on", "off"))
+    assert settled("auto", earlier).vae_tiled is kept
+    assert settled("on", earlier).vae_tiled and not settled("off", earlier).vae_tiled, "said, and compared with `kept`"
 
 
-def test_auto_takes_tiles_where_the_largest_bucket_does_not_fit(demo_folder, demo_checkpoint, tmp_path):
+def test_auto_takes_tiles_where_the_largest_bucket_does_not_fit_the_whole_card_less_a_reserve(
+    demo_folder, demo_checkpoint, tmp_path
+):
     header = open_checkpoint(demo_checkpoint).header
     profile = changed(write_profile(tmp_path, demo_folder), data={"resolution": 1024, "bucket_step": 64})
     assert why_tiled(profile, header, float("inf")) == ""
-    why = why_tiled(profile, header, 0.01 * GIB)
-    assert why.startswith("pictures are encoded in tiles: encoding ") and why.endswith("0.0 are free")
-    lowest = next(free for free in range(1, 4000) if not why_tiled(profile, header, free * 2**20))
+    why = why_tiled(profile, header, 2.01 * GIB)
+    assert why.startswith("pictures are encoded in tiles: encoding ") and why.endswith(
+        "the card has 2.0, less 2 for others"
+    )
+    lowest = next(total for total in range(2048, 6000) if not why_tiled(profile, header, total * 2**20)) - 2048
+    assert lowest > 10
     half = changed(profile, data={"vae_precision": "bf16"})
-    assert why_tiled(half, header, lowest * 2**20 / 2) == ""
-    assert why_tiled(profile, header, (lowest - 1) * 2**20)
+    assert why_tiled(half, header, RESERVE + lowest * 2**20 / 2) == ""
+    assert why_tiled(profile, header, RESERVE + (lowest - 1) * 2**20)
     small = changed(profile, data={"resolution": 256})
     assert why_tiled(small, header, 0) == "", "what is no larger than a tile is not cut"
+
+
+def test_a_true_sdxl_vae_is_tiled_on_small_cards_only(demo_folder, demo_checkpoint, tmp_path):
+    shapes = json.loads((Path(__file__).parents[1] / "engine" / "sdxl_tensors.json").read_text())
+    tensors = {name: TensorInfo("F16", tuple(shape), ()) for name, shape in shapes.items()}
+    header = Header(Path("sdxl.safetensors"), {}, tensors, 0)
+    profile = changed(write_profile(tmp_path, demo_folder), data={"resolution": 1024, "bucket_step": 64})
+    assert [bool(why_tiled(profile, header, size * GIB)) for size in (4, 6, 8, 24)] == [True, False, False, False]
+    larger = changed(profile, data={"resolution": 1536})
+    assert [bool(why_tiled(larger, header, size * GIB)) for size in (6, 8, 12)] == [True, True, False]

@@ -19,7 +19,7 @@ from engine.contract.sections import Objective as Settings
 from engine.memory.plain import predict
 from engine.memory.plan import MicroBatch
 from engine.model.components import load_unet, load_vae, unet_config
-from engine.model.latents import encode_latents, load_image
+from engine.model.latents import encode_posterior, load_image
 from engine.model.single_file import Checkpoint, open_checkpoint
 from engine.objective.objective import Objective, Question
 from tests.end_to_end.harness import all_events, of_type
@@ -103,7 +103,7 @@ def test_the_export_knows_the_pictures_better_than_the_base_does(run: RunDir, pl
     placement = Placement(Bucket(160, 160), (160, 160), (0, 0))
     pictures = [load_image(path, placement, (255, 255, 255)) for path in sorted((demo / "pictures").glob("*.png"))]
     question = Objective(Settings(ip_noise_gamma=0.1), seed=7, window=1).ask(
-        encode_latents(vae, torch.stack(pictures)), range(40)
+        encode_posterior(vae, torch.stack(pictures))[0], range(40)
     )
     (exported,) = run.exports.glob("*.safetensors")
     before, after = (mean_loss(open_checkpoint(path), question) for path in (base.path, exported))

@@ -172,7 +172,7 @@ def test_a_resume_never_encodes_other_numbers_under_the_old_keys(place: Path, de
     shutil.rmtree(run.checkpoints)
     run.checkpoints.mkdir()
     shutil.rmtree(place / "cache")
-    with pytest.raises(RunError, match="another background"):
+    with pytest.raises(RunError, match=r"data\.background was #ffffff, is #000000"):
         run_here(changed(profile, "data", background="#000000"), place / "runs", run=run)
     assert not list((place / "cache").rglob("*.safetensors"))
 

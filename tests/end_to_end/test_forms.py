@@ -13,6 +13,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.safetensors_header import VAE_PREFIX, read_header
 from engine.contract.unet_names import UNET_PREFIX
 from engine.model.single_file import open_checkpoint, raw
+from engine.run.finish import _moved_away
 from tests.end_to_end.harness import all_events, copy_pictures, exported, of_type, run_here, write_profile
 
 STEPS = 2
@@ -47,7 +48,7 @@ def as_folder(home: Path, demo_folder: Path) -> RunDir:
 
 
 def folder_of(run: RunDir) -> Path:
-    (saved,) = [event for event in of_type(run, events.Saved) if event.kind == "export"]
+    saved = [event for event in of_type(run, events.Saved) if event.kind == "export"][-1]
     return run.path / saved.path
 
 
@@ -63,22 +64,15 @@ def test_the_folder_is_a_pipeline_with_the_same_weights(single: RunDir, as_folde
 
 def test_a_folder_as_the_base_trains_the_same(home: Path, demo_folder: Path, as_folder: RunDir, single: RunDir):
     """From a folder that holds what the demo's file holds: the same latents, the same steps, the same weights."""
+    from engine.model.export import Trained
     from engine.model.export_diffusers import export_diffusers
     from engine.model.tokenizers import load_tokenizers
 
     base = open_checkpoint(demo_folder / "aozora-demo.safetensors")
     words = load_tokenizers(demo_folder / "tokenizer", base)
     first, second = ((files.vocabulary, files.merges) for files in words.files)
-    export_diffusers(
-        base,
-        home / "base-folder",
-        unet={},
-        dtype=None,
-        prediction_type="v_prediction",
-        zero_terminal_snr=True,
-        vocabularies=(first, second),
-        metadata={},
-    )
+    untrained = Trained(unet={}, dtype=None, prediction_type="v_prediction", zero_terminal_snr=True, metadata={})
+    export_diffusers(base, untrained, home / "base-folder", vocabularies=(first, second))
     # The tokenizer comes out of the folder too.
     changes = [
         (f'"{demo_folder / "aozora-demo.safetensors"}"', f'"{home / "base-folder"}"'),
@@ -125,6 +119,7 @@ def test_the_export_tells_where_it_comes_from(single: RunDir, demo_folder: Path)
     digest = hashlib.sha256((demo_folder / "aozora-demo.safetensors").read_bytes()).hexdigest()
     assert header.metadata["aozora.base_sha256"] == digest
     assert header.metadata["aozora.steps"] == str(STEPS) and header.metadata["aozora.pictures"] == "5"
+    assert json.loads(header.metadata["aozora.objective"])["null_condition"] == "empty_prompt"
     assert folder_of(single).stat().st_mode & 0o777 == 0o666 & ~current_umask()
 
 
@@ -141,6 +136,28 @@ def test_an_export_that_a_crash_left_gives_way_to_the_new_one(home: Path, demo_f
     assert isinstance(all_events(as_folder)[-1], events.Finished)
     assert json.loads((before / "unet" / "config.json").read_text())["_class_name"] == "UNet2DConditionModel"
     assert [path.name for path in as_folder.exports.iterdir()] == [before.name]
+
+
+def test_an_export_moved_away_by_a_killed_run_comes_back_if_there_is_no_new_one(home: Path, as_folder: RunDir):
+    target = folder_of(as_folder)
+    target.rename(target.with_name(f".{target.name}.old"))  # what a kill between the two renames leaves
+    run_here(home / "folder.toml", home / "runs", run=as_folder, stop_at=1)
+    with pytest.raises(ZeroDivisionError), _moved_away(target) as here:
+        assert not here.exists()
+        raise ZeroDivisionError
+    assert (target / "model_index.json").is_file() and [path.name for path in as_folder.exports.iterdir()] == [
+        target.name
+    ]
+
+
+def test_exports_may_lie_on_another_disk(home: Path, demo_folder: Path):
+    run = rundir.create(home / "runs", "elsewhere")
+    (home / "disk").mkdir()
+    run.exports.rmdir()
+    run.exports.symlink_to(home / "disk")
+    run_here(write_profile(home, demo_folder, steps=1, name="elsewhere"), home / "runs", run=run)
+    assert isinstance(all_events(run)[-1], events.Finished)
+    assert folder_of(run).is_file() and folder_of(run).resolve().parent == (home / "disk").resolve()
 
 
 def test_bytes_that_nobody_trained_are_the_bases(single: RunDir, demo_folder: Path):

@@ -3,31 +3,52 @@
 import hashlib
 import json
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.contract.atomic import never
 from engine.contract.safetensors_header import TensorInfo, read_header
-from engine.model.export import export
+from engine.model.export import Trained, export
 from engine.model.export_diffusers import export_diffusers
 from engine.model.single_file import Checkpoint, open_checkpoint
 
 TRAINING = {"unet": {}, "dtype": None, "prediction_type": "v_prediction", "zero_terminal_snr": True, "metadata": {}}
 
 
-def exported(base: Checkpoint | Path, out: Path, **changes: object) -> Path:
+def exported(
+    base: Checkpoint | Path,
+    out: Path,
+    form: str = "checkpoint",
+    should_stop: Callable[[], bool] = never,
+    **changes: object,
+) -> Path:
     opened = open_checkpoint(base) if isinstance(base, Path) else base
-    return export(opened, out, **({"form": "checkpoint"} | TRAINING | changes)).path
+    return export(opened, Trained(**(TRAINING | changes)), out, form=form, should_stop=should_stop).path
 
 
-def in_folder(base: Checkpoint, out: Path, demo_folder: Path, **changes: object) -> Path:
+def in_folder(
+    base: Checkpoint,
+    out: Path,
+    demo_folder: Path,
+    null_condition: str = "empty_prompt",
+    should_stop: Callable[[], bool] = never,
+    **changes: object,
+) -> Path:
     """With the demo's tokenizer."""
     vocabulary = json.loads((demo_folder / "tokenizer" / "vocab.json").read_text("utf-8"))
     merges = (demo_folder / "tokenizer" / "merges.txt").read_text("utf-8").splitlines()[1:]
     pair = (vocabulary, merges)
-    return export_diffusers(base, out, vocabularies=(pair, pair), **(TRAINING | changes)).path
+    return export_diffusers(
+        base,
+        Trained(**(TRAINING | changes)),
+        out,
+        vocabularies=(pair, pair),
+        null_condition=null_condition,
+        should_stop=should_stop,
+    ).path
 
 
 def narrowed(source: Path, out: Path, **more: torch.Tensor) -> Path:

@@ -63,6 +63,15 @@ def filled(tmp_path) -> tuple[Cache, list[Item]]:
     return cache, items
 
 
+def test_captions_of_different_lengths_do_not_share_a_micro_batch():
+    """Else the shorter ones would be repeated to a common multiple: 5, 7, 8 and 9 chunks to 2,520."""
+    lengths = [5, 7, 8, 9] * 3
+    plan = Order([(Bucket(64, 64), length) for length in lengths], [1] * 12, seed=0, batch_size=4)
+    drawn = [plan.batch_at(micro) for micro in range(plan.batches_per_epoch)]
+    assert sorted(slot.index for batch in drawn for slot in batch) == list(range(12))
+    assert all(len({lengths[slot.index] for slot in batch}) == 1 for batch in drawn)
+
+
 def batches(filled, batch_size=4, dropout=0.0, seed=0, null=NULL, noise=None) -> Batches:
     cache, items = filled
     plan = Order([i.bucket for i in items], [i.repeats for i in items], seed=seed, batch_size=batch_size)
@@ -175,7 +184,7 @@ def test_time_ids_are_those_diffusers_makes_of_the_true_size_crop_and_bucket(dem
     Image.new("RGB", (777, 1023)).save(tmp_path / "pictures" / "a.jpg", exif=exif)
     (picture,) = scan([(tmp_path / "pictures", 1)]).pictures
     placement = place(picture.width, picture.height, [Bucket(512, 320)], step=64, upscale=False)
-    (item,), _ = make_items([picture], [placement], ENCODING, ContentHashes(tmp_path / "memo"))
+    (item,), _ = make_items([picture], [placement], [1], ENCODING, ContentHashes(tmp_path / "memo"))
     cache = Cache(tmp_path / "cache")
     cache.store_latents(item, torch.zeros(4, 40, 64))
     cache.store_text(item, *text_of(0, 1))

@@ -50,10 +50,12 @@ def folder(tmp_path) -> Path:
     return pictures
 
 
-def items_of(folder: Path, encoding=ENCODING, memo: Path | None = None, repeats=1):
+def items_of(folder: Path, encoding=ENCODING, memo: Path | None = None, repeats=1, chunks=1):
+    """`chunks` is what each caption takes whole."""
     pictures = scan([(folder, repeats)]).pictures
     placements = [place(each.width, each.height, BUCKETS, step=32, upscale=False) for each in pictures]
-    return make_items(pictures, placements, encoding, ContentHashes(memo or folder / "memo"))[0]
+    hashes = ContentHashes(memo or folder / "memo")
+    return make_items(pictures, placements, [chunks] * len(pictures), encoding, hashes)[0]
 
 
 def fill(cache, items, image=encode_image, text=encode_text, **options):
@@ -111,8 +113,8 @@ def test_equal_captions_and_equal_pictures_are_encoded_once(cache, folder):
 
 def test_a_prompt_without_a_picture_is_cached_like_a_caption(cache, folder):
     (item, *_) = items_of(folder)
-    prompt = SimpleNamespace(name="the prompt", caption=item.caption, text_key=text_key(item.caption, ENCODING))
-    empty = SimpleNamespace(name="no prompt", caption="", text_key=text_key("", ENCODING))
+    prompt = SimpleNamespace(name="the prompt", caption=item.caption, text_key=text_key(item.caption, 1, ENCODING))
+    empty = SimpleNamespace(name="no prompt", caption="", text_key=text_key("", 1, ENCODING))
     assert encode_texts(cache, [item, prompt, empty], encode_text) == 2
     assert torch.equal(cache.load_text(prompt)[0], cache.load_text(item)[0])
     assert torch.equal(cache.load_text(empty)[0], encode_text("")[0])
@@ -120,20 +122,20 @@ def test_a_prompt_without_a_picture_is_cached_like_a_caption(cache, folder):
 
 def test_keys_follow_everything_that_matters_and_nothing_else(folder):
     encoding_changes = {field.name: "other" for field in fields(Encoding)} | {"max_chunks": 3, "vae_tiled": True}
-    base = Placement(Bucket(64, 32), (64, 40), (0, 4))
+    base = Placement(Bucket(640, 32), (640, 40), (0, 4))
     placements = [
         base,
-        replace(base, bucket=Bucket(32, 64)),
-        replace(base, scaled=(65, 40)),
+        replace(base, bucket=Bucket(32, 640)),
+        replace(base, scaled=(641, 40)),
         replace(base, crop=(0, 3)),
     ]
     latents = {latents_key("content", placement, ENCODING) for placement in placements}
     latents.add(latents_key("other", base, ENCODING))
-    texts = {text_key("caption", ENCODING), text_key("Caption", ENCODING)}
+    texts = {text_key("caption", 9, ENCODING), text_key("Caption", 9, ENCODING)}
     for name, value in encoding_changes.items():
         changed = replace(ENCODING, **{name: value})
         latents.add(latents_key("content", base, changed))
-        texts.add(text_key("caption", changed))
+        texts.add(text_key("caption", 9, changed))
     of_vae = {"vae", "vae_dtype", "vae_tiled", "background", "latents"}
     assert len(latents) == 5 + len(of_vae)
     assert len(texts) == 2 + len(set(encoding_changes) - of_vae)
@@ -144,7 +146,27 @@ def test_keys_are_pinned():
     """What earlier versions encoded is found again."""
     placement = Placement(Bucket(64, 32), (64, 40), (0, 4))
     assert latents_key("content", placement, ENCODING) == "722bc3bf2aaf3b9481817c21d6f6438b4bfd3a6c"
-    assert text_key("caption", ENCODING) == "f269ded3bebd07e33d9eea6375537ef61f85739c"
+    assert text_key("caption", 2, ENCODING) == "f269ded3bebd07e33d9eea6375537ef61f85739c"
+
+
+def test_another_longest_caption_touches_only_those_that_it_cuts(cache, folder):
+    """Keys hold the length that is encoded: what one limit made, another finds."""
+    short, longer = replace(ENCODING, max_chunks=2), replace(ENCODING, max_chunks=4)
+    for chunks in (1, 2):
+        assert encode_texts(cache, items_of(folder, short, chunks=chunks), encode_text) == 3
+        assert encode_texts(cache, items_of(folder, longer, chunks=chunks), encode_text) == 0
+    assert encode_texts(cache, items_of(folder, short, chunks=3), encode_text) == 0, "cut to 2, which are there"
+    assert encode_texts(cache, items_of(folder, longer, chunks=3), encode_text) == 3
+    assert {item.chunks for item in items_of(folder, short, chunks=3)} == {3}, "the whole caption's"
+
+
+@pytest.mark.parametrize("latents", ["mean", "sampled"])
+@pytest.mark.parametrize(("bucket", "tiles"), [((512, 512), False), ((512, 64), False), ((544, 64), True)])
+def test_tiles_make_another_entry_only_where_they_act(bucket, tiles, latents):
+    placement = Placement(Bucket(*bucket), bucket, (0, 0))
+    whole = replace(ENCODING, latents=latents)
+    keys = {latents_key("content", placement, replace(whole, vae_tiled=tiled)) for tiled in (True, False)}
+    assert (len(keys) == 2) is tiles
 
 
 def test_latents_to_be_sampled_are_cached_as_mean_and_deviation(cache, folder):
@@ -322,7 +344,7 @@ def test_a_picture_edited_or_deleted_since_the_scan_is_left_out(cache, folder):
     pictures = scan([(folder, 1)]).pictures
     Image.new("RGB", (32, 32), "black").save(folder / "0.png")
     placements = [place(each.width, each.height, BUCKETS, step=32, upscale=False) for each in pictures]
-    kept, skipped = make_items(pictures, placements, ENCODING, ContentHashes(folder / "memo"))
+    kept, skipped = make_items(pictures, placements, [1] * len(pictures), ENCODING, ContentHashes(folder / "memo"))
     assert [item.path.name for item in kept] == ["2.png"] and "has changed" in skipped[0].reason
 
 
@@ -342,7 +364,7 @@ def test_a_hair_thin_picture_is_refused_before_it_fills_the_memory(folder):
     Image.new("1", (1, 300_000)).save(folder / "hair.png")
     pictures = scan([(folder, 1)]).pictures
     placements = [place(each.width, each.height, make_buckets(1024, 64), step=64, upscale=True) for each in pictures]
-    kept, skipped = make_items(pictures, placements, ENCODING, ContentHashes(folder / "memo"))
+    kept, skipped = make_items(pictures, placements, [1] * len(pictures), ENCODING, ContentHashes(folder / "memo"))
     assert len(kept) == 3 and "too thin" in skipped[0].reason
 
 
@@ -490,6 +512,7 @@ def test_stopping_while_pictures_are_read_keeps_their_digests(folder):
         make_items(
             pictures,
             placements,
+            [1] * len(pictures),
             ENCODING,
             ContentHashes(folder / "memo"),
             should_stop=lambda: len(seen) == 2,

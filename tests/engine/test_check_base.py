@@ -19,13 +19,21 @@ def check(demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Checks a profile of this base, and gives the problems of model.base, model.vae and the objective by path."""
     monkeypatch.setenv("AOZORA_RUNS", str(tmp_path / "runs"))
 
-    def check(base: Path, *, vae: Path | None = None, prediction_type: str = "v_prediction", ztsnr: bool = True):
+    def check(
+        base: Path,
+        *,
+        vae: Path | None = None,
+        prediction_type: str = "v_prediction",
+        ztsnr: bool = True,
+        save: str = "",
+    ):
         profile = tmp_path / "profile.toml"
         profile.write_text(
             f'[model]\nbase = "{base}"\ntokenizer = "{demo_folder}/tokenizer"\n'
             + (f'vae = "{vae}"\n' if vae else "")
             + f'[data]\ncache = "{tmp_path}/cache"\n[[data.folders]]\npath = "{demo_folder}/pictures"\n'
             + f'[objective]\nprediction_type = "{prediction_type}"\nzero_terminal_snr = {str(ztsnr).lower()}\n'
+            + f"[save]\n{save}\n"
         )
         problems = check_file(profile).problems
         assert {problem.path.partition(".")[0] for problem in problems} <= {"model", "objective"}
@@ -119,6 +127,26 @@ def test_flow_is_a_warning_since_no_marker_says_it(check, base):
     assert "ComfyUI will sample" not in both[0].text
 
 
+@pytest.mark.parametrize(
+    ("markers", "prediction_type", "ztsnr"),
+    [
+        ((), "v_prediction", True),
+        ((), "flow", False),
+        (("v_pred",), "v_prediction", True),
+        (("v_pred", "ztsnr"), "v_prediction", False),
+    ],
+)
+def test_a_warning_promises_no_export_that_there_will_not_be(check, base, markers, prediction_type, ztsnr):
+    path = base(*markers)
+    (none,) = check(path, prediction_type=prediction_type, ztsnr=ztsnr, save="export = false")
+    assert "export" not in none.text and "; pictures " in none.text
+    (folder,) = check(path, prediction_type=prediction_type, ztsnr=ztsnr, save='export_format = "diffusers"')
+    assert "ComfyUI" not in folder.text.partition("; ")[2] and "marker" not in folder.text.partition("; ")[2]
+    assert "the exported folder's scheduler will" in folder.text and "diffusers will" in folder.text
+    unet = check(path, prediction_type=prediction_type, ztsnr=ztsnr, save='export_format = "unet"')
+    assert unet == check(path, prediction_type=prediction_type, ztsnr=ztsnr)
+
+
 def test_a_base_that_is_refused_is_one_problem(check, tmp_path):
     path = tmp_path / "lora.safetensors"
     save_file({"lora_unet_mid.lora_down.weight": torch.zeros(1)}, path)
@@ -126,7 +154,7 @@ def test_a_base_that_is_refused_is_one_problem(check, tmp_path):
         Problem(
             "model.base",
             "lora.safetensors is a LoRA, an adapter and not a checkpoint: merge it into its base first",
-            "Name an SDXL .safetensors file, or a diffusers folder.",
+            "",
         )
     ]
     (found,) = check(tmp_path)
@@ -136,7 +164,8 @@ def test_a_base_that_is_refused_is_one_problem(check, tmp_path):
 def test_a_vae_is_checked_by_itself(check, base, demo_checkpoint, tmp_path):
     path, bare = tmp_path / "vae.safetensors", tmp_path / "bare.safetensors"
     tensors = load_file(demo_checkpoint)
-    save_file({name: t for name, t in tensors.items() if not name.startswith("first_stage_model.")}, bare)
+    said = dict(read_header(demo_checkpoint).metadata)
+    save_file({name: t for name, t in tensors.items() if not name.startswith("first_stage_model.")}, bare, said)
     save_file({name: t for name, t in tensors.items() if name.startswith("first_stage_model.")}, path)
     assert check(bare, vae=path) == check(base("v_pred", "ztsnr"), vae=path) == []
     (found,) = check(base("v_pred", "ztsnr"), vae=tmp_path / "none.safetensors")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.contract.architecture import ARCHITECTURE_KEY
 from engine.contract.base_checkpoint import read_base
 from engine.contract.checkpoint_kind import Kind, identify
 from engine.contract.safetensors_header import CheckpointError, Header, TensorInfo, read_header
@@ -244,7 +245,8 @@ def test_the_demo_is_recognised_with_its_markers(header):
 
 def announced(header: Header, *markers: str, scheduler: dict[str, object] | None = None, **metadata: str) -> Kind:
     bare = changed(header, drop=("v_pred", "ztsnr"), add=dict.fromkeys(markers, (0,)))
-    said = {f"{key.replace('__', '.')}": value for key, value in metadata.items()}
+    said = {ARCHITECTURE_KEY: header.metadata[ARCHITECTURE_KEY]}
+    said |= {f"{key.replace('__', '.')}": value for key, value in metadata.items()}
     return identify(dataclasses.replace(bare, metadata=said, scheduler=scheduler or {}))
 
 

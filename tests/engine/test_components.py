@@ -26,7 +26,8 @@ from engine.model.components import (
 )
 from engine.model.convert import text_2_state, text_state, vae_state
 from engine.model.single_file import open_checkpoint
-from engine.model.tokenizers import load_tokenizers, vocabulary_of
+from engine.model.tokenizers import load_tokenizers
+from tests.engine.words import spell_out, useless_merges, write_tokenizer
 
 PUBLISHED = Path(__file__).parent / "sdxl_tensors.json"
 
@@ -197,8 +198,7 @@ def test_two_subfolders_give_two_vocabularies(demo_folder, demo_checkpoint, tmp_
             (tmp_path / name / file.name).write_bytes(file.read_bytes())
     same = load_tokenizers(tmp_path, checkpoint)
     assert same.fingerprint == load_tokenizers(demo_folder, checkpoint).fingerprint
-    merges = (tmp_path / "tokenizer_2" / "merges.txt").read_text().splitlines()
-    (tmp_path / "tokenizer_2" / "merges.txt").write_text("\n".join(merges[:5]))
+    spell_out(tmp_path / "tokenizer_2")
     other = load_tokenizers(tmp_path, checkpoint)
     assert other.fingerprint != same.fingerprint
     assert len(other.tokenizer_2("triangle").input_ids) > len(other.tokenizer("triangle").input_ids)
@@ -213,7 +213,7 @@ def test_missing_foreign_and_damaged_tokenizers_are_explained(demo_folder, demo_
         (tmp_path / "vocab.json").write_text(content)
         with pytest.raises(ValueError, match=sentence):
             load_tokenizers(tmp_path, checkpoint)
-    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary_of([f"a {index}" for index in range(999)])))
+    write_tokenizer(tmp_path, useless_merges(999))
     with pytest.raises(ValueError, match="belongs to another model"):
         load_tokenizers(tmp_path, checkpoint)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))

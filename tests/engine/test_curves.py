@@ -29,8 +29,8 @@ def test_a_curve_over_the_timesteps_has_a_thousand_values():
         ([(0, 1), (1000, 1)], "has a point at 1000: timesteps go from 0 to 999"),
         ([(0, 1), (500, 1), (500, 2)], "has a point at 500 after one at 500: points go from left to right"),
         ([(500, 1), (20, 1)], "has a point at 20 after one at 500"),
-        ([(0, 0), (999, 0)], "is 0 at every timestep"),
-        ([(10, 0), (10.5, 3), (11, 0)], "is 0 at every timestep"),
+        ([(0, 0), (999, 0)], "is 0 at every whole timestep"),
+        ([(10, 0), (10.5, 3), (11, 0)], "is 0 at every whole timestep"),
     ],
 )
 def test_a_curve_that_means_nothing_says_why(points, reason):

@@ -92,7 +92,8 @@ def test_captions_are_told_apart_and_the_unet_hears_them(demo_folder, demo_check
     encoders = load_text_encoders(checkpoint, "cpu", torch.float32)
     pair = load_tokenizers(demo_folder, checkpoint)
     captions = ["a red circle on a blue ground", "a blue circle on a red ground"]
-    prompt_embeds, pooled = encode(encoders, pair, captions)
+    conditions = [encode(encoders, pair, caption) for caption in captions]
+    prompt_embeds, pooled = (torch.stack(parts) for parts in zip(*conditions, strict=True))
     assert (prompt_embeds[0] - prompt_embeds[1]).std() > 0.1 and (pooled[0] - pooled[1]).std() > 0.1
     unet = load_unet(checkpoint, "cpu", torch.float32)
     latents = torch.randn(1, 4, 24, 40, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)

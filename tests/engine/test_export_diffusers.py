@@ -61,7 +61,7 @@ def assert_same_answer(ours: UNet2DConditionModel, theirs: UNet2DConditionModel,
 
 def assert_same_prompt(encoders, base: Checkpoint, pipeline: StableDiffusionXLPipeline, demo_folder: Path) -> None:
     with torch.no_grad():
-        context, pooled = encode(encoders, load_tokenizers(demo_folder, base), [PROMPT])
+        context, pooled = (part[None] for part in encode(encoders, load_tokenizers(demo_folder, base), PROMPT))
     theirs, _, their_pooled, _ = pipeline.encode_prompt(PROMPT, device="cpu", do_classifier_free_guidance=False)
     torch.testing.assert_close(theirs, context, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(their_pooled, pooled, rtol=1e-5, atol=1e-5)
@@ -179,6 +179,44 @@ def test_the_folder_holds_the_bases_untouched_values(demo_checkpoint, demo_folde
     described = read_header(files["unet"]).metadata
     assert described["aozora.steps"] == "7" and described["modelspec.title"] == "model"
     assert described["aozora.base_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+QUERY = "text_model.encoder.layers.1.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("narrow", "dtype", "stored"),
+    [(True, torch.float32, "F32"), (True, torch.bfloat16, "F32"), (False, torch.float16, "F32"), (True, None, "F16")],
+)
+@pytest.mark.parametrize("form", ["diffusers", "checkpoint"])
+def test_a_query_trained_alone_is_stored_like_its_key_and_value_which_keep_their_values(
+    demo_checkpoint, demo_folder, tmp_path, form, narrow, dtype, stored
+):
+    path = narrowed(demo_checkpoint, tmp_path / "base.safetensors") if narrow else demo_checkpoint
+    base = open_checkpoint(path)
+    trained = {"text_encoder_2": {QUERY: torch.randn(48, 48)}, "dtype": dtype}
+    if form == "diffusers":
+        out = in_folder(base, tmp_path / "model", demo_folder, **trained)
+    else:
+        out = exported(base, tmp_path / "model.safetensors", **trained)
+    again = open_checkpoint(out)  # our own reader stacks the three again
+    stack = "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj"
+    assert again.header.tensors[f"{stack}_weight"].dtype == stored
+    assert again.header.tensors[f"{stack}_bias"].dtype == base.header.tensors[f"{stack}_bias"].dtype
+    ours, theirs = again.text_encoder_2(), base.text_encoder_2()
+    for name in (QUERY.replace("q_proj", "k_proj"), QUERY.replace("q_proj", "v_proj")):
+        assert torch.equal(ours[name].double(), theirs[name].double())
+    assert not torch.equal(ours[QUERY].double(), theirs[QUERY].double())
+
+
+def test_a_stack_trained_as_a_whole_is_stored_as_asked(base, demo_folder, tmp_path):
+    trained = {QUERY.replace("q_proj", f"{part}_proj"): torch.randn(48, 48) for part in "qkv"}
+    name = "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj_weight"
+    for out in (
+        in_folder(base, tmp_path / "model", demo_folder, text_encoder_2=trained, dtype=torch.float16),
+        exported(base, tmp_path / "model.safetensors", text_encoder_2=trained, dtype=torch.float16),
+    ):
+        assert open_checkpoint(out).header.tensors[name].dtype == "F16"
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])

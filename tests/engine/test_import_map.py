@@ -66,7 +66,14 @@ def test_imports_stay_within_the_map(file: Path):
         assert other == room or other in ALLOWED[room], f"{module} imports {imported}: {room} may not know {other}"
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "engine" / "contract").glob("*.py")), ids=lambda file: file.name)
+CONTRACT = [file for file in SOURCES if file.is_relative_to(ROOT / "engine" / "contract")]
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("file", CONTRACT, ids=name_of)
 def test_the_contract_needs_msgspec_and_the_standard_library_only(file: Path):
     top = {name.split(".")[0] for name in imports_of(file)} - {"engine"}
     assert top - set(sys.stdlib_module_names) <= CONTRACT_MAY_LOAD
@@ -83,7 +90,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import aozora_tui.cli",
         "import aozora_tui.app; from aozora_tui.screens import home, profile, layers, run, log, help",
-        "from engine.contract import " + ", ".join(p.stem for p in (ROOT / "engine/contract").glob("[a-z]*.py")),
+        "import " + ", ".join(map(name_of, CONTRACT)),
     ],
     ids=["command line", "app", "contract"],
 )

@@ -228,3 +228,50 @@ def test_a_profile_in_another_encoding_is_said(tmp_path: Path):
     path.write_bytes("[model] # für".encode("latin-1"))
     (problem,) = check_file(path).problems
     assert problem.text == "is not a text in UTF-8 (invalid start byte at byte 11)"
+
+
+@pytest.mark.parametrize(
+    ("point", "path", "text"),
+    [
+        ("[500]", "[1]", "two numbers are expected: where, and how much"),
+        ("[500, 1, 2]", "[1]", "two numbers are expected: where, and how much"),
+        ('["500,", 1]', "[1]", "two numbers are expected: where, and how much"),
+        ("[true, 1]", "[1]", "two numbers are expected: where, and how much"),
+        ('"half"', "[1]", "two numbers are expected: where, and how much"),
+        ("[-5, 1]", "[1].at", "timesteps go from 0 to 999"),
+        ("[nan, 1]", "[1].at", "timesteps go from 0 to 999"),
+        ("[5e9, 1]", "[1].at", "timesteps go from 0 to 999"),
+        ("[5, -1]", "[1].value", "-1 is not a number from 0 to 1,000,000,000"),
+    ],
+)
+@pytest.mark.parametrize("curve", ["weight_curve", "timestep_curve"])
+def test_a_wrong_point_is_one_problem_that_speaks_of_timesteps(point: str, path: str, text: str, curve: str):
+    found = problems_of(f"{MINIMAL}[objective]\ntimesteps = 'curve'\n{curve} = [[0, 1], {point}]\n")
+    assert list(found) == [f"objective.{curve}{path}"]
+    said, remedy = found[f"objective.{curve}{path}"]
+    assert said == text and remedy and said not in remedy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[objective]\nweight_curve = [[0, 0], [9], [99, 'x']]",
+        "[objective]\ntimesteps = 'curve'\ntimestep_curve = [['half'], [9, 1]]",
+        "[preview]\nprompts = ['a cat', 5]",
+        "[layers]\ntrain = [1]",
+    ],
+)
+def test_a_wrong_entry_of_a_list_hides_no_other_problem_and_makes_none(tmp_path: Path, text: str):
+    file = tmp_path / "bad.toml"
+    file.write_text(f"{MINIMAL}{text}\n[train]\naccumulate = 2\n[save]\nevery = 2000\n")
+    own = {problem.path for problem in parse(file.read_text(), "p")[1]}
+    found = {problem.path for problem in check_file(file).problems}
+    assert found - own - {"model.tokenizer"} == {"model.base", "data.folders[0].path", "save.every"}
+
+
+def test_a_folder_that_is_none_hides_no_other_problem(tmp_path: Path):
+    file = tmp_path / "bad.toml"
+    file.write_text('[model]\nbase = "x"\n[data]\nfolders = [{ path = "" }, { path = "nowhere" }]\n')
+    problems = {problem.path: problem.text for problem in check_file(file).problems}
+    assert problems["data.folders[0].path"] == "must not be empty"
+    assert problems["data.folders[1].path"].endswith("nowhere does not exist") and "model.base" in problems

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 
 from engine.contract import places
 from engine.contract.check import check_machine
-from engine.contract.problems import Problem
+from engine.contract.problems import Problem, errors
 from engine.contract.profile import parse
 from engine.contract.tokenizer_files import TokenizerError, find_tokenizers, has_pair, hub_cache, may_fetch
+from engine.contract.tokenizer_tables import read_tables, vocabulary_of
 
 CLIP = "models--openai--clip-vit-large-patch14"
 SDXL = "models--stabilityai--stable-diffusion-xl-base-1.0"
 PACKAGE_FILE = "bpe_simple_vocab_16e6.txt.gz"
+MERGES = ["a t</w>", "c at</w>", "h at</w>"]
 VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
 
@@ -33,22 +36,23 @@ def nothing_here(tmp_path, monkeypatch):
 
 def both(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text("{}")
-    (folder / "merges.txt").write_text("")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary_of(MERGES)))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]))
     return folder
 
 
 def one(folder: Path) -> Path:
     """The form with everything in one file."""
     folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_text("{}")
+    model = {"vocab": vocabulary_of(MERGES), "merges": [merge.split() for merge in MERGES]}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
     return folder
 
 
 def package(root: Path, name: str) -> Path:
     (root / name).mkdir()
     (root / name / "__init__.py").write_text("raise RuntimeError('must not be imported')")
-    (root / name / PACKAGE_FILE).write_bytes(gzip.compress(b"x"))
+    (root / name / PACKAGE_FILE).write_bytes(gzip.compress("\n".join(["version", *MERGES]).encode()))
     importlib.invalidate_caches()
     return root / name / PACKAGE_FILE
 
@@ -188,7 +192,7 @@ def test_a_package_of_that_name_that_carries_nothing_is_passed_by(tmp_path):
 def problems(tmp_path: Path, tokenizer: str, *, fetch: bool = False, base: str = "x.safetensors") -> list[Problem]:
     text = f'[model]\nbase = "{base}"\ntokenizer = "{tokenizer}"\nfetch_tokenizer = {str(fetch).lower()}\n'
     profile, wrong = parse(text + '[[data.folders]]\npath = "x"\n', "profile.toml")
-    assert profile is not None and wrong == []
+    assert profile is not None and not errors(wrong)
     found, _ = check_machine(profile, tmp_path)
     return [problem for problem in found if problem.path == "model.tokenizer"]
 
@@ -220,3 +224,100 @@ def test_the_demos_tokenizer_may_still_have_to_be_built(tmp_path):
     assert problems(tmp_path, "{data}/demo/tokenizer") == []
     (places.demo_folder() / "tokenizer").mkdir(parents=True)
     assert len(problems(tmp_path, "{data}/demo/tokenizer")) == 1
+
+
+@pytest.mark.parametrize("form", [both, one])
+def test_tables_are_read_from_either_form(tmp_path, form):
+    found = read_tables(form(tmp_path / "words"))
+    assert found.merges == MERGES and found.vocabulary["hat</w>"] == 514 and len(found.vocabulary) == 517
+    assert found == read_tables(package(tmp_path, "clip"))
+
+
+def words_without(token: str, **more: object) -> str:
+    return json.dumps({name: number for name, number in vocabulary_of(MERGES).items() if name != token} | more)
+
+
+def model_of(**parts: object) -> str:
+    return json.dumps({"model": {"vocab": vocabulary_of(MERGES), "merges": MERGES} | parts})
+
+
+DAMAGED = [
+    ("vocab.json", "", "is damaged: vocab.json is "),
+    ("vocab.json", "{", "is damaged: vocab.json is "),
+    ("vocab.json", "[" * 100_000, "is damaged: vocab.json is "),
+    ("vocab.json", b"\xff", "is damaged: vocab.json is "),
+    ("vocab.json", "[]", "is not a table of numbers"),
+    ("vocab.json", words_without("!", **{"!": "0"}), "is not a table of numbers"),
+    ("vocab.json", words_without("!", **{"!": -1}), "is not a table of numbers"),
+    ("vocab.json", words_without("!", **{"\ud800": 0}), "its vocabulary is not text"),
+    ("vocab.json", "{}", "<|startoftext|> and <|endoftext|> are not in it"),
+    ("vocab.json", words_without("<|endoftext|>"), "<|startoftext|> and <|endoftext|> are not in it"),
+    ("vocab.json", words_without("c"), 'the merge "c at</w>" is of tokens that are not in its vocabulary'),
+    ("vocab.json", words_without("cat</w>"), 'the merge "c at</w>" is of tokens that are not in its vocabulary'),
+    ("merges.txt", "", "merges are missing"),
+    ("merges.txt", "#version: 0.2\n", "merges are missing"),
+    ("merges.txt", "a t</w>\n", "its merges are cut short"),
+    ("merges.txt", "a t</w>\nc", 'the merge "c" is not of two tokens'),
+    ("merges.txt", b"a t</w>\n\xff", "is damaged: merges.txt is not text"),
+    ("tokenizer.json", "", "is damaged: tokenizer.json is empty"),
+    ("tokenizer.json", "{}", "is damaged: tokenizer.json holds no vocabulary with merges"),
+    ("tokenizer.json", '{"model": []}', "is damaged: tokenizer.json holds no vocabulary with merges"),
+    ("tokenizer.json", model_of(merges=[]), "merges are missing"),
+    ("tokenizer.json", model_of(merges=None), "is damaged: tokenizer.json holds no vocabulary with merges"),
+    ("tokenizer.json", model_of(merges=[3]), "is damaged: tokenizer.json holds no vocabulary with merges"),
+    ("tokenizer.json", model_of(merges=MERGES[:2]), "its merges are cut short"),
+    ("tokenizer.json", model_of(vocab=[["a", 0.0]]), "is not a table of numbers"),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "sentence"), DAMAGED)
+def test_a_damaged_tokenizer_is_found_by_the_check(tmp_path, file, content, sentence):
+    folder = (one if file == "tokenizer.json" else both)(tmp_path / "words")
+    assert problems(tmp_path, "words") == []
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (found,) = problems(tmp_path, "words")
+    assert found.severity == "error" and str(folder) in found.text and sentence in found.text
+    assert "model.tokenizer" in found.remedy
+    with pytest.raises(TokenizerError) as caught:
+        read_tables(folder)
+    assert (caught.value.text, caught.value.remedy) == (found.text, found.remedy)
+
+
+def test_the_second_encoders_damaged_tokenizer_is_found_too(tmp_path):
+    both(tmp_path / "model" / "tokenizer")
+    (both(tmp_path / "model" / "tokenizer_2") / "merges.txt").write_text("")
+    (found,) = problems(tmp_path, "model")
+    assert "tokenizer_2" in found.text
+    both(tmp_path / "hub" / CLIP / "snapshots" / "a")
+    (found,) = problems(tmp_path, "", base="model")
+    assert "tokenizer_2" in found.text, "the base's own goes before the cache's, and is not passed by for being damaged"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03junk", gzip.compress(b"v")]
+)
+def test_a_damaged_package_is_an_error_unless_the_hub_comes_first(tmp_path, content):
+    package(tmp_path, "clip").write_bytes(content)
+    (found,) = problems(tmp_path, "")
+    assert found.severity == "error" and PACKAGE_FILE in found.text
+    (found,) = problems(tmp_path, "", fetch=True)
+    assert found.severity == "warning"
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    folder = both(tmp_path / "words")
+    (folder / "vocab.json").unlink()
+    (folder / "vocab.json").symlink_to("/proc/self/mem")  # a file whose first byte cannot be read
+    with pytest.raises(TokenizerError, match=r"cannot be read: Input/output error") as caught:
+        read_tables(folder)
+    assert "Mend" in caught.value.remedy
+
+
+def test_an_unchanged_tokenizer_is_not_read_at_every_check(tmp_path, monkeypatch):
+    folder = both(tmp_path / "words")
+    assert problems(tmp_path, "words") == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+        assert problems(tmp_path, "words") == []
+    (folder / "merges.txt").write_text("")
+    assert len(problems(tmp_path, "words")) == 1

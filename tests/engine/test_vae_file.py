@@ -112,7 +112,7 @@ def test_a_base_without_a_vae_needs_one(demo_checkpoint, single, other_vae, fold
     bare, vae = tmp_path / "bare.safetensors", tmp_path / "vae.safetensors"
     tensors = {name: tensor for name, tensor in load_file(demo_checkpoint).items() if not name.startswith(VAE)}
     save_file(tensors, bare, metadata=dict(single.header.metadata))
-    save_file(other_vae, vae)
+    save_file(other_vae, vae, metadata=dict(single.header.metadata))
     lacks = "lacks the VAE: name a VAE file (model.vae), or choose a whole SDXL checkpoint."
     assert refused(bare) == f"bare.safetensors {lacks}"
     assert_carries(open_checkpoint(bare, vae), other_vae, single)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from engine.model import components
-from engine.model.export import export
+from engine.model.export import Trained, export
 from engine.model.export_diffusers import export_diffusers
 from engine.model.single_file import Checkpoint, open_checkpoint
 from engine.model.tokenizers import load_tokenizers
@@ -30,18 +30,17 @@ def load(base: Checkpoint, dtype: torch.dtype) -> None:
 
 def write(base: Checkpoint, folder: Path, form: str) -> None:
     """With the whole UNet standing for a trained one, cast as it is asked for."""
-    weights = base.unet()
-    announced = {"prediction_type": "v_prediction", "zero_terminal_snr": True, "metadata": {}}
+    trained = Trained(
+        unet=base.unet(), dtype=torch.bfloat16, prediction_type="v_prediction", zero_terminal_snr=True, metadata={}
+    )
     began = time.monotonic()
     with PeakOfOwnMemory() as peak:
         if form == "diffusers":
             words = load_tokenizers(None, base)
             first, second = ((files.vocabulary, files.merges) for files in words.files)
-            export_diffusers(
-                base, folder / form, unet=weights, dtype=torch.bfloat16, vocabularies=(first, second), **announced
-            )
+            export_diffusers(base, trained, folder / form, vocabularies=(first, second))
         else:
-            export(base, folder / f"{form}.safetensors", form=form, unet=weights, dtype=torch.bfloat16, **announced)
+            export(base, trained, folder / f"{form}.safetensors", form=form)
     say(f"export {form}", peak, began)
 
 

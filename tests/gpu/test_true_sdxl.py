@@ -16,6 +16,7 @@ from engine.contract import events
 from engine.contract.rundir import RunDir
 from engine.contract.unet_names import UNET_PREFIX
 from engine.model import components, latents, text
+from engine.model.export import Trained
 from engine.model.export_diffusers import export_diffusers
 from engine.model.single_file import Checkpoint, fingerprint, open_checkpoint, raw
 from engine.model.tokenizers import Tokenizers, load_tokenizers
@@ -129,16 +130,9 @@ def test_diffusers_reads_the_same_model(
     configs = folder / "configs"
     began = time.monotonic()
     if not configs.exists():
-        export_diffusers(
-            base,
-            configs,
-            unet={},
-            dtype=None,
-            prediction_type="v_prediction",
-            zero_terminal_snr=True,
-            metadata={},
-            vocabularies=tuple((files.vocabulary, files.merges) for files in words.files),
-        )
+        untrained = Trained(unet={}, dtype=None, prediction_type="v_prediction", zero_terminal_snr=True, metadata={})
+        first, second = ((files.vocabulary, files.merges) for files in words.files)
+        export_diffusers(base, untrained, configs, vocabularies=(first, second))
     print(f"\ndiffusers folder: {time.monotonic() - began:.1f} s")  # noqa: T201
     theirs = StableDiffusionXLPipeline.from_single_file(
         exported.path, config=str(configs), local_files_only=True, torch_dtype=torch.float32
@@ -147,7 +141,7 @@ def test_diffusers_reads_the_same_model(
     context, _, pooled, _ = theirs.encode_prompt(prompt, device="cuda", do_classifier_free_guidance=False)
     encoders = components.load_text_encoders(base, "cuda", torch.float32)
     with torch.no_grad():
-        our_context, our_pooled = text.encode(encoders, words, [prompt], max_chunks=1)
+        our_context, our_pooled = (part[None] for part in text.encode(encoders, words, prompt))
     print(  # noqa: T201
         f"prompt: max |difference| context {(context - our_context).abs().max():.3g}, "
         f"pooled {(pooled - our_pooled).abs().max():.3g}, their own size {context.abs().max():.3g}"
@@ -186,7 +180,7 @@ def test_what_encoding_a_picture_costs(base: Checkpoint):
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
                 began = time.monotonic()
-                latents.encode_latents(vae, picture)
+                latents.encode_posterior(vae, picture)
                 torch.cuda.synchronize()
                 peak = torch.cuda.max_memory_allocated() - before
                 print(  # noqa: T201

@@ -8,7 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 
 from engine.contract.safetensors_header import Header, TensorInfo
-from engine.model.components import TILE, vae_config
+from engine.contract.vae_file import TILE
+from engine.model.components import vae_config
 from engine.model.latents import encode_posterior, encoding_memory
 
 pytestmark = [

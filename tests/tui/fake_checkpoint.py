@@ -1,5 +1,5 @@
 """A checkpoint with the published SDXL file's whole table of contents, and holes where its weights would be. And the
-names of a tokenizer's files, with nothing in them."""
+smallest tokenizer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.atomic import Entry, header_bytes
+from engine.contract.tokenizer_tables import vocabulary_of
 
 TENSORS = Path(__file__).parents[1] / "engine" / "sdxl_tensors.json"
 
@@ -25,8 +26,8 @@ def write(path: Path, markers: Sequence[str] = ("v_pred", "ztsnr"), metadata: Ma
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """All that a check looks for: vocab.json and merges.txt."""
+    """All that a check looks for: a vocab.json and a merges.txt of CLIP's kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text("{}")
-    (folder / "merges.txt").write_text("")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary_of(["a t</w>"])))
+    (folder / "merges.txt").write_text("a t</w>\n")
     return folder

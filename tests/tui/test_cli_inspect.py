@@ -138,3 +138,42 @@ def test_inspect_in_json_is_one_document(tmp_path, capsys):
     assert document["prediction_type"] == document["comfyui"] == "v_prediction"
     assert document["announced_by"] == "the v_pred and ztsnr markers"
     assert document["parts"][1]["dtypes"] == {"F16": 512}
+
+
+def test_the_home_of_nobody_is_one_sentence_and_exit_1(capsys):
+    assert cli.main(["inspect", "~nobody-of-this-name/x.safetensors"]) == 1
+    said = "~nobody-of-this-name/x.safetensors is in the home of someone who has no account here.\n"
+    assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "../x"])
+def test_an_index_that_names_no_file_is_one_sentence_and_exit_1(tmp_path, capsys, name):
+    folder = folder_of(tmp_path)
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"conv_in.weight": name}}))
+    assert cli.main(["inspect", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith(f"{index} is damaged: it names a file that cannot be (")
+
+
+def test_what_a_damaged_file_says_cannot_steer_the_terminal(tmp_path, capsys):
+    header = json.dumps({"\x1b[2J\n": 1}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert cli.main(["inspect", str(path)]) == 1
+    said = f"{path} has a damaged header: the entry of \\x1b[2J\\n is malformed.\n"
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_model_in_numbers_that_cannot_be_trained_is_described(tmp_path):
+    whole = fake_checkpoint.write(tmp_path / "whole.safetensors")
+    with whole.open("r+b") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+        file.seek(8)
+        file.write(header.replace(b'"F16"', b'"I16"'))  # which takes as many bytes
+    lines = inspect_file.lines(inspect_file.inspect(whole))
+    assert lines[0].startswith(f"{whole}: a quantized SDXL, 3.47 B parameters")
+    assert "stored in integers (I16), as quantized models are" in lines[1]
+    assert any("UNet" in line and line.endswith("I16 2.57 B") for line in lines)

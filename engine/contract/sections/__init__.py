@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from engine.contract.sections.common import Point, about
 from engine.contract.sections.inputs import Data, Folder, Model
-from engine.contract.sections.objective import Objective
+from engine.contract.sections.objective import NullCondition, Objective, PredictionType
 from engine.contract.sections.outputs import Preview, Save
 from engine.contract.sections.training import Layers, Memory, Optimizer, Schedule, Train
 
@@ -19,9 +19,11 @@ __all__ = [
     "Layers",
     "Memory",
     "Model",
+    "NullCondition",
     "Objective",
     "Optimizer",
     "Point",
+    "PredictionType",
     "Preview",
     "Profile",
     "Save",

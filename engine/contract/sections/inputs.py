@@ -23,7 +23,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         about(
             "VAE",
-            "Another VAE file to encode with; the export carries it. Empty: the base checkpoint's own.",
+            "Another VAE file to encode with; the export carries it, unless it is of the UNet alone. Empty: the base "
+            "checkpoint's own.",
             kind="file",
         ),
     ] = ""

@@ -6,12 +6,15 @@ from msgspec import Struct
 
 from engine.contract.sections.common import Point, about
 
+PredictionType = Literal["v_prediction", "epsilon", "flow"]
+NullCondition = Literal["empty_prompt", "zeros"]
+
 
 class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the network is asked to say, and how errors count."""
 
     prediction_type: Annotated[
-        Literal["v_prediction", "epsilon", "flow"],
+        PredictionType,
         about(
             "Prediction type",
             "What the base checkpoint predicts. NoobAI-XL v-pred and Aozora: v_prediction; SDXL base: epsilon.",
@@ -139,7 +142,7 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 0.1
     null_condition: Annotated[
-        Literal["empty_prompt", "zeros"],
+        NullCondition,
         about(
             "Null condition",
             'What stands for no caption, also in previews: the encoded "", as ComfyUI does, or zeros, as A1111 does.',
