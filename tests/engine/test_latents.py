@@ -110,6 +110,17 @@ class LivePeak(TorchDispatchMode):
         self.live -= size
 
 
+# Bytes a pixel at the peak on an H100, over the weights (docs/benchmarks.md).
+@pytest.mark.parametrize(("dtype", "measured"), [(torch.float32, 2573), (torch.bfloat16, 1543)])
+@pytest.mark.parametrize("side", [512, 1024, 1536])
+def test_the_memory_of_encoding_is_enough_and_not_much_more(dtype, measured, side):
+    shapes = json.loads((Path(__file__).parent / "sdxl_tensors.json").read_text())
+    tensors = {name: TensorInfo("F16", tuple(shape), ()) for name, shape in shapes.items()}
+    taken = measured * side**2 + 83_653_863 * dtype.itemsize
+    expected = encoding_memory(Header(Path("sdxl.safetensors"), {}, tensors, 0), (side, side), dtype)
+    assert 0.8 * expected < taken <= expected
+
+
 @pytest.mark.parametrize(("size", "dtype"), [((256, 256), torch.float32), ((512, 320), torch.bfloat16)])
 def test_the_memory_of_encoding_is_five_times_the_first_levels_channels(size, dtype):
     """Counted in SDXL's own VAE. Shapes alone: on the meta device nothing is computed, but all is made and let go."""
@@ -123,7 +134,8 @@ def test_the_memory_of_encoding_is_five_times_the_first_levels_channels(size, dt
         vae.encode(images)
     assert counted.peak == 5 * 128 * size[0] * size[1] * dtype.itemsize
     weights = sum(parameter.numel() for parameter in vae.parameters()) * dtype.itemsize
-    assert encoding_memory(header, size, dtype) == pytest.approx(1.1 * (counted.peak + weights), rel=1e-6)
+    copied = 128 * size[0] * size[1] * dtype.itemsize if dtype == torch.bfloat16 else 0  # by the kernels, unseen here
+    assert encoding_memory(header, size, dtype) == pytest.approx(1.1 * (counted.peak + copied + weights), rel=1e-6)
     assert weights == 83_653_863 * dtype.itemsize
 
 
