@@ -13,7 +13,7 @@ from textual.widgets import Input, Static, TextArea
 from textual.worker import Worker, WorkerState
 
 from aozora_tui.keymap import SCOPES, Key
-from aozora_tui.screens.words import cut, plain
+from aozora_tui.screens.words import cut, plain, same
 
 if TYPE_CHECKING:
     from aozora_tui.app import AozoraApp
@@ -131,7 +131,7 @@ class AozoraScreen(Screen[Result]):
     def set_line(self, selector: str, content: Content) -> None:
         """Show a text of fixed size; nothing is sent if it is what is shown already."""
         line = self.query_one(selector, Static)
-        if line.content != content:
+        if not same(line.content, content):
             line.update(content, layout=False)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:

@@ -13,10 +13,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from aozora_tui.keymap import bindings
+from aozora_tui.screens.words import plain
 
 
 class Choice(Widget, can_focus=True):
-    """All the words at once, the chosen one in brackets."""
+    """All the words at once, the chosen one in brackets; where they do not fit, those around the chosen one."""
 
     DEFAULT_CSS = """
     Choice { height: 1; width: 1fr; }
@@ -49,20 +50,42 @@ class Choice(Widget, can_focus=True):
 
     def on_click(self, event: Click) -> None:
         x = 0
-        for word in self.words:
-            x += len(word) + 2
+        for text, word in laid_out(self.words, self.chosen, self.size.width):
+            x += len(text)
             if event.x < x:
-                self.choose(word)
-                self.post_message(self.Changed())
+                if word != self.chosen:
+                    self.choose(word)
+                    self.post_message(self.Changed())
                 return
 
     def render_line(self, y: int) -> Strip:
         parts = []
-        for word in self.words if y == 0 else ():
-            at = word == self.chosen
-            style = self.get_component_rich_style(f"choice--{'chosen' if at else 'other'}")
-            parts.append(Segment(f"[{word}]" if at else f" {word} ", style))
+        for text, word in laid_out(self.words, self.chosen, self.size.width) if y == 0 else ():
+            chosen = word == self.chosen and text.startswith("[")
+            parts.append(Segment(text, self.get_component_rich_style(f"choice--{'chosen' if chosen else 'other'}")))
         return Strip(parts).adjust_cell_length(self.size.width, self.rich_style)
 
     def get_content_width(self, container: Size, viewport: Size) -> int:  # noqa: ARG002  (Textual's signature)
         return sum(len(word) + 2 for word in self.words)
+
+
+def laid_out(words: Sequence[str], chosen: str, width: int) -> list[tuple[str, str]]:
+    """The line in pieces: what is written, and the word that a click there chooses.
+
+    The first words are left out as far as the chosen one needs the room, then the last ones; a sign at either end
+    stands for them. Words stay whole, but for a chosen one that is wider than everything.
+    """
+    pieces = [f"[{word}]" if word == chosen else f" {word} " for word in words]
+    at = words.index(chosen) if chosen in words else 0
+
+    def room(first: int, end: int) -> int:
+        return width - (first > 0) - sum(map(len, pieces[first:end])) - (end < len(words))
+
+    first = next((index for index in range(at) if room(index, at + 1) >= 0), at)
+    end = next((index for index in range(len(words), at + 1, -1) if room(first, index) >= 0), at + 1)
+    shown = list(zip(pieces[first:end], words[first:end], strict=True))
+    if (missing := -room(first, end)) > 0:
+        shown = [(pieces[at][: max(len(pieces[at]) - missing, 0)], words[at])]
+    before = [(plain("\u2039"), words[first - 1])] if first > 0 else []
+    after = [(plain("\u203a"), words[end])] if end < len(words) else []
+    return [*before, *shown, *after]

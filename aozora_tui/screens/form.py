@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,18 +16,29 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from aozora_tui.profile_file import number, spelt
+from aozora_tui.profile_file import number
 from aozora_tui.screens.choice import Choice
-from aozora_tui.screens.words import cursor_sign
+from aozora_tui.screens.lines import KINDS as LISTS
+from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, value_text
+from aozora_tui.screens.words import cursor_sign, same
 from engine.contract.decode import unwrap
 from engine.contract.fields import FormField, Section
 from engine.contract.problems import Problem
 
 NUMBER_WIDTH = 13
-MOST_LINES = 6
-LISTS = ("texts", "folders", "points")  # one entry a line
-LINE_END = "␤"  # stands for the end of a line inside one entry of a list
 SWITCH = ("on", "off")
+FAINT = "$foreground 60%"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the form knows of a field's value: whether it differs from the default, whether it does nothing beside the
+    other settings, what is wrong with it, and what there is to know about it."""
+
+    changed: bool = False
+    idle: bool = False
+    problems: Sequence[Problem] = ()
+    note: str = ""
 
 
 class Bounds(Widget):
@@ -67,7 +79,7 @@ class FieldRow(Vertical):
         self._known = self._text
         self._label = Static(classes="field-label", markup=False)
         self._problem = Static(classes="field-problem", markup=False)
-        self._changed = False
+        self._marks = Marks()
         self._wants_focus = False
 
     def compose(self) -> ComposeResult:
@@ -90,7 +102,7 @@ class FieldRow(Vertical):
 
     @property
     def problem_text(self) -> str:
-        """What stands under the field."""
+        """What stands under the field; the sentences of problems, and a note."""
         return str(self._problem.content) if self._problem.display else ""
 
     def put(self, raw: Any) -> None:
@@ -107,9 +119,9 @@ class FieldRow(Vertical):
                 self.editor.choose(self._known)
             elif isinstance(self.editor, Input):
                 self.editor.value = self._known
-            elif isinstance(self.editor, TextArea):
+            elif isinstance(self.editor, Lines):
                 self.editor.text = self._known
-                self._fit()
+                self.editor.fit()
 
     def untaken(self) -> bool:
         """Whether more was typed than was taken."""
@@ -121,16 +133,16 @@ class FieldRow(Vertical):
         self._raw = self._value_of(self._known)
         return self._raw
 
-    def mark(self, *, changed: bool, problems: Sequence[Problem]) -> None:
-        """Whether the value differs from the default, and what is wrong with it."""
-        self._changed = changed
+    def mark(self, marks: Marks) -> None:
+        self._marks = marks
         self._show_label()
         styles = {"error": "$error", "warning": "$warning"}
-        lines = [Content.assemble((f"! {p.text}. ", styles[p.severity]), p.remedy) for p in problems]
+        lines = [self._said(problem, styles[problem.severity]) for problem in marks.problems]
+        lines += [Content.styled(marks.note, FAINT)] if marks.note else []
         text = Content("\n").join(lines)
-        if self._problem.content != text:
+        if not same(self._problem.content, text):
             self._problem.update(text)
-        self._problem.display = bool(problems)
+        self._problem.display = bool(lines)
 
     def on_descendant_focus(self, _event: DescendantFocus) -> None:
         self._show_label()
@@ -145,7 +157,8 @@ class FieldRow(Vertical):
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
-        self._fit()
+        if isinstance(self.editor, Lines):
+            self.editor.fit()
         self.post_message(self.Edited())
 
     def on_choice_changed(self, event: Choice.Changed) -> None:
@@ -159,64 +172,65 @@ class FieldRow(Vertical):
             return self.editor.chosen
         if isinstance(self.editor, Input):
             return self.editor.value
-        assert isinstance(self.editor, TextArea)
+        assert isinstance(self.editor, Lines)
         return self.editor.text
 
     def _text_for(self, raw: Any) -> str:
         """How a value stands in the editor."""
-        return "\n".join(entry_lines(raw)) if self.field.kind in LISTS else _text_of(raw)
+        return "\n".join(entry_lines(raw)) if self.field.kind in LISTS else value_text(raw)
 
     def _value_of(self, text: str) -> Any:
         if self.field.kind == "switch":
             return text == "on"
         if self.field.kind == "choice":
             return text
-        if self.field.kind == "texts":
-            return [line.replace(LINE_END, "\n") for line in text.split("\n") if line.strip()]
-        if self.field.kind == "folders":
-            return _folders([line for line in text.split("\n") if line.strip()], self._raw)
-        if self.field.kind == "points":
-            return [[number(part) for part in line.split()] for line in text.split("\n") if line.strip()]
+        if self.field.kind in LISTS:
+            return entries(self.field.kind, text, self._raw)
         return _raw_of(self.field, text)
 
     def _make_editor(self) -> Widget:
         kind, raw = self.field.kind, self._raw
         if kind in ("switch", "choice"):
-            return Choice(SWITCH if kind == "switch" else self.field.choices, _text_of(raw))
+            return Choice(SWITCH if kind == "switch" else self.field.choices, value_text(raw))
         if kind in LISTS:
-            area = TextArea("\n".join(entry_lines(raw)), compact=True, soft_wrap=False, tab_behavior="focus")
-            area.cursor_blink = False
-            area.highlight_cursor_line = False
-            area.styles.height = _height(len(entry_lines(raw)))
-            return area
-        box = Input(_text_of(raw), compact=True, placeholder=_text_of(default_of(self.field)), select_on_focus=False)
+            return Lines("\n".join(entry_lines(raw)))
+        box = Input(
+            value_text(raw), compact=True, placeholder=value_text(default_of(self.field)), select_on_focus=False
+        )
         box.cursor_blink = False
         box.cursor_position = len(box.value)
         if kind in ("integer", "number", "colour"):
             box.styles.width = NUMBER_WIDTH
         return box
 
-    def _fit(self) -> None:
-        area = self.editor
-        assert isinstance(area, TextArea)
-        height = _height(area.document.line_count)
-        if area.styles.height is None or area.styles.height.value != height:
-            area.styles.height = height
+    def _said(self, problem: Problem, style: str) -> Content:
+        """A problem of one entry of a list names its line, as soon as there are several."""
+        text, remedy = problem.text, problem.remedy
+        inside = re.match(rf"{re.escape(self.field.path)}\[(\d+)\](.*)", problem.path)
+        rows = entry_rows(self._known) if self.field.kind in LISTS else []
+        if inside and int(inside[1]) < len(rows):
+            line = rows[int(inside[1])]
+            if self.field.kind == "points" and not inside[2]:
+                text = f'"{self._known.split(chr(10))[line].strip()}" is not two numbers'
+                remedy = "Write where, and how much: 500 0.4."
+            text = f"line {line + 1}: {text}" if len(rows) > 1 else text
+        return Content.assemble((f"! {text}. ", style), remedy)
 
     def _show_label(self) -> None:
         at = self.editor.has_focus
-        mark = "*" if self._changed else " "
+        mark = "*" if self._marks.changed else " "
+        style = "bold" if at else FAINT if self._marks.idle else ""
         text = Content.assemble(
             (cursor_sign() if at else " ", "bold $accent"),
             (mark, "bold $warning"),
-            (self.field.label, "bold" if at else ""),
+            (self.field.label, style),
         )
-        if self._label.content != text:
+        if not same(self._label.content, text):
             self._label.update(text, layout=False)
 
 
-class SectionForm(VerticalScroll, can_focus=False):
-    """The rows of one section."""
+class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """The rows of one section. Scrolls by itself only: the row with the focus is always on the screen."""
 
     def __init__(self, section: Section, values: Callable[[FormField], Any]) -> None:
         super().__init__(classes="section-form")
@@ -225,6 +239,22 @@ class SectionForm(VerticalScroll, can_focus=False):
 
     def compose(self) -> Iterable[Widget]:
         yield from self.rows.values()
+
+    def on_descendant_focus(self) -> None:
+        self.call_after_refresh(self._keep_in_view)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._keep_in_view)
+
+    def watch_virtual_size(self) -> None:
+        """A row has grown, by what is said under it: it, or one above it."""
+        self.call_after_refresh(self._keep_in_view)
+
+    def _keep_in_view(self) -> None:
+        for row in self.rows.values():
+            if row.editor.has_focus:
+                whole = row.size.height <= self.size.height
+                self.scroll_to_widget(row if whole else row.editor, animate=False, immediate=True)
 
 
 def default_of(field: FormField) -> Any:
@@ -248,44 +278,7 @@ def _bound(value: float) -> str:
     return f"{value:,}" if value < 1e6 else f"{value:.0e}".replace("e+0", "e") if value % 1e6 == 0 else f"{value:,}"
 
 
-def _text_of(raw: Any) -> str:
-    if raw is None:
-        return ""
-    if isinstance(raw, bool):
-        return "on" if raw else "off"
-    return spelt(raw) if isinstance(raw, float) else str(raw)
-
-
 def _raw_of(field: FormField, text: str) -> Any:
     if field.kind in ("integer", "number"):
         return number(text) if text.strip() else None
     return text if text or field.required else None
-
-
-def entry_lines(raw: Any) -> list[str]:
-    """A list as lines: texts as they are, folders with their repeats in front, points as their two numbers."""
-    listed = raw if isinstance(raw, list | tuple) else []
-    return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
-
-
-def _line_of(entry: Any) -> str:
-    if isinstance(entry, dict):
-        return f"{entry.get('repeats', 1)} x {entry.get('path', '')}"
-    return " ".join(_text_of(part) for part in entry) if isinstance(entry, list | tuple) else str(entry)
-
-
-def _folders(lines: Sequence[str], before: Any) -> list[dict[str, Any]]:
-    """Lines as entries; an entry that wrote its `repeats` down goes on doing so, even where the default would do."""
-    old = [entry for entry in before if isinstance(entry, dict)] if isinstance(before, list | tuple) else []
-    spelt_out = {_line_of(entry) for entry in old if "repeats" in entry}
-    found = []
-    for index, line in enumerate(lines):
-        match = re.match(r"\s*(\d+)\s*x\s+(.*)", line.replace(LINE_END, "\n"))
-        repeats, path = (int(match[1]), match[2].strip()) if match else (1, line.replace(LINE_END, "\n").strip())
-        kept = line in spelt_out or (len(old) == len(lines) and "repeats" in old[index])
-        found.append({"path": path, "repeats": repeats} if repeats != 1 or kept else {"path": path})
-    return found
-
-
-def _height(lines: int) -> int:
-    return min(max(lines, 1), MOST_LINES)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import SystemCommand
@@ -20,28 +19,25 @@ from textual.widgets import Input, Static
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.form import FieldRow, SectionForm, default_of
-from aozora_tui.screens.profile_text import field_of, forecast_text, help_text, no_forecast, section_line, summary_text
+from aozora_tui.screens.form import FAINT, FieldRow, Marks, SectionForm, default_of
+from aozora_tui.screens.profile_text import (
+    Known,
+    field_of,
+    forecast_text,
+    help_text,
+    no_forecast,
+    section_line,
+    summary_text,
+)
 from aozora_tui.screens.rows import Column, Rows
+from aozora_tui.screens.verdict import Verdict, idle_fields, judge
 from aozora_tui.screens.words import cut_path
 from engine.contract.fields import FormField, form_fields, sections
 from engine.contract.problems import Problem
-from engine.contract.profile import parse
-
-if TYPE_CHECKING:
-    from engine.contract.check import Checked
+from engine.contract.profile import parse, salvage
 
 DEBOUNCE = 0.4
 SECTION_COLUMNS = (Column("", 0), Column("", 2, right=True))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the whole check said, and the file as it saw it. `card` is the first card's memory in bytes."""
-
-    seen: ProfileFile
-    checked: Checked
-    card: int | None
 
 
 class ProfileForm(AozoraScreen[None]):
@@ -56,6 +52,7 @@ class ProfileForm(AozoraScreen[None]):
         self.file, self.recipe = file, recipe
         self.problems: tuple[Problem, ...] = ()
         self.verdict: Verdict | None = None
+        self._idle: dict[str, str] = {}  # fields without effect, and where they would have one
         self._first_field = field
         self._forms: dict[str, SectionForm] = {}
         self._timer: Timer | None = None
@@ -129,30 +126,19 @@ class ProfileForm(AozoraScreen[None]):
     def _look(self) -> None:
         """Show what follows from the text as it is, and ask for the whole check soon."""
         profile, found = parse(self.file.text, self.file.path.name)
-        self.problems = tuple(found)
-        if profile is not None and self.verdict is not None:  # what only the machine knows, from the last check
-            machine = [p for p in self.verdict.checked.problems if p not in found and self._still_holds(p)]
-            self.problems = (*found, *machine)
+        known = self.verdict.still_true(self.file) if self.verdict else []  # what only the machine knows
+        self.problems = (*found, *(problem for problem in known if problem not in found))
+        idle = idle_fields(profile or salvage(self.file.text, found))
+        self._idle = {path: why for path, why in idle.items() if not self.problems_of(form_fields()[path])}
         self._show()
         self._stop_timer()
         self._timer = self.set_timer(DEBOUNCE, self.check_now)
 
-    def _still_holds(self, problem: Problem) -> bool:
-        """Whether the field a problem was found in still has the value that the check saw."""
-        assert self.verdict is not None
-        path = field_of(problem)
-        if "." not in path:
-            return False
-        return bool(self.verdict.seen.get(path) == self.file.get(path))
-
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check(self, text: str, path: Path) -> None:
-        from engine.contract.check import check_text
-
-        checked = check_text(text, path)
         readings = self.aozora.read_gpu(None)
-        verdict = Verdict(ProfileFile(path, text, None), checked, readings[0].memory_total if readings else None)
-        self.app.call_from_thread(self._checked, verdict)
+        card = readings[0].memory_total if readings else None
+        self.app.call_from_thread(self._checked, judge(text, path, card))
 
     def _checked(self, verdict: Verdict) -> None:
         if verdict.seen.text == self.file.text and self.is_attached:
@@ -249,9 +235,9 @@ class ProfileForm(AozoraScreen[None]):
         self._show_sections()
         self._show_section()
         kind = "unsaved changes" if self.file.modified else "recipe" if self.recipe else "saved"
-        style = "bold $warning" if self.file.modified else "$foreground 60%"
+        style = "bold $warning" if self.file.modified else FAINT
         where = cut_path(self.file.path.parent, max(self.size.width - len(self.file.path.name) - 30, 8))
-        self.set_title((f"{self.file.path.stem}  ", "bold"), (kind, style), (f"  {where}", "$foreground 60%"))
+        self.set_title((f"{self.file.path.stem}  ", "bold"), (kind, style), (f"  {where}", FAINT))
         self._show_forecast()
         self._show_help()
 
@@ -259,7 +245,9 @@ class ProfileForm(AozoraScreen[None]):
         for path, row in form.rows.items():
             field = form_fields()[path]
             changed = not field.required and self.value(field) != default_of(field)
-            row.mark(changed=changed, problems=self.problems_of(field))
+            named = path == "model.base" and self.verdict is not None and self.verdict.saw(self.file, path)
+            note = self.verdict.base if self.verdict and named else ""
+            row.mark(Marks(changed, path in self._idle, self.problems_of(field), note))
 
     def _show_sections(self) -> None:
         self.query_one("#sections", Rows).set_lines([section_line(section, self.problems) for section in sections()])
@@ -293,12 +281,18 @@ class ProfileForm(AozoraScreen[None]):
             name = self.query_one("#sections", Rows).key
             section = next((section for section in sections() if section.name == name), sections()[0])
             hint = "enter goes into the form."
-            self.set_line("#field-help", Content.assemble((f"{section.help} ", ""), (hint, "$foreground 60%")))
+            text = Content.assemble((f"{section.help} ", ""), (hint, FAINT))
         else:
             path = self._at.path
-            text = help_text(self._at, saved=self.file.saved(path), now=self.file.get(path))
-            self.set_line("#field-help", text)
+            known = Known(self.file.saved(path), self.file.get(path), self._idle.get(path, ""))
+            most = min(max((self.size.height - 12) // 2, 3), 6)
+            text = help_text(self._at, known, width=self.size.width - 2, height=most)
+        self.query_one("#field-help").styles.height = max(text.plain.count("\n") + 1, 3)
+        self.set_line("#field-help", text)
         self.update_keys()
+
+    def on_resize(self) -> None:
+        self._show()
 
     def _step_field(self, by: int) -> None:
         form = self._form()

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from textual.content import Content
 
-from aozora_tui.screens.form import default_of, entry_lines
+from aozora_tui.screens.form import FAINT, default_of
+from aozora_tui.screens.lines import entry_lines
 from aozora_tui.screens.rows import Line
-from aozora_tui.screens.words import counted, plain
+from aozora_tui.screens.words import counted, cut, plain
 from aozora_tui.text import size
 from engine.contract.budget import Forecast
 from engine.contract.fields import FormField, Section
 from engine.contract.layers import human
 from engine.contract.problems import Problem, errors
 
-FAINT = "$foreground 60%"
+
+@dataclass(frozen=True)
+class Known:
+    """A field's value on the disk and in the form, None where it is not written; and where it would have an effect, as
+    the end of the sentence "has no effect", if it has none now."""
+
+    saved: Any = None
+    now: Any = None
+    idle: str = ""
 
 
 def field_of(problem: Problem) -> str:
@@ -76,8 +87,20 @@ def section_line(section: Section, problems: Sequence[Problem]) -> Line:
     return Line(section.name, ((section.label, "plain"), mark))
 
 
-def help_text(field: FormField, *, saved: Any, now: Any) -> Content:
-    """What a field is for; then its path, what it takes, its default, and what the disk has if that differs."""
+def help_text(field: FormField, known: Known, *, width: int, height: int) -> Content:
+    """What a field is for; then its path, what it takes, its default, and what the disk has if that differs. What does
+    not fit into `height` lines of `width` is left out of the first part, with a sign."""
+    facts = _facts(field, known)
+    dot = plain(" · ")
+    if field.choices and len(dot.join(facts)) > width:
+        facts[1] = f"one of {len(field.choices)} words"
+    below = _wrapped(dot.join(facts), width, 2)
+    idle = f"Has no effect {known.idle}. " if known.idle else ""
+    above = _wrapped(idle + field.help, width, height - len(below))
+    return Content.assemble("\n".join(above), ("\n" + "\n".join(below), FAINT))
+
+
+def _facts(field: FormField, known: Known) -> list[str]:
     facts = [field.path, field.expected]
     if field.kind == "folders":
         facts[1] = "one a line: 1 x /folder"
@@ -89,9 +112,14 @@ def help_text(field: FormField, *, saved: Any, now: Any) -> Content:
         facts[1] = "text, required"
     if not field.required and field.default not in ((), ""):
         facts.append(f"default {_short(default_of(field))}")
-    if saved is not None and saved != now:
-        facts.append(f"in the file {_short(saved)}")
-    return Content.assemble(field.help, ("\n" + plain(" · ").join(facts), FAINT))
+    if known.saved is not None and known.saved != known.now:
+        facts.append(f"in the file {_short(known.saved)}")
+    return facts
+
+
+def _wrapped(text: str, width: int, most: int) -> list[str]:
+    lines = textwrap.wrap(text, max(width, 20), break_on_hyphens=False)
+    return lines if len(lines) <= most else [*lines[: most - 1], cut(" ".join(lines[most - 1 :]), max(width, 20))]
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,8 @@ import locale
 import os
 from pathlib import Path
 
+from textual.content import Content
+
 from aozora_tui.runs import Standing
 from engine.contract.rundir import LIVE_STATES
 
@@ -33,7 +35,7 @@ _STYLES: dict[Standing, str] = {
     "elsewhere": "attention",
     "unreadable": "bad",
 }
-_ASCII = {"\u203a": ">", "·": "-", "…": "~", "✓": "+"}
+_ASCII = {"\u203a": ">", "\u2039": "<", "·": "-", "…": "~", "✓": "+"}
 
 
 def ascii_only() -> bool:
@@ -67,6 +69,11 @@ def state_style(state: Standing) -> str:
 
 def is_live(state: Standing) -> bool:
     return state in LIVE_STATES
+
+
+def same(shown: object, content: Content) -> bool:
+    """Alike in text and in style: `==` looks at the text alone."""
+    return isinstance(shown, Content) and content.is_same(shown)
 
 
 def cut(text: str, width: int) -> str:

@@ -53,13 +53,19 @@ def salvage(text: str, problems: Sequence[Problem]) -> Profile | None:
         for problem in problems:
             _drop(raw, re.findall(r"[^.\[\]]+", problem.path))
         if any(problem.path.startswith("objective.timestep_curve") for problem in problems):
-            raw["objective"].pop("timesteps", None)  # a curve that cannot be read is not one without points
+            _forget_curve(raw["objective"])
         raw.setdefault("model", {}).setdefault("base", "missing")
         for folder in raw.setdefault("data", {}).setdefault("folders", [{}]):
             folder.setdefault("path", "missing")
     except (ValueError, LookupError, AttributeError, RecursionError):
         return None
     return decode_profile(raw)[0]
+
+
+def _forget_curve(objective: dict[str, Any]) -> None:
+    """A curve that cannot be read is not one without points."""
+    if objective.get("timesteps") == "curve":
+        del objective["timesteps"]
 
 
 def _drop(raw: Any, path: Sequence[str]) -> None:

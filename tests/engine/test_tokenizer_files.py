@@ -294,7 +294,9 @@ def test_the_second_encoders_damaged_tokenizer_is_found_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03junk", gzip.compress(b"v")]
+    "content",
+    [b"", b"no gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03junk", gzip.compress(b"v", mtime=0)],
+    ids=["empty", "text", "cut", "short"],
 )
 def test_a_damaged_package_is_an_error_unless_the_hub_comes_first(tmp_path, content):
     package(tmp_path, "clip").write_bytes(content)

@@ -3,69 +3,25 @@
 import asyncio
 import tomllib
 
-import fake_checkpoint
 import pytest
 import seen
+from forms import app, checked, opened, row, settle, write_profile
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.widgets import Input, TextArea
 
-from aozora_tui.app import AozoraApp
-from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.choice import Choice
 from aozora_tui.screens.form import FieldRow
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.layers import LayersScreen
-from aozora_tui.screens.profile import ProfileScreen
 from engine.contract import places
 from engine.contract.fields import sections
 
-PROFILE = """\
-# third try
-[model]
-base = "BASE"  # the base
-
-[[data.folders]]
-path = "PICTURES"
-
-[train]
-steps = 500 # enough
-"""
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return fake_checkpoint.write(tmp_path_factory.mktemp("models") / "sdxl.safetensors")
-
 
 @pytest.fixture
-def path(tmp_path, base):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "a.png").write_bytes(b"\x89PNG")
-    path = places.profiles_folder() / "mine.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text(PROFILE.replace("BASE", str(base)).replace("PICTURES", str(pictures)))
-    return path
-
-
-async def opened(pilot, path, field=None, **options):
-    pilot.app.push_screen(ProfileScreen(ProfileFile.open(path), field=field, **options))
-    await settle(pilot)
-    return pilot.app.screen
-
-
-async def settle(pilot):
-    for _ in range(3):
-        await pilot.pause()
-
-
-async def checked(pilot, screen):
-    """The whole check, without waiting for the person to stop typing."""
-    screen.check_now()
-    await seen.work_done(pilot.app)
-    await settle(pilot)
+def path(tmp_path):
+    return write_profile(tmp_path)
 
 
 async def burst(pilot, *keys, turns=0):
@@ -76,14 +32,6 @@ async def burst(pilot, *keys, turns=0):
         for _ in range(turns):
             await asyncio.sleep(0)
     await pilot.pause()
-
-
-def app():
-    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
-
-
-def row(screen, path):
-    return next(row for row in screen.query(FieldRow) if row.field.path == path)
 
 
 async def test_every_field_of_the_contract_has_a_row(path):

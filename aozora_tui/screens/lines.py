@@ -1,0 +1,95 @@
+"""Lists of a profile as lines of text, one entry each: texts as they are, folders with their repeats in front, points
+as their two numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual.actions import SkipAction
+from textual.binding import Binding, BindingType
+from textual.widgets import TextArea
+
+from aozora_tui.profile_file import number, spelt
+
+KINDS = ("texts", "folders", "points")
+MOST_LINES = 6
+LINE_END = "␤"  # stands for the end of a line inside one entry of a list
+
+
+class Lines(TextArea, inherit_bindings=False):
+    """Grows with its lines. Arrows that leave the text, and the keys F1 to F12, are left to the form."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        binding for binding in Binding.make_bindings(TextArea.BINDINGS) if not re.fullmatch(r"f\d+", binding.key)
+    ]
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, compact=True, soft_wrap=False, tab_behavior="focus")
+        self.cursor_blink = False
+        self.highlight_cursor_line = False
+        self.fit()
+
+    def fit(self) -> None:
+        """As high as the text is, up to a limit."""
+        self.styles.height = min(max(self.document.line_count, 1), MOST_LINES)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        if not select and self.cursor_at_last_line:
+            raise SkipAction
+        super().action_cursor_down(select)
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        if not select and self.cursor_at_first_line:
+            raise SkipAction
+        super().action_cursor_up(select)
+
+
+def entry_lines(raw: Any) -> list[str]:
+    """A plain TOML list as lines."""
+    listed = raw if isinstance(raw, list | tuple) else []
+    return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
+
+
+def entries(kind: str, text: str, before: Any) -> list[Any]:
+    """Lines as a plain TOML list; empty ones count for nothing. `before` is the list that they were made from."""
+    lines = [text.split("\n")[index] for index in entry_rows(text)]
+    if kind == "folders":
+        return _folders(lines, before)
+    if kind == "points":
+        return [[number(part) for part in re.split(r"[\s,\[\]]+", line) if part] for line in lines]
+    return [line.replace(LINE_END, "\n") for line in lines]
+
+
+def entry_rows(text: str) -> list[int]:
+    """For each entry the index of its line."""
+    return [index for index, line in enumerate(text.split("\n")) if line.strip()]
+
+
+def value_text(raw: Any) -> str:
+    """A plain TOML value that is no list."""
+    if raw is None:
+        return ""
+    if isinstance(raw, bool):
+        return "on" if raw else "off"
+    return spelt(raw) if isinstance(raw, float) else str(raw)
+
+
+def _line_of(entry: Any) -> str:
+    if isinstance(entry, dict):
+        return f"{entry.get('repeats', 1)} x {entry.get('path', '')}"
+    return " ".join(value_text(part) for part in entry) if isinstance(entry, list | tuple) else str(entry)
+
+
+def _folders(lines: Sequence[str], before: Any) -> list[dict[str, Any]]:
+    """Lines as entries; an entry that wrote its `repeats` down goes on doing so, even where the default would do."""
+    old = [entry for entry in before if isinstance(entry, dict)] if isinstance(before, list | tuple) else []
+    spelt_out = {_line_of(entry) for entry in old if "repeats" in entry}
+    found = []
+    for index, line in enumerate(lines):
+        match = re.match(r"\s*(\d+)\s*x\s+(.*)", line.replace(LINE_END, "\n"))
+        repeats, path = (int(match[1]), match[2].strip()) if match else (1, line.replace(LINE_END, "\n").strip())
+        kept = line in spelt_out or (len(old) == len(lines) and "repeats" in old[index])
+        found.append({"path": path, "repeats": repeats} if repeats != 1 or kept else {"path": path})
+    return found

@@ -1,0 +1,69 @@
+"""What the whole check says of a profile that is being edited. For a thread: it reads files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.profile_text import field_of
+from engine.contract import places
+from engine.contract.fields import form_fields
+from engine.contract.only_with import ONLY_WITH
+from engine.contract.problems import Problem
+from engine.contract.sections import Profile
+
+if TYPE_CHECKING:
+    from engine.contract.check import Checked
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The file as the check saw it, what it said, and what the base checkpoint announces to be, "" if that cannot be
+    trained. `card` is the first card's memory in bytes."""
+
+    seen: ProfileFile
+    checked: Checked
+    base: str
+    card: int | None
+
+    def saw(self, file: ProfileFile, path: str) -> bool:
+        """Whether a field still has the value that the check saw."""
+        return bool(self.seen.get(path) == file.get(path))
+
+    def still_true(self, file: ProfileFile) -> list[Problem]:
+        """The problems of fields that have not changed since."""
+        return [p for p in self.checked.problems if (path := field_of(p)) in form_fields() and self.saw(file, path)]
+
+
+def judge(text: str, path: Path, card: int | None) -> Verdict:
+    from engine.contract.check import check_text
+
+    seen = ProfileFile(path, text, None)
+    return Verdict(seen, check_text(text, path), _announced(seen), card)
+
+
+def idle_fields(profile: Profile | None) -> dict[str, str]:
+    """The fields that do nothing beside the others, and where they would, as the end of "has no effect"."""
+    if profile is None:
+        return {}
+    return {path: only.otherwise for path, only in ONLY_WITH.items() if not only.used(profile)}
+
+
+def _announced(seen: ProfileFile) -> str:
+    """`SDXL base, v_prediction, zero terminal SNR`, and where it says so."""
+    from engine.contract.base_checkpoint import read_base
+    from engine.contract.checkpoint_kind import identify
+
+    base, vae = (seen.get(f"model.{name}") for name in ("base", "vae"))
+    if not isinstance(base, str):
+        return ""
+    folder = seen.path.parent
+    try:
+        other = places.expand(vae, folder) if vae and isinstance(vae, str) else None
+        kind = identify(read_base(places.expand(base, folder), other))
+    except (OSError, ValueError):
+        return ""
+    snr = ", zero terminal SNR" if kind.zero_terminal_snr else ""
+    return f"{kind.name}, {kind.prediction_type}{snr} ({kind.announced_by})" if kind.trainable else ""

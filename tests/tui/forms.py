@@ -1,0 +1,72 @@
+"""A profile of one's own on the screen, for the tests of the form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_checkpoint
+import seen
+from textual.pilot import Pilot
+
+from aozora_tui.app import AozoraApp
+from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.form import FieldRow
+from aozora_tui.screens.profile import ProfileScreen
+from engine.contract import places
+
+PROFILE = """\
+# third try
+[model]
+base = "BASE"  # the base
+
+[[data.folders]]
+path = "PICTURES"
+
+[train]
+steps = 500 # enough
+"""
+
+
+def write_profile(folder: Path) -> Path:
+    """One that could start, beside a base checkpoint and a folder with one picture."""
+    base = fake_checkpoint.write(folder / "models" / "sdxl.safetensors")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"\x89PNG")
+    path = places.profiles_folder() / "mine.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(PROFILE.replace("BASE", str(base)).replace("PICTURES", str(pictures)))
+    return path
+
+
+def app() -> AozoraApp:
+    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
+
+
+async def opened(pilot: Pilot[int], path: Path, field: str | None = None, *, recipe: bool = False) -> ProfileScreen:
+    screen = ProfileScreen(ProfileFile.open(path), field=field, recipe=recipe)
+    pilot.app.push_screen(screen)
+    await settle(pilot)
+    return screen
+
+
+async def settle(pilot: Pilot[int]) -> None:
+    for _ in range(3):
+        await pilot.pause()
+
+
+async def checked(pilot: Pilot[int], screen: ProfileScreen) -> None:
+    """The whole check, without waiting for the person to stop typing."""
+    screen.check_now()
+    await seen.work_done(pilot.app)
+    await settle(pilot)
+
+
+def row(screen: ProfileScreen, path: str) -> FieldRow:
+    return next(row for row in screen.query(FieldRow) if row.field.path == path)
+
+
+def in_view(row: FieldRow) -> bool:
+    """Whether the whole row, with what is said under it, is on the screen."""
+    form = row.parent
+    return bool(row.region) and form.content_region.contains_region(row.region)

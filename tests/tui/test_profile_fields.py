@@ -1,0 +1,217 @@
+"""What the form says of a field: its chosen word, its help, its lines, what it does beside the others."""
+
+import tomllib
+
+import fake_checkpoint
+import pytest
+import seen
+from forms import app, checked, in_view, opened, row, settle, write_profile
+
+from aozora_tui.screens.profile_text import Known, help_text
+from engine.contract import places
+from engine.contract.fields import form_fields
+
+CHOICES = [field for field in form_fields().values() if field.kind == "choice"]
+CURVE = "objective.weight_curve"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_profile(tmp_path)
+
+
+def colour_of(pilot, label):
+    """Of a field's label on the screen."""
+    for strip in pilot.app.screen._compositor.render_strips():
+        found = next((segment for segment in strip if segment.text.strip() == label), None)
+        if found:
+            return found.style.color.triplet
+    raise AssertionError(f"{label} is not on the screen")
+
+
+@pytest.mark.parametrize("field", CHOICES, ids=lambda field: field.path)
+async def test_the_chosen_word_is_on_the_screen_whatever_is_chosen(path, field):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, field.path)
+        for _ in field.choices:
+            await pilot.press("right")
+            await settle(pilot)
+            chosen = row(pilot.app.screen, field.path).editor.chosen
+            assert f"[{chosen}]" in seen.text(pilot.app)
+
+
+async def test_words_beyond_the_edge_have_a_sign_in_ascii_too(path, monkeypatch):
+    path.write_text(f'{path.read_text()}[objective]\nloss_weight = "debiased_sd_scripts"\n')
+    async with app().run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, path, "objective.loss_weight")
+        assert (
+            "[debiased_sd_scripts]" in seen.text(pilot.app) and "\u203a" in seen.text(pilot.app).split("Loss weight")[1]
+        )
+        await pilot.press("right", "right")
+        await settle(pilot)
+        assert "[debiased_aozora]" in seen.text(pilot.app) and "\u2039" in seen.text(pilot.app)
+        monkeypatch.setenv("AOZORA_ASCII", "1")
+        screen.refresh()
+        row(screen, "objective.loss_weight").editor.refresh()
+        await settle(pilot)
+        assert " < " in seen.words(pilot.app) or "<" in seen.text(pilot.app)
+        assert "\u2039" not in seen.text(pilot.app)
+
+
+def shown_in(editor):
+    return editor.render_line(0).text.rstrip()
+
+
+async def test_a_click_on_a_word_after_a_cut_chooses_that_word(path):
+    path.write_text(f'{path.read_text()}[objective]\nloss_weight = "debiased_aozora"\n')
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "objective.loss_weight")
+        editor = row(screen, "objective.loss_weight").editor
+        assert shown_in(editor)[0] == "\u2039"
+        await pilot.click(editor, offset=(0, 0))
+        await settle(pilot)
+        assert screen.file.get("objective.loss_weight") == "debiased_onetrainer"
+        await pilot.click(editor, offset=(len(shown_in(editor)) - 1, 0))
+        await settle(pilot)
+        assert screen.file.get("objective.loss_weight") == "debiased_aozora"
+
+
+@pytest.mark.parametrize("field", form_fields().values(), ids=lambda field: field.path)
+def test_the_whole_help_of_a_field_fits_into_six_lines_of_eighty_columns(field):
+    lines = help_text(field, Known(), width=78, height=6).plain.split("\n")
+    said = " ".join(lines)
+    assert len(lines) <= 6 and max(map(len, lines)) <= 78
+    assert " ".join(field.help.split()) in said and f"{field.path} · " in said
+    assert not field.choices or field.expected in said or f"one of {len(field.choices)} words" in said
+    assert field.required or field.default in ((), "") or "· default" in said
+
+
+async def test_the_help_has_the_room_that_it_takes(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        for name in ("objective.loss_weight", "train.seed", "objective.weight_curve"):
+            screen.go_to(name)
+            await settle(pilot)
+            said = seen.words(pilot.app)
+            assert " ".join(form_fields()[name].help.split()) in said and f"{name} · " in said
+            assert screen.query_one("#field-help").size.height == (6 if name == "objective.loss_weight" else 3)
+
+
+async def test_the_smallest_screen_keeps_the_facts_and_cuts_the_help_with_a_sign(path):
+    async with app().run_test(size=(60, 15)) as pilot:
+        await opened(pilot, path, "objective.loss_weight")
+        assert "objective.loss_weight · one of 6 words" in seen.text(pilot.app)
+        assert "By signal-to-noise ratio" in seen.text(pilot.app) and "…" in seen.text(pilot.app)
+        assert "[min_snr]" in seen.text(pilot.app)
+
+
+@pytest.mark.parametrize("line", ["500, 1", "[500, 1]", "[500, 1],", "500 1", " 500,1 "])
+async def test_a_point_may_be_written_with_commas_and_brackets(path, line):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, CURVE)
+        await pilot.press(*line)
+        await settle(pilot)
+        assert tomllib.loads(screen.file.text)["objective"]["weight_curve"] == [[500, 1]]
+        assert row(screen, CURVE).problem_text == ""
+        assert row(screen, CURVE).editor.text == line  # what was typed is not put right under the cursor
+
+
+async def test_a_line_that_is_no_point_is_named_and_said_once(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, CURVE)
+        await pilot.press(*"0 0.5", "enter", "enter", *"half, 2", "enter", *"-5 1")
+        await settle(pilot)
+        said = row(screen, CURVE).problem_text.split("\n")
+        assert said == [
+            '! line 3: "half, 2" is not two numbers. Write where, and how much: 500 0.4.',
+            "! line 4: timesteps go from 0 to 999. Put the point there.",
+        ]
+
+
+async def test_a_folder_that_is_not_there_is_named_by_its_line(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "data.folders")
+        await pilot.press("end", "enter", *"/nowhere")
+        await settle(pilot)
+        await checked(pilot, screen)
+        assert row(screen, "data.folders").problem_text.startswith("! line 2: /nowhere does not exist. ")
+
+
+async def test_half_a_point_hides_no_other_problem(path):
+    path.write_text(path.read_text().replace("pictures", "nowhere"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        before = {problem.path for problem in screen.problems}
+        assert "data.folders[0].path" in before
+        screen.go_to(CURVE)
+        await settle(pilot)
+        await pilot.press("9")
+        await settle(pilot)
+        assert {problem.path for problem in screen.problems} == {*before, f"{CURVE}[0]"}
+        await checked(pilot, screen)
+        assert {problem.path for problem in screen.problems} == {*before, f"{CURVE}[0]"}
+        marks = {line.key: line.cells[1][0] for line in screen.query_one("#sections").lines}
+        assert (marks["data"], marks["objective"]) == ("!1", "!1")
+
+
+async def test_names_that_no_form_has_are_problems_and_nothing_worse(path):
+    path.write_text(f'{path.read_text()}"x.y" = 1\n[data.more]\n')
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "train.seed")
+        await checked(pilot, screen)
+        await pilot.press("1")
+        await settle(pilot)
+        assert {"train.x.y", "data.more"} <= {problem.path for problem in screen.problems}
+
+
+async def test_a_field_without_effect_is_faint_and_says_why(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "objective.laplace_scale")
+        await pilot.press("up", "up", "up")
+        await settle(pilot)
+        assert colour_of(pilot, "Logit mean") != colour_of(pilot, "Noise offset")
+        await pilot.press("right", "right")
+        await settle(pilot)
+        assert screen.file.get("objective.timesteps") == "logit_normal"
+        assert colour_of(pilot, "Logit mean") == colour_of(pilot, "Noise offset")
+        screen.go_to("objective.beta_a")
+        await settle(pilot)
+        assert 'Has no effect without timesteps = "beta". Of beta' in seen.words(pilot.app)
+        await pilot.press("end", "5")
+        await settle(pilot)
+        assert screen.file.get("objective.beta_a") == 1.05
+
+
+async def test_fields_without_effect_are_faint_beside_a_wrong_one_too(path):
+    path.write_text(path.read_text().replace("500", "0"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "objective.laplace_scale")
+        assert colour_of(pilot, "Logit mean") != colour_of(pilot, "Noise offset")
+
+
+async def test_what_the_base_is_stands_under_it(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "model.base")
+        await checked(pilot, screen)
+        said = "SDXL base, v_prediction, zero terminal SNR (the v_pred and ztsnr markers)"
+        assert row(screen, "model.base").problem_text == said and in_view(row(screen, "model.base"))
+        assert "SDXL base, v_prediction, zero terminal SNR" in seen.text(pilot.app)
+        await pilot.press("x")
+        await settle(pilot)
+        assert "SDXL base, v_prediction" not in seen.words(pilot.app)
+        await checked(pilot, screen)
+        assert "SDXL base" not in seen.words(pilot.app) and "does not exist" in seen.words(pilot.app)
+
+
+async def test_what_the_base_is_is_said_whatever_else_is_wrong(path):
+    fake_checkpoint.write(path.parent / "plain.safetensors", markers=())
+    text = path.read_text().replace("500", "0")
+    base = tomllib.loads(text)["model"]["base"]
+    path.write_text(text.replace(base, "plain.safetensors"))  # beside the profile
+    assert places.profiles_folder() == path.parent
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "model.base")
+        await checked(pilot, screen)
+        said = "SDXL base, epsilon (no marker: epsilon is assumed, as ComfyUI does)"
+        assert row(screen, "model.base").problem_text == said
