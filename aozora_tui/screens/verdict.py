@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.profile_text import field_of
-from engine.contract import places
 from engine.contract.fields import form_fields
 from engine.contract.only_with import ONLY_WITH
 from engine.contract.problems import Problem
@@ -20,13 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The file as the check saw it, what it said, and what the base checkpoint announces to be, "" if that cannot be
-    trained. `card` is the first card's memory in bytes."""
+    """The file as the check saw it, and what it said. `card` is the first card's memory in bytes."""
 
     seen: ProfileFile
     checked: Checked
-    base: str
     card: int | None
+
+    @property
+    def base(self) -> str:
+        """What the base checkpoint announces to be, as `SDXL base, v_prediction, zero terminal SNR` and where it says
+        so; "" if it cannot be trained."""
+        kind = self.checked.kind
+        if kind is None:
+            return ""
+        snr = ", zero terminal SNR" if kind.zero_terminal_snr else ""
+        return f"{kind.name}, {kind.prediction_type}{snr} ({kind.announced_by})"
 
     def saw(self, file: ProfileFile, path: str) -> bool:
         """Whether a field still has the value that the check saw."""
@@ -41,7 +48,7 @@ def judge(text: str, path: Path, card: int | None) -> Verdict:
     from engine.contract.check import check_text
 
     seen = ProfileFile(path, text, None)
-    return Verdict(seen, check_text(text, path), _announced(seen), card)
+    return Verdict(seen, check_text(text, path), card)
 
 
 def idle_fields(profile: Profile | None) -> dict[str, str]:
@@ -49,21 +56,3 @@ def idle_fields(profile: Profile | None) -> dict[str, str]:
     if profile is None:
         return {}
     return {path: only.otherwise for path, only in ONLY_WITH.items() if not only.used(profile)}
-
-
-def _announced(seen: ProfileFile) -> str:
-    """`SDXL base, v_prediction, zero terminal SNR`, and where it says so."""
-    from engine.contract.base_checkpoint import read_base
-    from engine.contract.checkpoint_kind import identify
-
-    base, vae = (seen.get(f"model.{name}") for name in ("base", "vae"))
-    if not isinstance(base, str):
-        return ""
-    folder = seen.path.parent
-    try:
-        other = places.expand(vae, folder) if vae and isinstance(vae, str) else None
-        kind = identify(read_base(places.expand(base, folder), other))
-    except (OSError, ValueError):
-        return ""
-    snr = ", zero terminal SNR" if kind.zero_terminal_snr else ""
-    return f"{kind.name}, {kind.prediction_type}{snr} ({kind.announced_by})" if kind.trainable else ""

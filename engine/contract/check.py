@@ -26,15 +26,26 @@ from engine.contract.vae_file import read_vae
 
 @dataclass(frozen=True)
 class Checked:
-    """`forecast` is there when the base checkpoint could be read."""
+    """`kind` is what the base checkpoint is, when it could be read, also beside a profile that is wrong elsewhere;
+    `forecast` needs every value."""
 
     profile: Profile | None
     problems: tuple[Problem, ...]
     forecast: Forecast | None = None
+    kind: Kind | None = None
 
     @property
     def ok(self) -> bool:
         return self.profile is not None and not errors(self.problems)
+
+
+@dataclass(frozen=True)
+class OnMachine:
+    """What this machine says of a profile, as in `Checked`."""
+
+    problems: tuple[Problem, ...]
+    forecast: Forecast | None = None
+    kind: Kind | None = None
 
 
 def check_file(path: Path) -> Checked:
@@ -48,16 +59,21 @@ def check_file(path: Path) -> Checked:
 def check_text(text: str, path: Path) -> Checked:
     """The same for a text that is not saved yet; `path` is where relative names in it start."""
     profile, problems = parse(text, str(path))
+    rest = profile or salvage(text, problems)
+    if rest is None:
+        return Checked(None, tuple(problems))
+    here = check_machine(rest, path.parent)
     if profile is None:
-        rest = salvage(text, problems)
         known = tuple(problem.path for problem in problems)
-        found = [*contradictions(rest), *check_machine(rest, path.parent)[0]] if rest else []
-        return Checked(None, (*problems, *(p for p in found if not p.path.startswith(known))))
-    on_machine, cost = check_machine(profile, path.parent)
-    return Checked(profile, tuple(problems + on_machine), cost)
+        more = (*contradictions(rest), *here.problems)
+        found = (*problems, *(problem for problem in more if not problem.path.startswith(known)))
+    else:
+        # What the base announces comes before what the settings contradict: it says which of them is right.
+        found = (*here.problems, *problems)
+    return Checked(profile, found, here.forecast if profile else None, here.kind)
 
 
-def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> tuple[list[Problem], Forecast | None]:
+def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> OnMachine:
     """What the profile names: does it exist, is it what it should be, is there room for what the run will write.
     A resumed run has its pictures in the cache and its checkpoints on the disk: neither is looked at again."""
     problems = list(_check_tokenizer(profile, base))
@@ -65,21 +81,21 @@ def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> tupl
         problems += [*_check_folders(profile, base), *_check_writable(profile, base)]
     checkpoint = places.expand(profile.model.base, base)
     if not checkpoint.exists() and is_demo(checkpoint):
-        return problems, None  # built by the run itself
+        return OnMachine(tuple(problems))  # built by the run itself
     vae = places.expand(profile.model.vae, base) if profile.model.vae else None
     unusable = list(_check_vae(vae))
     problems += unusable
     try:
         header, kind, root = _read(checkpoint, None if unusable else vae)
     except ValueError as error:
-        return [*problems, _unusable_base(str(error).rstrip("."), checkpoint)], None
+        return OnMachine((*problems, _unusable_base(str(error).rstrip("."), checkpoint)))
     trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
     problems += check_markers(profile, header, kind)
     problems += _check_patterns(profile, root)
     cost = forecast(profile, root, trained.trained, header)
     if new_run:
         problems += _check_disk(cost)
-    return problems, cost
+    return OnMachine(tuple(problems), cost, kind)
 
 
 def _unusable_base(sentence: str, checkpoint: Path) -> Problem:

@@ -94,9 +94,8 @@ def build_demo_if_named(session: Session, profile: Profile) -> None:
 
 def open_base(profile: Profile, *, resumed: bool) -> Base:
     """Raises ProfileError with everything that is wrong on this machine."""
-    problems, _ = check.check_machine(profile, Path.cwd(), new_run=not resumed)
-    if errors(problems):
-        raise ProfileError("profile", errors(problems))
+    if wrong := errors(check.check_machine(profile, Path.cwd(), new_run=not resumed).problems):
+        raise ProfileError("profile", wrong)
     base = open_checkpoint(Path(profile.model.base), Path(profile.model.vae) if profile.model.vae else None)
     try:
         components.verify(base)

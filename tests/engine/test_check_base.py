@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.contract.check import check_file
+from engine.contract.check import check_file, check_text
 from engine.contract.problems import Problem
 from engine.contract.safetensors_header import read_header
 
@@ -76,6 +76,21 @@ def test_another_prediction_type_is_a_warning_that_names_both(check, base):
     )
     (found,) = check(base("v_pred", "ztsnr"), prediction_type="epsilon", ztsnr=False)
     assert "trains epsilon, but base.safetensors announces v_prediction (the v_pred and ztsnr markers)" in found.text
+
+
+def test_what_the_base_announces_comes_before_what_the_settings_contradict(check, base):
+    """A v-pred base under a profile that says epsilon: the first sentence is the cause of the second."""
+    first, second, *_ = check(base("v_pred", "ztsnr"), prediction_type="epsilon", ztsnr=True)
+    assert first.path == "objective.prediction_type" and "announces v_prediction" in first.text
+    assert second.path == "objective.zero_terminal_snr" and second.severity == "error"
+
+
+def test_a_profile_that_is_wrong_elsewhere_still_says_what_its_base_is(base, demo_folder, tmp_path):
+    text = f"""[model]\nbase = "{base('v_pred', 'ztsnr')}"\ntokenizer = "{demo_folder}/tokenizer"\n
+        [[data.folders]]\npath = "{demo_folder}/pictures"\n[train]\nsteps = "many"\n"""
+    checked = check_text(text, tmp_path / "profile.toml")
+    assert checked.profile is None and checked.forecast is None
+    assert checked.kind is not None and checked.kind.prediction_type == "v_prediction"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_all_mistakes_are_named_at_once_with_path_and_remedy():
             '"v_pred" is not one of "v_prediction", "epsilon", "flow"',
             'Did you mean "v_prediction"?',
         ),
-        "objective.min_snr_gamma": ("nan is not a number above 0, at most 100", "The default is 5.0."),
+        "objective.min_snr_gamma": ("nan is not a number from 0.01 to 100", "The default is 5.0."),
         "train.steps": ("0 is not a whole number from 1 to 10,000,000", "The least allowed is 1."),
         "train.accumulate": ("3.5 is not a whole number from 1 to 4,096", "The default is 16."),
     }

@@ -193,7 +193,7 @@ def problems(tmp_path: Path, tokenizer: str, *, fetch: bool = False, base: str =
     text = f'[model]\nbase = "{base}"\ntokenizer = "{tokenizer}"\nfetch_tokenizer = {str(fetch).lower()}\n'
     profile, wrong = parse(text + '[[data.folders]]\npath = "x"\n', "profile.toml")
     assert profile is not None and not errors(wrong)
-    found, _ = check_machine(profile, tmp_path)
+    found = check_machine(profile, tmp_path).problems
     return [problem for problem in found if problem.path == "model.tokenizer"]
 
 

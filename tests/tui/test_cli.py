@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fake_engine
 import pytest
+from processes import until
 
 from aozora_tui import cli
 from engine.contract import events, places, rundir
@@ -75,13 +75,6 @@ def begin(*arguments, engine=()):
 def only_run():
     (run,) = rundir.all_runs(places.runs_folder())
     return run
-
-
-def until(true, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def detached(profile, *engine):

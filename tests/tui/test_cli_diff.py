@@ -7,11 +7,11 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from processes import is_alive, until
 
 from aozora_tui import cli, diff_files
 from engine.contract.comparison import (
@@ -73,21 +73,6 @@ def stand_in(tmp_path):
         ]
 
     return command
-
-
-def until(true, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fake_engine
 import pytest
+from processes import until
 
 from aozora_tui import follow, runs
 from engine.contract import events, places, rundir
@@ -40,14 +41,6 @@ def profile(tmp_path):
 
 def engine(*options):
     return [sys.executable, str(FAKE), *map(str, options)]
-
-
-def until(true, seconds=20.0):
-    """Wait for something of another process; fails rather than hangs."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def started(run):

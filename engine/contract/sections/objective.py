@@ -37,7 +37,7 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Huber delta",
             "Where huber and smooth_l1 (its beta) turn from squared to straight.",
             "latent units",
-            gt=0,
+            ge=1e-4,
             le=100,
         ),
     ] = 0.1
@@ -56,7 +56,7 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Min-SNR gamma",
             "Timesteps with a higher signal-to-noise ratio count as if they had this one; also the gamma of "
             "debiased_aozora.",
-            gt=0,
+            ge=0.01,
             le=100,
         ),
     ] = 5.0
