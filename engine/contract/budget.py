@@ -7,8 +7,10 @@ backward peak with every block checkpointed, 6.43 GiB with none; both are linear
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from engine.contract.layers import Layer, count
-from engine.contract.safetensors_header import Header
+from engine.contract.layers import Layer
+from engine.contract.part_names import NOT_LOADED
+from engine.contract.patterns import trained_encoders
+from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, Header
 from engine.contract.sections import Profile
 from engine.contract.unet_names import unet_names
 
@@ -17,18 +19,33 @@ CHECKPOINTED_ACTIVATIONS = 0.675 * GIB
 KEPT_ACTIVATIONS = 6.43 * GIB
 # CUDA context, library modules, allocator slack: 0.6 to 1.2 GiB on the cards that were looked at.
 DEVICE_OVERHEAD = 1.0 * GIB
-# Adafactor's temporaries for each element of the tensor it updates.
-UPDATE_BYTES = 22
+# An update works through a tensor in pieces of 32 MiB and holds about four at once; whole is only the fp32 master that
+# is made of a bf16 weight, and beside it the half that a split one gives back.
+PIECES_BYTES = 4 * (32 << 20)
+WHOLE_BYTES = {"split": 6, "fp32": 0, "stochastic": 4, "nearest": 4}
+# In host memory, for each trained parameter of a bf16 network. What rests there visits the card by way of two places,
+# each as large as the widest tensor.
+MASTER_BYTES = {"split": 2, "fp32": 4, "stochastic": 0, "nearest": 0}
+MOMENTS_BYTES = {"fp32": 8, "bf16": 4}
+MOMENTUM_BYTES = 2
+AVERAGE_BYTES = 4
+VISITORS = 2
+# An imported optimizer has fp32 parameters and gradients of its own on the device, and state, of which 4 bytes is the
+# least: one of Adam's kind keeps 8.
+IMPORTED_BYTES = 12
+IMPORTED_STATE_BYTES = 4
+HOST_OVERHEAD = 2 * GIB
 # The VAE in fp32 and one 512-pixel tile on its way through it.
 PREVIEW_BYTES = 1.06 * GIB
 SDXL_WIDTH = 320
+_PREFIXES = {"text_encoder": TEXT_PREFIX, "text_encoder_2": TEXT_2_PREFIX}
 _STORED = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
 class Forecast:
     """Device parts sum to `device`; `activations` is the most that comes and goes.
-    `checkpoint` is one resumable checkpoint, `export` the finished file."""
+    `checkpoint` is one resumable checkpoint, `export` all that is finished."""
 
     trained: int
     total: int
@@ -47,8 +64,18 @@ class Forecast:
         return self.weights + self.gradients + self.optimizer + self.activations + self.overhead
 
 
+@dataclass(frozen=True)
+class _Learning:
+    """Parameters that learn, the elements of the widest such tensor, and what a run holds on the device in all."""
+
+    parameters: int
+    widest: int
+    held: int
+    total: int
+
+
 def export_bytes(profile: Profile, header: Header, trained: AbstractSet[str]) -> int:
-    """Of the finished file or folder, 0 if there is to be none. `trained` are diffusers names."""
+    """Of all that is written for others at the end, 0 if nothing is. `trained` are the UNet's, as diffusers names."""
     save = profile.save
     if not save.export:
         return 0
@@ -56,37 +83,115 @@ def export_bytes(profile: Profile, header: Header, trained: AbstractSet[str]) ->
     kept = names if save.export_format == "unet" else header.tensors
     total = sum(header.tensors[name].bytes for name in kept)
     if save.export_precision != "same":
-        changed = [header.tensors[name] for name, diffusers in names.items() if diffusers in trained]
+        unet = [name for name, diffusers in names.items() if diffusers in trained]
+        changed = [header.tensors[name] for name in (*unet, *_learning_text(profile, header)) if name in kept]
         total += sum(info.elements * _STORED[save.export_precision] - info.bytes for info in changed)
-    return total
+    return total * (2 if profile.ema.decay and profile.ema.export == "both" else 1)
 
 
 def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], header: Header) -> Forecast:
-    """For the `plain` plan. `root` is the UNet of the base checkpoint that `header` lists."""
-    learning = count(root, trained)
-    half = profile.model.precision == "bf16"
-    weight_bytes = 2 if half else 4
+    """For the `plain` plan. `root` is the UNet of the base checkpoint that `header` lists, `trained` what of it learns;
+    text encoders count where they learn, for only then they stay on the device."""
+    learning = _learning(profile, root, trained, header)
+    weight_bytes = 2 if profile.model.precision == "bf16" else 4
     # fp32 sums of the window, and the widest tensor's own gradient beside them while the backward pass runs.
-    widest = max((size for name, size in zip(root.tensors, root.sizes, strict=True) if name in trained), default=0)
-    gradients = 4 * learning + weight_bytes * widest
+    gradients = 4 * learning.parameters + weight_bytes * learning.widest
     # These three never happen at once: the backward pass, the update of the widest tensor, a preview's decoding.
-    passing = max(_activations(profile, root), UPDATE_BYTES * widest, PREVIEW_BYTES if profile.preview.prompts else 0)
-    checkpoint = 4 * learning + _factored(root, trained)
+    passing = max(
+        _activations(profile, root), _update(profile, learning), PREVIEW_BYTES if profile.preview.prompts else 0
+    )
+    checkpoint = _checkpoint(profile, learning)
     exported = export_bytes(profile, header, trained)
     kept = profile.save.keep + 1  # the new one is verified before the oldest goes
     return Forecast(
-        trained=learning,
-        total=root.parameters,
-        weights=weight_bytes * root.parameters,
+        trained=learning.parameters,
+        total=learning.total,
+        weights=weight_bytes * learning.held,
         gradients=gradients,
-        optimizer=_factored(root, trained),
+        optimizer=_on_device(profile, learning),
         activations=round(passing),
         overhead=round(DEVICE_OVERHEAD) if profile.memory.device != "cpu" else 0,
-        host=(2 * learning if half else 0) + 2 * GIB,
+        host=_on_host(profile, learning),
         checkpoint=checkpoint,
         export=exported,
         disk=kept * checkpoint + exported,
     )
+
+
+def _learning(profile: Profile, root: Layer, trained: AbstractSet[str], header: Header) -> _Learning:
+    sizes = [size for name, size in zip(root.tensors, root.sizes, strict=True) if name in trained]
+    sizes += [header.tensors[name].elements for name in _learning_text(profile, header)]
+    encoders = _encoders(header) if trained_encoders(profile.text_encoders) else {}
+    chosen = sum(encoders.get(name, 0) for name in trained_encoders(profile.text_encoders))
+    return _Learning(
+        parameters=sum(sizes),
+        widest=max(sizes, default=0),
+        held=root.parameters + sum(encoders.values()),
+        total=root.parameters + chosen,
+    )
+
+
+def _encoders(header: Header) -> dict[str, int]:
+    """Elements of each text encoder."""
+    return {
+        encoder: sum(header.tensors[name].elements for name in _text_tensors(header, prefix))
+        for encoder, prefix in _PREFIXES.items()
+    }
+
+
+def _text_tensors(header: Header, prefix: str) -> list[str]:
+    return [name for name in header.tensors if name.startswith(prefix) and not name.endswith(NOT_LOADED)]
+
+
+def _learning_text(profile: Profile, header: Header) -> list[str]:
+    """Published names of the text encoders' tensors that learn."""
+    names = [
+        name
+        for encoder in trained_encoders(profile.text_encoders)
+        for name in _text_tensors(header, _PREFIXES[encoder])
+    ]
+    if profile.text_encoders.token_embedding == "frozen":
+        names = [name for name in names if not name.endswith("token_embedding.weight")]
+    return names
+
+
+def _update(profile: Profile, learning: _Learning) -> int:
+    whole = WHOLE_BYTES[profile.optimizer.master] if profile.model.precision == "bf16" else 0
+    return whole * learning.widest + PIECES_BYTES
+
+
+def _resting(profile: Profile) -> tuple[int, int]:
+    """Bytes a parameter in host memory that visit the device in the sweep: the master's, the optimizer's."""
+    optimizer = profile.optimizer
+    master = MASTER_BYTES[optimizer.master] if profile.model.precision == "bf16" else 0
+    if optimizer.kind == "adamw":
+        return master, MOMENTS_BYTES[optimizer.moments]
+    return master, MOMENTUM_BYTES if optimizer.kind == "adafactor" and optimizer.momentum else 0
+
+
+def _on_device(profile: Profile, learning: _Learning) -> int:
+    """Of the optimizer, and the places for what visits."""
+    kind = profile.optimizer.kind
+    state = IMPORTED_BYTES * learning.parameters if kind == "imported" else 0
+    state += _factored(learning.parameters) if kind == "adafactor" else 0
+    visiting = profile.memory.device != "cpu"
+    return state + (VISITORS * sum(_resting(profile)) * learning.widest if visiting else 0)
+
+
+def _on_host(profile: Profile, learning: _Learning) -> int:
+    """While the average is shown, the weights that it displaces wait there too."""
+    displaced = 2 if profile.model.precision == "bf16" else 4
+    average = AVERAGE_BYTES + displaced if profile.ema.decay else 0
+    return (sum(_resting(profile)) + average) * learning.parameters + HOST_OVERHEAD
+
+
+def _checkpoint(profile: Profile, learning: _Learning) -> int:
+    """fp32 masters, the optimizer's state, the average."""
+    kind = profile.optimizer.kind
+    state = IMPORTED_STATE_BYTES if kind == "imported" else _resting(profile)[1]
+    average = AVERAGE_BYTES if profile.ema.decay else 0
+    factored = _factored(learning.parameters) if kind == "adafactor" else 0
+    return (4 + state + average) * learning.parameters + factored
 
 
 def _activations(profile: Profile, root: Layer) -> int:
@@ -101,6 +206,6 @@ def _width(root: Layer) -> int:
     return next((n for name, n in zip(root.tensors, root.sizes, strict=True) if name == "conv_in.bias"), SDXL_WIDTH)
 
 
-def _factored(root: Layer, trained: AbstractSet[str]) -> int:
+def _factored(parameters: int) -> int:
     """Adafactor's second moments: about 18 MiB of 2.57 B parameters (rows and columns), so 0.0073 bytes each."""
-    return round(count(root, trained) * 0.0073)
+    return round(parameters * 0.0073)

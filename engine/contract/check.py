@@ -1,6 +1,5 @@
 """Everything that can be known to be wrong before a run starts, without torch: the profile against this machine."""
 
-import difflib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,8 +12,10 @@ from engine.contract.budget import Forecast, forecast
 from engine.contract.check_markers import check_markers
 from engine.contract.checkpoint_kind import Kind, identify
 from engine.contract.contradictions import contradictions
+from engine.contract.decode import key_path
 from engine.contract.folder import has_pictures
 from engine.contract.layers import Layer, read_layers, select
+from engine.contract.patterns import encoders_meant, factors, mend, trained_encoders
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.profile import parse, read_text, salvage
 from engine.contract.safetensors_header import CheckpointError, Header
@@ -167,14 +168,22 @@ def _check_writable(profile: Profile, base: Path) -> Iterator[Problem]:
 
 def _check_patterns(profile: Profile, root: Layer) -> Iterator[Problem]:
     words = sorted({part for name in root.tensors for part in name.split(".") if not part.isdecimal()})
-    chosen = select(root.tensors, profile.layers.train, profile.layers.freeze)
-    for pattern in chosen.unmatched:
-        side = "train" if pattern in profile.layers.train else "freeze"
-        near = difflib.get_close_matches(pattern.strip("*."), words, 1, 0.6)
-        remedy = f"Did you mean `{near[0]}`?" if near else "Patterns look like `*`, `mid_block.*` or `attn2`."
-        yield Problem(f"layers.{side}", f'"{pattern}" matches no tensor of the UNet', remedy)
-    if not chosen.trained:
+    layers, rates = profile.layers, profile.optimizer.rates
+    lists = [("layers.train", pattern) for pattern in layers.train]
+    lists += [("layers.freeze", pattern) for pattern in layers.freeze]
+    # The encoders' names are their own; whether they learn at all, the contradictions have said.
+    lists += [(key_path("optimizer.rates", pattern), pattern) for pattern in rates if not encoders_meant(pattern)]
+    for path, pattern in lists:
+        if select(root.tensors, [pattern]).unmatched:
+            yield Problem(path, f'"{pattern}" matches no tensor of the UNet', mend(pattern, words))
+    trained = select(root.tensors, layers.train, layers.freeze).trained
+    if not trained:
         yield Problem("layers.train", "nothing is left to train", "Select at least one layer.")
+    elif rates.get("*") != 0 and not trained_encoders(profile.text_encoders):
+        found = factors(trained, rates)
+        if all(found.get(name) == 0 for name in trained):
+            text = "let nothing learn: the learning rate of every layer that is trained is 0"
+            yield Problem("optimizer.rates", text, "Write a factor above 0.")
 
 
 def _check_disk(cost: Forecast) -> Iterator[Problem]:

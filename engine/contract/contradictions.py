@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from engine.contract.buckets import make_buckets
+from engine.contract.contradictions_learning import learning_contradictions
 from engine.contract.curves import over_timesteps
 from engine.contract.only_with import without_effect
 from engine.contract.problems import Problem
@@ -23,6 +24,7 @@ def contradictions(profile: Profile) -> list[Problem]:
     """Of the whole profile."""
     return [
         *objective_contradictions(profile.objective),
+        *learning_contradictions(profile),
         *_between_sections(profile),
         *_large_encoding(profile.data),
         *without_effect(profile),

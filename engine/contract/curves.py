@@ -13,16 +13,58 @@ def rate(schedule: Schedule, step: int, steps: int) -> float:
     """The share of the peak learning rate at `step`, an index from 0 to steps - 1.
 
     The warm-up rises in equal parts and reaches 1 at its last step, so that no step is spent at a rate of 0; the fall
-    begins with the next step and would reach `minimum` at `steps`.
+    begins with the next step and would reach `minimum` at `steps`. A drawn curve is the whole story: it has no warm-up
+    but its own.
     """
-    warmup = round(schedule.warmup * steps)
+    if schedule.shape == "curve":
+        return piecewise(schedule.curve, step / steps)
+    warmup = warmup_steps(schedule, steps)
     if step < warmup:
         return (step + 1) / warmup
     if schedule.shape == "constant":
         return 1.0
-    fallen = (step - warmup) / max(steps - warmup, 1)
-    share = 1 - fallen if schedule.shape == "linear" else (1 + math.cos(math.pi * fallen)) / 2
-    return schedule.minimum + (1 - schedule.minimum) * share
+    return schedule.minimum + (1 - schedule.minimum) * _share(schedule, step - warmup, steps)
+
+
+def warmup_steps(schedule: Schedule, steps: int) -> int:
+    """How many steps rise."""
+    if schedule.shape == "curve":
+        return 0
+    return schedule.warmup_steps or round(schedule.warmup * steps)
+
+
+def _share(schedule: Schedule, after: int, steps: int) -> float:
+    """How much of the way from the peak to the minimum is left, `after` steps after the warm-up."""
+    rest = max(steps - warmup_steps(schedule, steps), 1)
+    left = 1 - after / rest
+    match schedule.shape:
+        case "linear":
+            return left
+        case "polynomial":
+            return float(left**schedule.power)
+        case "rex":  # Chen, Wolfe and Kyrillidis 2021, arXiv 2107.04197
+            return left / (0.5 + left / 2)
+        case "wsd":
+            falling = min(round(schedule.decay * steps), rest)
+            return min(1.0, (rest - after) / falling) if falling else 1.0
+        case "restarts":  # in whole numbers: a cycle's first step must not be taken for the end of the one before
+            return _half_cosine(after * schedule.cycles % rest / rest)
+        case _:
+            return _half_cosine(after / rest)
+
+
+def _half_cosine(x: float) -> float:
+    """From 1 at 0 down to 0 at 1."""
+    return (1 + math.cos(math.pi * x)) / 2
+
+
+def require_curve(points: Sequence[Point], steps: int) -> None:
+    """Raises ValueError, saying what is wrong with it, for a curve of the rate that means nothing over `steps`."""
+    _require_line(points, 1.0, "shares of the run go from 0 to 1")
+    # Straight in between: it is highest beside one of its points, or at an end of the run.
+    beside = {int(point.at * steps) + more for point in points for more in (0, 1)}
+    if not any(piecewise(points, step / steps) for step in {0, steps - 1, *beside} if step < steps):
+        raise ValueError("is 0 at every step")
 
 
 def piecewise(points: Sequence[Point], x: float) -> float:
@@ -40,15 +82,19 @@ def piecewise(points: Sequence[Point], x: float) -> float:
 def over_timesteps(points: Sequence[Point]) -> tuple[float, ...]:
     """A drawn curve's value at each timestep, (1000,). Raises ValueError, saying what is wrong with it, for a curve
     that means nothing there."""
-    if not points:
-        raise ValueError("has no points")
-    beyond = next((point for point in points if point.at > TIMESTEPS - 1), None)
-    if beyond:
-        raise ValueError(f"has a point at {beyond.at:g}: timesteps go from 0 to {TIMESTEPS - 1}")
-    wrong = next((pair for pair in pairwise(points) if pair[1].at <= pair[0].at), None)
-    if wrong:
-        raise ValueError(f"has a point at {wrong[1].at:g} after one at {wrong[0].at:g}: points go from left to right")
+    _require_line(points, TIMESTEPS - 1, f"timesteps go from 0 to {TIMESTEPS - 1}")
     values = tuple(piecewise(points, timestep) for timestep in range(TIMESTEPS))
     if not any(values):
         raise ValueError("is 0 at every whole timestep")
     return values
+
+
+def _require_line(points: Sequence[Point], last: float, axis: str) -> None:
+    if not points:
+        raise ValueError("has no points")
+    beyond = next((point for point in points if point.at > last), None)
+    if beyond:
+        raise ValueError(f"has a point at {beyond.at:g}: {axis}")
+    wrong = next((pair for pair in pairwise(points) if pair[1].at <= pair[0].at), None)
+    if wrong:
+        raise ValueError(f"has a point at {wrong[1].at:g} after one at {wrong[0].at:g}: points go from left to right")

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import types
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -12,6 +13,7 @@ from engine.contract.problems import Problem
 
 S = TypeVar("S", bound=Struct)
 LONGEST_NAME = 255
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def unwrap(annotation: Any) -> tuple[Any, Meta]:
@@ -52,7 +54,8 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
         return _decode_pair(bare, raw, path) if bare.__struct_config__.array_like else decode(bare, raw, path)
     if get_origin(bare) is tuple:
         return _decode_tuple(get_args(bare)[0], meta, raw, path)
-    finite = not isinstance(raw, float) or math.isfinite(raw)
+    if get_origin(bare) is dict:
+        return _decode_table(get_args(bare)[1], raw, path)
     if isinstance(raw, str) and "\0" in raw:
         return None, [Problem(path, "holds a NUL character, which no path or text may", "Remove it.")]
     is_path = isinstance(raw, str) and (meta.extra or {}).get("kind") in ("file", "folder")
@@ -62,7 +65,7 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
     if raw == "" and meta.min_length:
         return None, [Problem(path, "must not be empty", f"Give {meta.title or path}." if meta.title else "Give it.")]
     try:
-        if finite:
+        if _is_finite(raw):
             return msgspec.convert(raw, annotation, strict=True), []
     except msgspec.ValidationError:
         pass
@@ -77,6 +80,33 @@ def _decode_tuple(item: Any, meta: Meta, raw: Any, path: str) -> tuple[Any, list
         return None, [Problem(path, "the list is empty", "Name at least one.")]
     decoded = [decode_value(item, value, f"{path}[{index}]") for index, value in enumerate(raw)]
     return tuple(value for value, _ in decoded), [problem for _, found in decoded for problem in found]
+
+
+def _decode_table(item: Any, raw: Any, path: str) -> tuple[Any, list[Problem]]:
+    """Values by names of the person's own choice."""
+    if not isinstance(raw, dict):
+        return None, [Problem(path, f"a table is expected, not {_shown(raw)}", f"Write it as [{path}].")]
+    values, problems = {}, []
+    for key, value in raw.items():
+        where = key_path(path, key)
+        if not key or "\0" in key:
+            text = "a name holds a NUL character" if key else "a name is empty"
+            problems.append(Problem(where, text, "Write what the value is for."))
+            continue
+        values[key], found = decode_value(item, value, where)
+        problems += found
+    return (None, problems) if problems else (values, [])
+
+
+def key_path(path: str, key: str) -> str:
+    """The path of an entry of a table, the key as TOML writes it: `optimizer.rates."mid_block.*"`."""
+    return f"{path}.{key if _BARE_KEY.fullmatch(key) else msgspec.json.encode(key).decode()}"
+
+
+def path_parts(path: str) -> list[str]:
+    """The keys and indices that a problem's path is made of. Raises ValueError for a path that is none."""
+    found: list[str] = re.findall(r'"(?:[^"\\]|\\.)*"|[^.\[\]]+', path)
+    return [msgspec.json.decode(part, type=str) if part.startswith('"') else part for part in found]
 
 
 def _decode_pair(kind: type[S], raw: Any, path: str) -> tuple[S | None, list[Problem]]:
@@ -98,7 +128,12 @@ def expected(annotation: Any) -> str:
     if words := choices(bare):
         return "one of " + ", ".join(f'"{word}"' for word in words)
     if get_origin(bare) in (Union, types.UnionType):
-        return " or ".join(expected(part) for part in get_args(bare))
+        *parts, last = map(expected, get_args(bare))
+        return f"{', '.join(parts)} or {last}"
+    if get_origin(bare) is dict:
+        return f"a table: for each name, {expected(get_args(bare)[1])}"
+    if get_origin(bare) is list:
+        return f"a list of {'numbers' if get_args(bare)[0] is float else 'values'}"
     if bare is bool:
         return "true or false"
     if bare in (int, float):
@@ -135,11 +170,19 @@ def _remedy(annotation: Any, raw: Any, default: Any) -> str:
         return f"The most allowed is {meta.le:,}."
     if default is not NODEFAULT:
         return f"The default is {_shown(default)}."
+    if not _is_finite(raw):
+        return "Write a finite number."
     return "Write it in quotes." if bare is str and not isinstance(raw, str) else "Correct it."
 
 
 def _is_number(raw: Any) -> bool:
     return isinstance(raw, (int, float)) and not isinstance(raw, bool)
+
+
+def _is_finite(raw: Any) -> bool:
+    if isinstance(raw, list):
+        return all(map(_is_finite, raw))
+    return not isinstance(raw, float) or math.isfinite(raw)
 
 
 def _is_plain_value(text: str) -> bool:

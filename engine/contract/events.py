@@ -64,7 +64,8 @@ class Micro(Event, frozen=True, kw_only=True):
 
 class Step(Event, frozen=True, kw_only=True):
     """One optimizer update. `seconds` is the mean of one micro-batch; memory is torch's, in bytes, 0 on a CPU.
-    `timesteps` and `losses` are by sample; empty for windows of more than 256, which would not fit a line."""
+    `timesteps` and `losses` are by sample; empty for windows of more than 256, which would not fit a line. `updates`
+    is the RMS of the change over the RMS of the weights, by group (`unet`, `text_encoder`, ...)."""
 
     step: int
     loss: float
@@ -77,6 +78,7 @@ class Step(Event, frozen=True, kw_only=True):
     memory_reserved: int
     timesteps: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
+    updates: dict[str, float] = {}
 
 
 class Skipped(Event, frozen=True, kw_only=True):
@@ -85,6 +87,22 @@ class Skipped(Event, frozen=True, kw_only=True):
     step: int
     reason: str
     names: tuple[str, ...]
+
+
+class Damped(Event, frozen=True, kw_only=True):
+    """A spike: the loss of `step` was above `limit`, so its gradient was scaled by `factor`."""
+
+    step: int
+    loss: float
+    limit: float
+    factor: float
+
+
+class Steered(Event, frozen=True, kw_only=True):
+    """From after `step` on the learning rate is the schedule's times `factor`, by command."""
+
+    step: int
+    factor: float
 
 
 class Sampled(Event, frozen=True, kw_only=True):
@@ -144,6 +162,8 @@ AnyEvent = (
     | Micro
     | Step
     | Skipped
+    | Damped
+    | Steered
     | Sampled
     | Saved
     | Paused
@@ -162,7 +182,7 @@ def encode(event: Event) -> bytes:
     """One line with its newline. A number that is not finite is our mistake: it belongs in Skipped or Failed."""
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        numbers = value if isinstance(value, tuple) else (value,)
+        numbers = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
         assert all(math.isfinite(n) for n in numbers if isinstance(n, float)), f"{name} of {event} is not finite"
     return _encoder.encode(event) + b"\n"
 

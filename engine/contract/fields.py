@@ -13,7 +13,7 @@ from engine.contract.problems import Problem
 from engine.contract.sections import Folder, Point, Profile
 
 FieldKind = Literal[
-    "integer", "number", "switch", "choice", "text", "file", "folder", "colour", "texts", "folders", "points"
+    "integer", "number", "switch", "choice", "text", "file", "folder", "colour", "texts", "folders", "points", "table"
 ]
 
 
@@ -79,10 +79,15 @@ def _form_field(section: str, field: msgspec.structs.FieldInfo) -> FormField:
         unit=extra.get("unit", ""),
         kind=_kind(bare, extra.get("kind", "")),
         choices=choices(bare),
-        default=field.default,
+        default=_default(field),
         expected=expected(field.type),
         annotation=field.type,
     )
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    """msgspec makes a factory of an empty table."""
+    return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
 def _kind(bare: Any, text_kind: str) -> FieldKind:
@@ -91,6 +96,8 @@ def _kind(bare: Any, text_kind: str) -> FieldKind:
     if get_origin(bare) is tuple:
         lists: dict[Any, FieldKind] = {Folder: "folders", Point: "points"}
         return lists.get(get_args(bare)[0], "texts")
+    if get_origin(bare) is dict:
+        return "table"
     assert get_origin(bare) not in (Union, types.UnionType), "a form has no row for a union yet"
     if bare is bool:
         return "switch"

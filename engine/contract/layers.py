@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from engine.contract.patterns import matcher
 from engine.contract.safetensors_header import Header
 from engine.contract.unet_names import unet_names
 
@@ -98,17 +97,14 @@ def tree(sizes: Iterable[tuple[str, int]]) -> Layer:
 
 def select(names: Iterable[str], train: Sequence[str], freeze: Sequence[str] = ()) -> Selection:
     """Which of `names` (diffusers tensor names) are trained: those that any `train` pattern matches and no `freeze`
-    pattern does. A pattern with `*`, `?` or `[` is a shell pattern over the whole name, case-sensitive, `*` crossing
-    dots (`down_blocks.1.*`, `*.bias`). Any other pattern matches names that contain it as whole dotted parts: `attn1`,
-    `conv_in`, `mid_block`, `attentions.0`, `to_q.weight`; `attn` alone matches nothing.
-    """
+    pattern does; `patterns.matcher` says what a pattern means."""
     listed = list(names)
     unmatched: list[str] = []
 
     def matched(patterns: Sequence[str]) -> set[str]:
         found: set[str] = set()
         for pattern in patterns:
-            matches = _matcher(pattern)
+            matches = matcher(pattern)
             hits = [name for name in listed if matches(name)]
             found.update(hits)
             if not hits:
@@ -152,14 +148,6 @@ def human(number: int) -> str:
             digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
             return f"{value:.{digits}f} {unit}"
     return str(number)
-
-
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    if any(sign in pattern for sign in "*?["):
-        expression = re.compile(fnmatch.translate(pattern))
-        return lambda name: expression.match(name) is not None
-    run = f".{pattern}."
-    return lambda name: run in f".{name}."
 
 
 def _node(path: str, name: str, tensors: list[tuple[str, int]]) -> Layer:

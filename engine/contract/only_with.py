@@ -31,6 +31,16 @@ def _null_is_used(profile: Profile) -> bool:
     return profile.objective.conditional_dropout > 0 or guided_by_it or announced
 
 
+def _optimizer(*kinds: str) -> OnlyWith:
+    return _choice("optimizer", "kind", *kinds)
+
+
+def _encoders(*trained: str) -> OnlyWith:
+    return _choice("text_encoders", "train", *trained)
+
+
+_FALLING = _choice("schedule", "shape", "cosine", "linear", "polynomial", "restarts", "wsd", "rex")
+_AVERAGED = OnlyWith(lambda profile: profile.ema.decay > 0, "without a decay above 0")
 _EXPORTED = OnlyWith(lambda profile: profile.save.export, "without export = true")
 
 # By path; a setting that is not here has an effect in every profile.
@@ -56,7 +66,48 @@ ONLY_WITH: dict[str, OnlyWith] = {
     "objective.null_condition": OnlyWith(
         _null_is_used, "without conditional_dropout, a preview that has no negative prompt, or a diffusers export"
     ),
-    "schedule.minimum": _choice("schedule", "shape", "cosine", "linear"),
+    "optimizer.master": OnlyWith(
+        lambda profile: profile.model.precision != "fp32", 'with model.precision = "fp32", which is its own master'
+    ),
+    "optimizer.weight_decay": OnlyWith(
+        lambda profile: profile.optimizer.kind != "imported", "on an imported optimizer, which has it in its arguments"
+    ),
+    "optimizer.decay_exponent": _optimizer("adafactor"),
+    "optimizer.clip_threshold": _optimizer("adafactor"),
+    "optimizer.momentum": _optimizer("adafactor"),
+    "optimizer.beta1": _optimizer("adamw"),
+    "optimizer.beta2": _optimizer("adamw"),
+    "optimizer.epsilon": _optimizer("adamw"),
+    "optimizer.moments": _optimizer("adamw"),
+    "optimizer.import_path": _optimizer("imported"),
+    "optimizer.arguments": _optimizer("imported"),
+    "schedule.warmup": OnlyWith(
+        lambda profile: profile.schedule.shape != "curve" and not profile.schedule.warmup_steps,
+        "beside warmup_steps, or on a drawn curve",
+    ),
+    "schedule.warmup_steps": OnlyWith(lambda profile: profile.schedule.shape != "curve", "on a drawn curve"),
+    "schedule.minimum": _FALLING,
+    "schedule.power": _choice("schedule", "shape", "polynomial"),
+    "schedule.cycles": _choice("schedule", "shape", "restarts"),
+    "schedule.decay": _choice("schedule", "shape", "wsd"),
+    "schedule.curve": _choice("schedule", "shape", "curve"),
+    "text_encoders.rate": _encoders("first", "both"),
+    "text_encoders.rate_2": _encoders("second", "both"),
+    "text_encoders.token_embedding": _encoders("first", "second", "both"),
+    "text_encoders.element_clip": OnlyWith(
+        lambda profile: profile.text_encoders.train != "none" and profile.optimizer.kind != "imported",
+        'with train = "none", or with an imported optimizer',
+    ),
+    "text_encoders.stop_after": _encoders("first", "second", "both"),
+    "ema.warmup": _AVERAGED,
+    "ema.previews": OnlyWith(
+        lambda profile: profile.ema.decay > 0 and bool(profile.preview.prompts),
+        "without a decay above 0 and preview.prompts",
+    ),
+    "ema.export": OnlyWith(
+        lambda profile: profile.ema.decay > 0 and profile.save.export,
+        "without a decay above 0 and save.export = true",
+    ),
     "save.export_format": _EXPORTED,
     "save.export_precision": _EXPORTED,
 }

@@ -11,7 +11,7 @@ import msgspec
 
 from engine.contract import places
 from engine.contract.contradictions import contradictions
-from engine.contract.decode import decode
+from engine.contract.decode import decode, path_parts
 from engine.contract.noise import TIMESTEPS
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.sections import Profile
@@ -19,19 +19,26 @@ from engine.contract.sections import Profile
 NOTEPADS_MARK = "\ufeff"
 MOST_BYTES = 1 << 20
 _CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+_AXES = {
+    r"objective\.\w+_curve": f"timesteps go from 0 to {TIMESTEPS - 1}",
+    r"schedule\.curve": "shares of the run go from 0 to 1",
+}
+# The choice that a curve belongs to.
+_CHOICES = {"objective.timestep_curve": ("objective", "timesteps"), "schedule.curve": ("schedule", "shape")}
 
 
 def decode_profile(raw: dict[str, Any]) -> tuple[Profile | None, list[Problem]]:
     """Plain TOML values as a profile, with every problem of types, ranges and impossible pairs."""
     profile, problems = decode(Profile, raw)
-    return (profile, problems + contradictions(profile)) if profile else (None, [*map(_on_timesteps, problems)])
+    return (profile, problems + contradictions(profile)) if profile else (None, [*map(_on_axis, problems)])
 
 
-def _on_timesteps(problem: Problem) -> Problem:
-    """The curves lie over the timesteps, which the type of their points, made for any axis, does not know."""
-    if not re.fullmatch(r"objective\.\w+_curve\[\d+\]\.at", problem.path):
-        return problem
-    return Problem(problem.path, f"timesteps go from 0 to {TIMESTEPS - 1}", "Put the point there.")
+def _on_axis(problem: Problem) -> Problem:
+    """Curves lie over the timesteps or the run, which the type of their points, made for any axis, does not know."""
+    for pattern, axis in _AXES.items():
+        if re.fullmatch(rf"{pattern}\[\d+\]\.at", problem.path):
+            return Problem(problem.path, axis, "Put the point there.")
+    return problem
 
 
 def parse(text: str, source: str) -> tuple[Profile | None, list[Problem]]:
@@ -51,9 +58,10 @@ def salvage(text: str, problems: Sequence[Problem]) -> Profile | None:
     try:
         raw = tomllib.loads(text.removeprefix(NOTEPADS_MARK))
         for problem in problems:
-            _drop(raw, re.findall(r"[^.\[\]]+", problem.path))
-        if any(problem.path.startswith("objective.timestep_curve") for problem in problems):
-            _forget_curve(raw["objective"])
+            _drop(raw, path_parts(problem.path))
+        for curve, (section, choice) in _CHOICES.items():
+            if any(problem.path.startswith(curve) for problem in problems):
+                _forget_curve(raw[section], choice)
         raw.setdefault("model", {}).setdefault("base", "missing")
         for folder in raw.setdefault("data", {}).setdefault("folders", [{}]):
             folder.setdefault("path", "missing")
@@ -62,10 +70,10 @@ def salvage(text: str, problems: Sequence[Problem]) -> Profile | None:
     return decode_profile(raw)[0]
 
 
-def _forget_curve(objective: dict[str, Any]) -> None:
+def _forget_curve(section: dict[str, Any], choice: str) -> None:
     """A curve that cannot be read is not one without points."""
-    if objective.get("timesteps") == "curve":
-        del objective["timesteps"]
+    if section.get(choice) == "curve":
+        del section[choice]
 
 
 def _drop(raw: Any, path: Sequence[str]) -> None:

@@ -15,14 +15,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from engine.contract import events
 
-CommandName = Literal["stop", "save", "sample", "pause", "resume"]
+CommandName = Literal["stop", "save", "sample", "pause", "resume", "lr"]
 State = Literal["starting", "running", "paused", "stopped", "finished", "failed", "crashed", "elsewhere"]
 SILENT_SECONDS = 600.0
 LIVE_STATES: frozenset[State] = frozenset({"starting", "running", "paused"})
@@ -48,8 +48,11 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
 
 class Command(Struct, frozen=True, kw_only=True):
+    """`value` is `lr`'s: what the schedule's rate is multiplied with from now on."""
+
     command: CommandName
     token: str = ""
+    value: Annotated[float, Meta(ge=0, le=1000)] | None = None
 
 
 class LockedError(RuntimeError):
@@ -261,7 +264,7 @@ def _stamp(name: str) -> str:
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def send(run: RunDir, command: CommandName) -> None:
+def send(run: RunDir, command: CommandName, value: float | None = None) -> None:
     """Leave a command for the run's present engine. Raises ValueError if nobody is there to obey it."""
     info = read_info(run)
     if info is None or state(run) not in LIVE_STATES:
@@ -269,18 +272,18 @@ def send(run: RunDir, command: CommandName) -> None:
     run.commands.mkdir(exist_ok=True)
     name = f"{time.time_ns()}-{command}.json"
     hidden = run.commands / f".{name}"
-    hidden.write_bytes(msgspec.json.encode(Command(command=command, token=info.token)))
+    hidden.write_bytes(msgspec.json.encode(Command(command=command, token=info.token, value=value)))
     hidden.rename(run.commands / name)
 
 
-def take_commands(run: RunDir, token: str) -> tuple[list[CommandName], list[str]]:
+def take_commands(run: RunDir, token: str) -> tuple[list[Command], list[str]]:
     """Commands addressed to this start, in order, and the names of those refused (addressed to an earlier start, or
     unreadable). All are removed."""
     try:
         names = sorted(entry.name for entry in os.scandir(run.commands) if not entry.name.startswith("."))
     except FileNotFoundError:
         return [], []
-    obeyed: list[CommandName] = []
+    obeyed: list[Command] = []
     refused: list[str] = []
     for name in names:
         path = run.commands / name
@@ -290,7 +293,7 @@ def take_commands(run: RunDir, token: str) -> tuple[list[CommandName], list[str]
             refused.append(name)
         else:
             if command.token == token:
-                obeyed.append(command.command)
+                obeyed.append(command)
             else:
                 refused.append(name)
         try:

@@ -1,6 +1,7 @@
 """What every memory plan promises the loop: the same gradients, judged before anything is written."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,14 +12,30 @@ NORM_PIECE = 1 << 22  # elements
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """Captions that were encoded before: `prompt_embeds` (B, 77n, C), `pooled_prompt_embeds` (B, P)."""
+
+    prompt_embeds: Tensor
+    pooled_prompt_embeds: Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Captions for text encoders that learn: `ids` and `ids_2` (B, n, 77) int64, one for each encoder; where `zeroed`
+    (B,) bool, the condition is zeros instead."""
+
+    ids: Tensor
+    ids_2: Tensor
+    zeroed: Tensor
+
+
+@dataclass(frozen=True)
 class MicroBatch:
-    """What the UNet is shown: `noisy_latents` (B, 4, h, w) float32, `network_time` (B,), `prompt_embeds` (B, 77n, C),
-    `pooled_prompt_embeds` (B, P), `time_ids` (B, 6) float32."""
+    """What the UNet is shown: `noisy_latents` (B, 4, h, w) float32, `network_time` (B,), `time_ids` (B, 6) float32."""
 
     noisy_latents: Tensor
     network_time: Tensor
-    prompt_embeds: Tensor
-    pooled_prompt_embeds: Tensor
+    condition: Embedded | Tokens
     time_ids: Tensor
 
 
@@ -38,6 +55,15 @@ class WindowGradient:
     losses: tuple[float, ...]
     grad_norm: float
     finite: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a step did. `ratios`: RMS of the change over RMS of the weights, by group (`unet`, `text_encoder`,
+    `text_encoder_2`, `token_embedding`), weight decay left out."""
+
+    clipped: bool
+    ratios: Mapping[str, float]
 
 
 class Plan(Protocol):
@@ -61,9 +87,13 @@ class Plan(Protocol):
         raise, which discards the window: the next call starts afresh."""
         ...
 
-    def update(self, lr: float, max_grad_norm: float) -> bool:
-        """Write the step: clip by global norm (0: never), then the optimizer. Only after a finite `gradient`. Returns
-        whether it was clipped."""
+    def rest(self, names: frozenset[str]) -> None:
+        """From the next window on these learn nothing: no gradient, no part in the norm, no update. The others do."""
+        ...
+
+    def update(self, rates: Callable[[str], float], *, max_grad_norm: float, damping: float = 1.0) -> Written:
+        """Write the step: scale the gradient by `damping`, clip it by its global norm (0: never), then the optimizer
+        with the learning rate of each tensor, then the average. Only after a finite `gradient`."""
         ...
 
     def rehearse(self) -> None:
@@ -78,11 +108,23 @@ class Plan(Protocol):
         """The fp32 master of every trained tensor, by diffusers name."""
         ...
 
-    def optimizer_state(self) -> Mapping[str, Tensor]:
-        """The optimizer's tensors by name, fp32."""
+    def shown(self, *, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """The weights that are meant for others, fp32, by name: the running average, or what the optimizer itself
+        averages, else the masters. With `compute` the networks compute with them inside. Outside nothing has changed.
+        """
         ...
 
-    def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor]) -> None:
+    def optimizer_state(self) -> Mapping[str, Tensor]:
+        """The optimizer's tensors by name."""
+        ...
+
+    def averages(self) -> Mapping[str, Tensor]:
+        """The running average of every trained tensor, fp32, by name; empty without one."""
+        ...
+
+    def restore(
+        self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]
+    ) -> None:
         """Take over a checkpoint: all of it, or ValueError naming what does not fit."""
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine.contract.atomic import Interrupted, never
 from engine.model.components import TextEncoders
@@ -27,21 +27,40 @@ def encode(
     A caption longer than 75 tokens is cut into n <= `max_chunks` chunks, each encoded alone between its own start and
     end tokens; what is beyond is dropped. The pooled vector is the first chunk's.
     """
+    first, second = encoders.text_encoder, encoders.text_encoder_2
+    ids, ids_2 = tokenize(tokenizers, caption, max_chunks=max_chunks)
+    states = states_of(first, ids[None].to(first.device))
+    states_2, pooled = states_2_of(second, ids_2[None].to(second.device))
+    return torch.cat([states[0], states_2[0].to(states.device)], dim=-1), pooled[0]
+
+
+def tokenize(tokenizers: Tokenizers, caption: str, *, max_chunks: int = 1) -> tuple[Tensor, Tensor]:
+    """What each encoder reads of a caption, (n, 77) int64 both, n <= `max_chunks`. A quarter of a millisecond for 80
+    tokens; may be called from several threads."""
     if max_chunks < 1:
         raise ValueError("max_chunks must be at least 1")
-    first, second = encoders.text_encoder, encoders.text_encoder_2
     tokenizer, tokenizer_2 = tokenizers.tokenizer, tokenizers.tokenizer_2
     (ids,), (ids_2,) = _ids(tokenizer, [caption]), _ids(tokenizer_2, [caption])
     count = min(_num_chunks(len(ids), len(ids_2)), max_chunks)
-    chunks = _chunks(tokenizer, ids, count, padding=tokenizer.eos_token_id).to(first.device)
-    chunks_2 = _chunks(tokenizer_2, ids_2, count, padding=PADDING_2).to(second.device)
+    chunks = _chunks(tokenizer, ids, count, padding=tokenizer.eos_token_id)
+    return chunks, _chunks(tokenizer_2, ids_2, count, padding=PADDING_2)
+
+
+def states_of(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
+    """The first encoder's part of prompt_embeds, (B, 77n, C1), of `ids` (B, n, 77)."""
     # [-2] is the input of the last layer; neither encoder's final norm is applied to it.
-    states = first(chunks, output_hidden_states=True).hidden_states[-2]
-    output = second.text_model(chunks_2, output_hidden_states=True)
-    context = torch.cat([states, output.hidden_states[-2].to(states.device)], dim=-1)
-    end = int((chunks_2[0] == tokenizer_2.eos_token_id).int().argmax())
-    pooled = second.text_projection(output.last_hidden_state[0, end])
-    return context.flatten(0, 1), pooled
+    states: Tensor = encoder(ids.flatten(0, 1), output_hidden_states=True).hidden_states[-2]
+    return states.reshape(len(ids), -1, states.shape[-1])
+
+
+def states_2_of(encoder: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The second encoder's part of prompt_embeds, (B, 77n, C2), and the pooled vectors, (B, P), of `ids` (B, n, 77)."""
+    output = encoder.text_model(ids.flatten(0, 1), output_hidden_states=True)
+    states: Tensor = output.hidden_states[-2]
+    last: Tensor = output.last_hidden_state.reshape(*ids.shape, -1)[:, 0]
+    end = (ids[:, 0] == encoder.config.eos_token_id).int().argmax(dim=-1)
+    pooled: Tensor = encoder.text_projection(last[torch.arange(len(ids), device=ids.device), end])
+    return states.reshape(len(ids), -1, states.shape[-1]), pooled
 
 
 def count_chunks(

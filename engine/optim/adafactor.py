@@ -1,88 +1,200 @@
 """Adafactor (Shazeer and Stern 2018, 1804.04235) without its learning-rate rules: the rate is given.
 
 Second moments are fp32 whatever the weights are, and factored with convolutions viewed as [O, I*kh*kw]: 18 MiB for the
-whole SDXL UNet. All state exists from the start; nothing is allocated lazily in the first step.
+whole SDXL UNet. The first moment, if there is one, rests in host memory as stochastically rounded bf16. All state
+exists from the start, and a step works through a tensor in pieces: it needs a few, however large the tensor is.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from engine.contract.seeding import derive
+from engine.optim.hosted import HostTensors
+from engine.optim.optimizer import Caution, Masters
+from engine.optim.pieces import as_rows, pieces
+from engine.optim.rounding import stochastic_bf16
+from engine.optim.state import take_over, unchanged
 
 EPS = 1e-30
 
 
 @dataclass(frozen=True)
 class AdafactorSettings:
-    """`decay_exponent` e: moments keep 1 - t^-e; `clip_threshold`: greatest RMS of one tensor's update."""
+    """`decay_exponent` e: moments keep 1 - t^-e; `clip_threshold`: greatest RMS of one tensor's update; `momentum`: how
+    much of the first moment a step keeps, 0 for none."""
 
     decay_exponent: float = 0.8
     clip_threshold: float = 1.0
     weight_decay: float = 0.0
+    momentum: float = 0.0
 
 
 class Adafactor:
-    """State and update rule for named tensors. `shapes` are the parameters' shapes; state lives on `device`."""
+    """`shapes` are the parameters' shapes, best in the order of updates. Second moments live on `device`.
 
-    def __init__(self, shapes: Mapping[str, torch.Size], settings: AdafactorSettings, device: torch.device) -> None:
+    `seed` decides how the first moment is rounded. Cautious by rows, an embedding keeps one second moment a row, counts
+    the steps of each row, and clips each row by itself: the clip of the whole table would never fire, and a row first
+    seen at step 400 would move by eleven times the learning rate.
+    """
+
+    whole = False
+
+    def __init__(
+        self,
+        shapes: Mapping[str, torch.Size],
+        settings: AdafactorSettings,
+        device: torch.device,
+        *,
+        cautions: Mapping[str, Caution] = {},
+        seed: int = 0,
+    ) -> None:
         self.settings = settings
         self.taken = 0
-        self._state: dict[str, tuple[Tensor, ...]] = {}
-        for name, shape in shapes.items():
-            if len(shape) < 2:
-                self._state[name] = (torch.zeros(shape, device=device),)
-            else:
-                rows, columns = shape[0], shape[1:].numel()
-                self._state[name] = (torch.zeros(rows, device=device), torch.zeros(columns, device=device))
+        self._device = device
+        self._cautions = {name: cautions.get(name, Caution()) for name in shapes}
+        self._seed = seed
+        self._state = {name: self._nothing_yet(shape, self._cautions[name]) for name, shape in shapes.items()}
+        self._momentum = HostTensors(shapes if settings.momentum else {}, torch.bfloat16, device)
 
-    def begin_step(self) -> float:
-        """Count a step; returns how much of the old moments it keeps. At the first step that is 0: no bias."""
+    def begin_step(self) -> None:
         self.taken += 1
-        return float(1 - self.taken**-self.settings.decay_exponent)
 
-    def update(self, name: str, master: Tensor, gradient: Tensor, lr: float, keep: float) -> None:
-        """Change `master` (fp32, contiguous) in place by one step along `gradient` (fp32, same shape)."""
-        settings = self.settings
-        flat = gradient.reshape(gradient.shape[0], -1) if gradient.dim() > 1 else gradient
-        square = flat.square().add_(EPS)
-        if flat.dim() < 2:
-            (moment,) = self._state[name]
-            moment.lerp_(square, 1 - keep)
-            update = flat * moment.rsqrt()
+    @torch.no_grad()
+    def update(self, name: str, master: Tensor, gradient: Tensor, lr: float) -> Tensor:
+        update = as_rows(gradient)
+        moving: Tensor | None = None
+        if self._cautions[name].row_wise:
+            moving = self._scale_by_rows(name, update)
+        elif "v" in self._state[name]:
+            self._scale(name, update)
         else:
-            rows, columns = self._state[name]
-            rows.lerp_(square.mean(1), 1 - keep)
-            columns.lerp_(square.mean(0), 1 - keep)
-            update = flat * (rows / rows.mean()).rsqrt().unsqueeze(1) * columns.rsqrt()
-        rms = update.square().mean().sqrt()
-        scale = lr / (rms / settings.clip_threshold).clamp(min=1.0)
-        if settings.weight_decay:
-            master.mul_(1 - lr * settings.weight_decay)
-        master.sub_((update * scale).view_as(master))
+            self._scale_factored(name, update)
+        if moving is None:
+            rms = (_sum_of_squares(update) / update.numel()).sqrt()
+            update.div_((rms / self.settings.clip_threshold).clamp_(min=1.0))
+        return self._write(name, master, update, lr, moving)
+
+    def finish_step(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def evaluating(self, masters: Masters) -> AbstractContextManager[Mapping[str, Tensor]]:  # noqa: ARG002
+        return nullcontext({})
+
+    def rehearse(self, name: str, master: Tensor) -> None:
+        touched = [master, *self._state[name].values()]
+        if self.settings.momentum:
+            touched.append(self._momentum.resting()[name])
+        with unchanged(touched):
+            self.taken += 1
+            try:
+                self.update(name, master, torch.zeros_like(master), 0.0)
+            finally:
+                self.taken -= 1
+                self._momentum.settle()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """fp32 tensors by name: `<parameter>.v`, or `<parameter>.rows` and `.columns`; and `taken`."""
+        """By name: `taken`; `<parameter>.v` (fewer than two dimensions), `.rows` and `.columns`, or by rows `.rows` and
+        `.counts`; `.m`, in bf16. The tensors themselves, good until the next step."""
         state = {"taken": torch.tensor(self.taken, dtype=torch.int64)}
-        for name, moments in self._state.items():
-            for part, moment in zip(_parts(moments), moments, strict=True):
-                state[f"{name}.{part}"] = moment
-        return state
+        for name, parts in self._state.items():
+            state |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+        return state | {f"{name}.m": tensor for name, tensor in self._momentum.resting().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore all of it, or raise ValueError naming what does not fit; never a part."""
-        wanted = self.state_dict()
-        if wanted.keys() != state.keys():
-            differing = sorted(wanted.keys() ^ state.keys())
-            raise ValueError(f"optimizer state does not fit the selected layers: {', '.join(differing[:3])} ...")
-        for key, tensor in wanted.items():
-            if state[key].shape != tensor.shape or state[key].dtype != tensor.dtype:
-                raise ValueError(f"optimizer state of {key} is {state[key].dtype} {tuple(state[key].shape)}")
+        take_over(self.state_dict(), state)
         self.taken = int(state["taken"])
-        for key, tensor in wanted.items():
-            if key != "taken":
-                tensor.copy_(state[key])
+
+    def _nothing_yet(self, shape: torch.Size, caution: Caution) -> dict[str, Tensor]:
+        if caution.row_wise:
+            assert len(shape) == 2, f"rows of {tuple(shape)}"
+            counts = torch.zeros(shape[0], dtype=torch.int64, device=self._device)
+            return {"rows": torch.zeros(shape[0], device=self._device), "counts": counts}
+        if len(shape) < 2:
+            return {"v": torch.zeros(shape, device=self._device)}
+        columns = torch.zeros(shape[1:].numel(), device=self._device)
+        return {"rows": torch.zeros(shape[0], device=self._device), "columns": columns}
+
+    def _kept(self, name: str) -> float:
+        """How much of the old second moments this step keeps. At the first step that is nothing: no bias."""
+        return float(min(1 - self.taken**-self.settings.decay_exponent, self._cautions[name].most_kept))
+
+    def _scale(self, name: str, update: Tensor) -> None:
+        moment = as_rows(self._state[name]["v"])
+        for part in pieces(update):
+            moment[part].lerp_(update[part].square().add_(EPS), 1 - self._kept(name))
+            update[part].mul_(moment[part].rsqrt())
+
+    def _scale_factored(self, name: str, update: Tensor) -> None:
+        rows, columns = self._state[name]["rows"], self._state[name]["columns"]
+        row_means, column_sums = torch.empty_like(rows), torch.zeros_like(columns)
+        for part in pieces(update):
+            square = update[part].square().add_(EPS)
+            row_means[part] = square.mean(1)
+            column_sums += square.sum(0)
+            del square  # before the next piece's is made
+        rows.lerp_(row_means, 1 - self._kept(name))
+        columns.lerp_(column_sums / update.shape[0], 1 - self._kept(name))
+        by_row, by_column = (rows / rows.mean()).rsqrt_().unsqueeze(1), columns.rsqrt()
+        for part in pieces(update):
+            update[part].mul_(by_row[part]).mul_(by_column)
+
+    def _scale_by_rows(self, name: str, update: Tensor) -> Tensor:
+        """Clipped already. Returns which rows move, (O, 1); the others' updates are 0."""
+        rows, counts = self._state[name]["rows"], self._state[name]["counts"]
+        moving = torch.empty(len(rows), 1, dtype=torch.bool, device=update.device)
+        for part in pieces(update):
+            piece = update[part]
+            moves = (piece != 0).any(1)
+            counts[part] += moves
+            kept = 1 - counts[part].clamp(min=1).double().pow_(-self.settings.decay_exponent)
+            fresh = (1 - kept.clamp_(max=self._cautions[name].most_kept)).float()
+            moment = rows[part].lerp(piece.square().mean(1).add_(EPS), fresh)
+            rows[part] = torch.where(moves, moment, rows[part])
+            piece.mul_(rows[part].rsqrt().unsqueeze(1))
+            rms = piece.square().mean(1, keepdim=True).sqrt_()
+            piece.div_(rms.div_(self.settings.clip_threshold).clamp_(min=1.0))
+            moving[part] = moves.unsqueeze(1)
+            piece.masked_fill_(~moving[part], 0.0)  # 0/0 where a row was never seen
+        return moving
+
+    def _write(self, name: str, master: Tensor, update: Tensor, lr: float, moving: Tensor | None) -> Tensor:
+        """Change `master` along the clipped `update`, by way of the momentum if there is one."""
+        decay = 1 - lr * self.settings.weight_decay
+        limit = self._cautions[name].element_clip
+        weights = master.view(update.shape)
+        moment = self._momentum.fetch(name, then=self._momentum.after(name)) if self.settings.momentum else None
+        moved = torch.zeros((), device=update.device)
+        for part in pieces(update):
+            piece = update[part].clamp_(-limit, limit)
+            moves = None if moving is None else moving[part]
+            if moment is not None:
+                self._gather(name, moment.view(update.shape)[part], piece, moves, start=part.start * update.shape[1])
+            if decay != 1.0:
+                weights[part].mul_(decay if moves is None else torch.where(moves, decay, 1.0))
+            weights[part].sub_(piece, alpha=lr)
+            moved += piece.square().sum()
+        if moment is not None:
+            self._momentum.store(name, moment)
+        return moved * lr**2
+
+    def _gather(self, name: str, moment: Tensor, piece: Tensor, moves: Tensor | None, *, start: int) -> None:
+        """Take `piece` into the momentum, and the new momentum into `piece`; a resting row keeps its own and gets 0."""
+        fresh = 1 - self.settings.momentum
+        full = moment.float()
+        if moves is None:
+            full.lerp_(piece, fresh)
+        else:
+            full.lerp_(piece, moves * fresh)
+        moment.copy_(stochastic_bf16(full, derive(self._seed, f"moment {name}", self.taken), start=start))
+        piece.copy_(full if moves is None else full.masked_fill_(~moves, 0.0))
 
 
-def _parts(moments: tuple[Tensor, ...]) -> tuple[str, ...]:
-    return ("v",) if len(moments) == 1 else ("rows", "columns")
+def _sum_of_squares(matrix: Tensor) -> Tensor:
+    total = torch.zeros((), device=matrix.device)
+    for part in pieces(matrix):
+        total += matrix[part].square().sum()
+    return total

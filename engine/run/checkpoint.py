@@ -1,7 +1,8 @@
 """Resumable checkpoints: a folder that appears whole, is verified before it is trusted, and pruned last.
 
 step-000123/   weights.safetensors    fp32 masters of the trained tensors, by diffusers name
-               optimizer.safetensors  fp32 second moments, by parameter name
+               optimizer.safetensors  moments, by parameter name, in the precision they are kept in
+               average.safetensors    fp32 running average of the same tensors, in a run that keeps one
                state.json             the step, and what a resume must agree with
                manifest.json          size and hash of each of these; written last
 """
@@ -11,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -30,11 +32,25 @@ from engine.model.single_file import tensor_bytes, tensor_entry
 from engine.run.errors import RunError
 
 # Settings that a person may well mean to change in a run, and that make another run of it: said aloud.
-CHANGES_WHAT_IS_LEARNT = ("train.steps", "optimizer.learning_rate", "schedule.")
+CHANGES_WHAT_IS_LEARNT = (
+    "train.steps",
+    "train.damping",
+    "optimizer.learning_rate",
+    "optimizer.rates",
+    "optimizer.master",
+    "schedule.",
+    "text_encoders.rate",
+    "text_encoders.stop_after",
+    "ema.decay",
+    "ema.warmup",
+)
 # Settings that change neither what has been learnt nor what will be drawn: other previews, another card.
 MAY_CHANGE = (
     "save.",
     "preview.",
+    "ema.previews",
+    "ema.export",
+    "train.max_skipped",
     "memory.",
     "model.base",
     "model.vae",
@@ -44,17 +60,20 @@ MAY_CHANGE = (
     "data.cache",
 )
 WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+AVERAGE = "average.safetensors"
 
 
 class TrainingState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a resume needs besides tensors, and what must be the same again: the profile, but for `MAY_CHANGE`, because
-    position and everything that is drawn are functions of it; the pictures and the base by their content."""
+    position and everything that is drawn are functions of it; the pictures and the base by their content. `losses` are
+    of the last steps: what a spike is measured by."""
 
     step: int
     profile: Profile
     data_fingerprint: str
     base_fingerprint: str
     version: str
+    losses: tuple[float, ...] = ()
 
 
 class NotFiniteError(ArithmeticError):
@@ -75,18 +94,20 @@ def save(folder: Path, state: TrainingState, plan: Plan) -> tuple[Path, int, flo
         return final, _size(final), 0.0
     partial = final.with_suffix(".tmp")
     shutil.rmtree(partial, ignore_errors=True)
-    weights, moments = plan.weights(), plan.optimizer_state()
-    trained = sum(shape.numel() for shape in plan.shapes.values())
-    needed = 4 * trained + sum(4 * moment.numel() for moment in moments.values())
+    weights = plan.weights()
+    others = {OPTIMIZER: plan.optimizer_state(), AVERAGE: plan.averages()}
+    needed = tensor_bytes_of(plan)
     folder.mkdir(parents=True, exist_ok=True)
     require_free(final, round(needed * 1.1))
     try:
         partial.mkdir()
         _write_masters(partial / WEIGHTS, weights, plan.shapes)
-        moment_entries = [tensor_entry(name, moment) for name, moment in moments.items()]
-        write_safetensors(partial / OPTIMIZER, moment_entries, {"format": "pt"})
+        written = [WEIGHTS, *(file for file, tensors in others.items() if tensors), STATE]
+        for file in written[1:-1]:
+            entries = [tensor_entry(name, tensor) for name, tensor in others[file].items()]
+            write_safetensors(partial / file, entries, {"format": "pt"})
         write_text(partial / STATE, msgspec.json.encode(state).decode())
-        records = {name: _record(partial / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
+        records = {name: _record(partial / name) for name in written}
         write_text(partial / MANIFEST, msgspec.json.encode(records).decode())
         fsync_folder(partial)
         if wrong := problems(partial):
@@ -101,6 +122,13 @@ def save(folder: Path, state: TrainingState, plan: Plan) -> tuple[Path, int, flo
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return final, _size(final), time.monotonic() - began
+
+
+def tensor_bytes_of(plan: Plan) -> int:
+    """The tensors of one checkpoint."""
+    beside = chain(plan.optimizer_state().values(), plan.averages().values())
+    masters = 4 * sum(shape.numel() for shape in plan.shapes.values())
+    return masters + sum(tensor.numel() * tensor.element_size() for tensor in beside)
 
 
 def changes(path: Path, profile: Profile) -> str:
@@ -121,7 +149,8 @@ def restore(path: Path, plan: Plan, expected: TrainingState) -> int:
         if getattr(state, name) != getattr(expected, name):
             raise RunError("resume-differs", f"{path.name} was made with another {what}", remedy)
     try:
-        plan.restore(load_file(path / WEIGHTS), load_file(path / OPTIMIZER))
+        averages = load_file(path / AVERAGE) if (path / AVERAGE).exists() else {}
+        plan.restore(load_file(path / WEIGHTS), load_file(path / OPTIMIZER), averages)
     except ValueError as error:
         raise RunError("resume-differs", f"{path} does not fit: {error}", "Restore the run's profile.toml.") from error
     return state.step
@@ -160,7 +189,7 @@ def problems(path: Path) -> str:
     """What is wrong with a checkpoint folder; empty if every file has the size and hash of the manifest."""
     try:
         records = msgspec.json.decode((path / MANIFEST).read_bytes(), type=dict[str, FileRecord])
-        for name in (WEIGHTS, OPTIMIZER, STATE):
+        for name in {WEIGHTS, OPTIMIZER, STATE, *records}:
             if name not in records or records[name] != _record(path / name):
                 return f"{name} is not as it was written"
     except (OSError, SafetensorError, *UNREADABLE) as error:

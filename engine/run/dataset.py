@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
@@ -16,13 +16,14 @@ from engine.contract.atomic import write_text
 from engine.contract.buckets import Placement, describe, make_buckets, place
 from engine.contract.folder import Skipped, scan, shown
 from engine.contract.rundir import RunDir
-from engine.contract.sections import Profile
+from engine.contract.sections import NullCondition, Profile
 from engine.contract.tokenizer_files import TokenizerError
+from engine.data.batches import Batch, Batches, CachedConditions, Conditions, LiveConditions, Order
 from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
 from engine.data.items import Captioned, Encoding, Item, data_fingerprint, text_key
 from engine.model.single_file import Checkpoint
-from engine.model.text import CHUNK, count_chunks
+from engine.model.text import CHUNK, count_chunks, tokenize
 from engine.model.tokenizers import Tokenizers, load_tokenizers
 from engine.run import encoding
 from engine.run.errors import RunError
@@ -45,8 +46,9 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that the loop draws from; the pictures and the encoders are not needed any more. `chunks` are the lengths of
-    the items' encoded captions, in chunks of 77 tokens; `words` made them."""
+    """All that the loop draws from; the pictures and the VAE are not needed any more. `chunks` are the lengths of the
+    items' encoded captions, in chunks of 77 tokens, at most `max_chunks`; `words` made them. If `live`, no caption is
+    encoded: the text encoders learn, and read the tokens anew every time."""
 
     cache: Cache
     items: tuple[Item, ...]
@@ -56,19 +58,31 @@ class Dataset:
     negative: Prompt
     prompts: tuple[Prompt, ...]
     fingerprint: str
-    null_condition: Literal["empty_prompt", "zeros"] = "empty_prompt"
+    null_condition: NullCondition = "empty_prompt"
+    max_chunks: int = 1
+    live: bool = False
+
+    def conditions(self) -> Conditions:
+        """How the loop reads captions. Raises CacheError."""
+        if self.live:
+            return LiveConditions(self.tokens, zeros=self.null_condition == "zeros")
+        return CachedConditions(self.cache, self.null())
+
+    def tokens(self, caption: str) -> tuple[Tensor, Tensor]:
+        """What each encoder reads of it, (n, 77) int64 both."""
+        return tokenize(self.words, caption, max_chunks=self.max_chunks)
 
     def null(self) -> tuple[Tensor, Tensor]:
         """What stands for no caption, in training and in previews: prompt_embeds (77, C) and pooled_prompt_embeds (P,)
-        in the cache's dtype. Zeros are made, not cached. Raises CacheError."""
+        in the cache's dtype. Zeros are made, not cached. Not of a live dataset. Raises CacheError."""
         context, pooled = self.cache.load_text(self.empty)
         if self.null_condition == "zeros":
             return torch.zeros_like(context), torch.zeros_like(pooled)
         return context, pooled
 
     def negative_condition(self) -> tuple[Tensor, Tensor]:
-        """Of the previews' negative prompt, (77n, C) and (P,): the null condition if that is empty. Raises
-        CacheError."""
+        """Of the previews' negative prompt, (77n, C) and (P,): the null condition if that is empty. Not of a live
+        dataset. Raises CacheError."""
         return self.cache.load_text(self.negative) if self.negative.caption.strip() else self.null()
 
 
@@ -80,7 +94,8 @@ class Snapshot(NamedTuple):
 
 
 def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: torch.device) -> Dataset:
-    """Everything encoded and verified. A resumed run keeps to the pictures it started with (`dataset.json`).
+    """Everything encoded and verified, but for captions that learning text encoders read. A resumed run keeps to the
+    pictures it started with (`dataset.json`).
 
     Raises RunError or CacheError; StopRequested and Interrupted leave what is encoded in the cache.
     """
@@ -101,8 +116,10 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
     lengths = count_chunks(words, captions)
     prompts = [_prompt(caption, length, how) for caption, length in zip(captions, lengths, strict=True)]
     _report_cut(session, items, zip(prompts, lengths, strict=True), how.max_chunks)
-    texts: tuple[Captioned, ...] = (*items, *prompts)
-    encoding.encode_words(session, profile, checkpoint, device, cache=cache, texts=texts, words=words)
+    live = profile.text_encoders.train != "none"
+    if not live:
+        texts: tuple[Captioned, ...] = (*items, *prompts)
+        encoding.encode_words(session, profile, checkpoint, device, cache=cache, texts=texts, words=words)
     if kept is None:
         write_text(snapshot, msgspec.json.encode(Snapshot(how, items), enc_hook=_path_as_text).decode())
     return Dataset(
@@ -115,7 +132,20 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
         prompts=tuple(prompts[2:]),
         fingerprint=data_fingerprint(items),
         null_condition=profile.objective.null_condition,
+        max_chunks=how.max_chunks,
+        live=live,
     )
+
+
+def rehearsal_batch(dataset: Dataset, batch_size: int) -> Batch:
+    """The most that a micro-batch can hold: `batch_size` of the largest bucket with the longest caption. Raises
+    CacheError."""
+    largest = max(dataset.items, key=lambda item: item.bucket.width * item.bucket.height)
+    longest, _ = max(zip(dataset.items, dataset.chunks, strict=True), key=lambda pair: pair[1])
+    worst = replace(largest, caption=longest.caption, text_key=longest.text_key)
+    order = Order([worst.bucket], [batch_size], seed=0, batch_size=batch_size)
+    batches = Batches(dataset.cache, [worst], order, dataset.conditions(), seed=0, conditional_dropout=0.0)
+    return batches.load(0)
 
 
 def has_snapshot(run: RunDir) -> bool:

@@ -18,22 +18,32 @@ from engine.contract.buckets import time_ids
 from engine.contract.sections import Profile
 from engine.data.batches import equal_lengths
 from engine.memory.plain import predict
-from engine.memory.plan import MicroBatch
+from engine.memory.plan import Embedded, MicroBatch
 from engine.model import components, latents
+from engine.model.conditioner import Conditioner
 from engine.model.single_file import Checkpoint
 from engine.objective.randomness import noise_of
 from engine.objective.sampler import sample, sampler_timesteps
 from engine.objective.target import path_of
+from engine.run.conditions import Previewed
 from engine.run.dataset import Dataset, Prompt
 from engine.run.session import Session
 
 
 class Previewer:
     """Draws every prompt of the profile. The noise of a prompt is the same at every step, so that pictures can be
-    compared, and comes from its own generator: a preview never moves the training."""
+    compared, and comes from its own generator: a preview never moves the training. Prompts are encoded by the
+    `conditioner` as it is then, if text encoders learn."""
 
     def __init__(
-        self, session: Session, profile: Profile, checkpoint: Checkpoint, dataset: Dataset, device: torch.device
+        self,
+        session: Session,
+        profile: Profile,
+        checkpoint: Checkpoint,
+        dataset: Dataset,
+        device: torch.device,
+        *,
+        conditioner: Conditioner | None = None,
     ) -> None:
         self._session = session
         self._profile = profile
@@ -41,6 +51,7 @@ class Previewer:
         self._dataset = dataset
         self._device = device
         self._path = path_of(profile.objective)
+        self._previewed = Previewed(dataset, conditioner, device)
 
     @property
     def wanted(self) -> bool:
@@ -83,22 +94,22 @@ class Previewer:
         """Latents (1, 4, h, w), float32."""
         settings = self._profile.preview
         shape = (4, settings.height // 8, settings.width // 8)
-        contexts, pooled = self._conditions(prompt)
+        condition = self._condition(prompt)
+        count = len(condition.prompt_embeds)
         size = (settings.width, settings.height)
-        ids = torch.tensor([time_ids(size, (0, 0), size)] * len(contexts), dtype=torch.float32, device=self._device)
+        ids = torch.tensor([time_ids(size, (0, 0), size)] * count, dtype=torch.float32, device=self._device)
 
         def answer(noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
             self._session.check()
             micro = MicroBatch(
-                noisy_latents=noisy_latents.expand(len(contexts), -1, -1, -1),
-                network_time=self._path.network_time(timesteps).expand(len(contexts)),
-                prompt_embeds=contexts,
-                pooled_prompt_embeds=pooled,
+                noisy_latents=noisy_latents.expand(count, -1, -1, -1),
+                network_time=self._path.network_time(timesteps).expand(count),
+                condition=condition,
                 time_ids=ids,
             )
             answers = predict(unet, micro).float()
             report()
-            if len(contexts) == 1:
+            if count == 1:
                 return answers
             negative, positive = answers.chunk(2)
             return negative + settings.guidance * (positive - negative)
@@ -106,13 +117,13 @@ class Previewer:
         noise = noise_of(settings.seed, [index], shape, stream="preview").to(self._device)
         return sample(self._path, noise, sampler_timesteps(settings.sampler_steps), answer)
 
-    def _conditions(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        """(B, 77n, C) and (B, P): the negative first, if guidance needs it."""
+    def _condition(self, prompt: Prompt) -> Embedded:
+        """The negative first, if guidance needs it."""
         guided = self._profile.preview.guidance != 1
-        loaded = [self._dataset.negative_condition()] if guided else []
-        loaded.append(self._dataset.cache.load_text(prompt))
-        contexts = torch.stack(equal_lengths([context for context, _ in loaded]))
-        return contexts.to(self._device), torch.stack([pooled for _, pooled in loaded]).to(self._device)
+        pairs = [self._previewed.negative()] if guided else []
+        pairs.append(self._previewed.of(prompt))
+        contexts = equal_lengths([context for context, _ in pairs])
+        return Embedded(torch.stack(contexts), torch.stack([pooled for _, pooled in pairs]))
 
     def _keep(self, picture: Tensor, prompt: Prompt, index: int, step: int) -> None:
         settings = self._profile.preview

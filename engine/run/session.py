@@ -87,6 +87,7 @@ class Session:
         self.stopping: Literal["", "command", "SIGTERM", "SIGINT"] = ""
         self.save_requested = False
         self.sample_requested = False
+        self.rate_requested: float | None = None
         self.paused = False
         self._polled = 0.0
         self._reported = 0.0
@@ -113,8 +114,13 @@ class Session:
         for name in refused:
             text = f"{name} was addressed to an earlier start of this run, or is not a command"
             self.emit(events.Refused(command=name, text=text))
-        for command in obeyed:
-            self._obey(command)
+        for each in obeyed:
+            if each.command != "lr":
+                self._obey(each.command)
+            elif each.value is None:
+                self.emit(events.Refused(command="lr", text="it names no factor"))
+            else:
+                self.rate_requested = each.value
 
     def _obey(self, command: rundir.CommandName) -> None:
         if command == "stop":

@@ -3,7 +3,7 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 
 from engine.contract import events
-from engine.contract.curves import rate
 from engine.contract.sections import Profile
-from engine.data.batches import Batch, Batches
+from engine.data.batches import Batches
 from engine.data.cache import CacheError
-from engine.data.prefetch import Prefetch
-from engine.memory.plan import Judged, MicroBatch, Plan, WindowGradient
-from engine.objective.objective import Objective, Question
+from engine.memory.plan import Plan, WindowGradient, Written
+from engine.objective.objective import Objective
 from engine.run import checkpoint
 from engine.run.errors import RunError
+from engine.run.pace import Pace
 from engine.run.session import Session, StopRequested
+from engine.run.windows import Window, Windows
 
-REJECTIONS_IN_A_ROW = 3
 PAUSE_SECONDS = 0.25
 SAMPLES_LISTED = 256
 
@@ -36,6 +35,7 @@ class Training:
     profile: Profile
     plan: Plan
     objective: Objective
+    pace: Pace
     batches: Batches
     draw: Callable[[int], None]
     state: checkpoint.TrainingState
@@ -43,13 +43,14 @@ class Training:
     step: int
     saved: int
     rejected: int = 0
+    _steered: float = 1.0
     _micro_began: float = 0.0
 
     def run(self) -> bool:
         """Train until the last step or a stop, and leave a checkpoint of it. True if all steps are taken."""
         session, settings = self.session, self.profile
         session.phase("train", self.step)
-        with _Windows(self) as windows:
+        with Windows(self.objective, self.batches, self.device, settings.train.accumulate) as windows:
             while True:
                 session.poll(now=True)
                 self._wait_while_paused()
@@ -58,6 +59,7 @@ class Training:
                 if complete or session.stopping:
                     return complete
                 self._preview_if_due()
+                self._steer()
                 try:
                     self._take_step(windows)
                 except StopRequested:
@@ -68,7 +70,7 @@ class Training:
         session, step = self.session, self.step
         session.phase("save", step)
         try:
-            state = msgspec.structs.replace(self.state, step=step)
+            state = msgspec.structs.replace(self.state, step=step, losses=self.pace.losses)
             path, size, seconds = checkpoint.save(session.run.checkpoints, state, self.plan)
         except checkpoint.NotFiniteError as error:
             raise RunError("not-finite", f"step {step} is not saved: {error}", self._way_back()) from error
@@ -113,10 +115,10 @@ class Training:
             with contextlib.suppress(RunError):
                 self.save()
 
-    def _take_step(self, windows: "_Windows") -> None:
+    def _take_step(self, windows: Windows) -> None:
         began = time.monotonic()
         settings = self.profile
-        lr = settings.optimizer.learning_rate * rate(settings.schedule, self.step, settings.train.steps)
+        self.plan.rest(self.pace.resting(self.step))
         window = windows.window(self.step)
         self._micro_began = began
         try:
@@ -127,10 +129,39 @@ class Training:
         if not gradient.finite:
             self._reject(gradient, window.names)
             return
-        clipped = self.plan.update(lr, settings.train.max_grad_norm)
+        loss = statistics.fmean(gradient.losses)
+        damping = self._damping(loss)
+        written = self.plan.update(
+            self.pace.rates(self.step), max_grad_norm=settings.train.max_grad_norm, damping=damping
+        )
+        lr = self.pace.lr(self.step)
+        self.pace.note(loss)
         self.step += 1
         self.rejected = 0
-        self._report(gradient, window, lr, clipped=clipped, seconds=time.monotonic() - began)
+        self._report(gradient, window, lr=lr, written=written, seconds=time.monotonic() - began)
+
+    def _steer(self) -> None:
+        """Obey a commanded rate, and say which factor holds when another begins to, also in a resumed run."""
+        asked, self.session.rate_requested = self.session.rate_requested, None
+        if asked is not None:
+            try:
+                self.pace.steering.steer(self.step, asked)
+            except OSError as error:
+                text = f"the rate could not be noted, so it stays: {error}"
+                self.session.emit(events.Refused(command="lr", text=text))
+                asked = None
+        factor = self.pace.steering.factor(self.step)
+        if asked is not None or factor != self._steered:
+            self.session.emit(events.Steered(step=self.step, factor=factor))
+        self._steered = factor
+
+    def _damping(self, loss: float) -> float:
+        """What the step's gradient is scaled with."""
+        damping = self.pace.damping(loss)
+        if damping is None:
+            return 1.0
+        self.session.emit(events.Damped(step=self.step + 1, loss=loss, limit=damping.limit, factor=damping.factor))
+        return damping.factor
 
     def _reject(self, gradient: WindowGradient, names: list[str]) -> None:
         """Nothing was written. The window's samples are passed over, or the same ones would be drawn for ever."""
@@ -138,12 +169,12 @@ class Training:
         reason = "a loss is not finite" if bad else "the gradient is not finite"
         self.step += 1
         self.rejected += 1
-        self.session.emit(events.Skipped(step=self.step, reason=reason, names=tuple((bad or names)[:16])))
-        if self.rejected >= REJECTIONS_IN_A_ROW:
+        self.session.emit(events.Skipped(step=self.step, reason=reason, names=tuple((bad or names)[:SAMPLES_LISTED])))
+        if self.rejected >= self.profile.train.max_skipped:
             text = f"{self.rejected} steps in a row gave no finite gradient ({reason})"
             raise RunError("not-finite", text, self._way_back())
 
-    def _report(self, gradient: WindowGradient, window: "_Window", lr: float, *, clipped: bool, seconds: float) -> None:
+    def _report(self, gradient: WindowGradient, window: Window, *, lr: float, written: Written, seconds: float) -> None:
         listed = len(gradient.losses) <= SAMPLES_LISTED
         memory = (0, 0)
         if self.device.type == "cuda":
@@ -154,13 +185,14 @@ class Training:
                 loss=statistics.fmean(gradient.losses),
                 lr=lr,
                 grad_norm=gradient.grad_norm,
-                clipped=clipped,
+                clipped=written.clipped,
                 seconds=seconds / self.profile.train.accumulate,
                 samples_per_second=len(gradient.losses) / seconds,
                 memory_peak=memory[0],
                 memory_reserved=memory[1],
                 timesteps=tuple(window.timesteps) if listed else (),
                 losses=tuple(float(f"{loss:.5g}") for loss in gradient.losses) if listed else (),
+                updates={group: float(f"{ratio:.3g}") for group, ratio in written.ratios.items()},
             )
         )
 
@@ -201,66 +233,6 @@ class Training:
                 session.emit(events.Paused(step=self.step))
             time.sleep(PAUSE_SECONDS)
         session.emit(events.Unpaused(step=self.step))
-
-
-class _Window:
-    """A step's micro-batches on their way to the plan. `names` and `timesteps` fill up as they are drawn."""
-
-    def __init__(self, loaded: Iterator[Batch], training: Training) -> None:
-        self._loaded = loaded
-        self._training = training
-        self.names: list[str] = []
-        self.timesteps: list[int] = []
-
-    def judged(self) -> Iterator[Judged]:
-        training = self._training
-        for _ in range(training.profile.train.accumulate):
-            batch = next(self._loaded)
-            question, judged = judge(training.objective, batch, training.device)
-            self.names += batch.names
-            self.timesteps += question.timesteps.tolist()
-            yield judged
-
-
-class _Windows:
-    """Window by window out of the prefetched stream. A window that was given up is loaded again."""
-
-    def __init__(self, training: Training) -> None:
-        self._training = training
-        self._stream: Prefetch[Batch] | None = None
-        self._next = -1
-
-    def window(self, step: int) -> _Window:
-        """The micro-batches of `step`: number `step` x accumulation and on."""
-        if self._stream is None or step != self._next:
-            self.close()
-            self._stream = self._training.batches.prefetch(step * self._training.profile.train.accumulate)
-        self._next = step + 1
-        return _Window(self._stream, self._training)
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def __enter__(self) -> "_Windows":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def judge(objective: Objective, batch: Batch, device: torch.device) -> tuple[Question, Judged]:
-    """A batch out of the cache, noised, on the device, and ready for a plan."""
-    question = objective.ask(batch.latents.to(device), batch.positions)
-    micro = MicroBatch(
-        noisy_latents=question.noisy_latents,
-        network_time=question.network_time,
-        prompt_embeds=batch.prompt_embeds.to(device),
-        pooled_prompt_embeds=batch.pooled_prompt_embeds.to(device),
-        time_ids=batch.time_ids.to(device),
-    )
-    return question, Judged(micro, question.losses)
 
 
 def due(step: int, every: int) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from engine.contract.buckets import Bucket, place
 from engine.contract.folder import Identity, scan
-from engine.data.batches import Batches, Order, equal_lengths
+from engine.data.batches import Batches, CachedConditions, LiveConditions, Order, equal_lengths
 from engine.data.cache import Cache, CacheError
 from engine.data.captions import is_dropped
 from engine.data.content import ContentHashes, make_items
@@ -75,7 +75,8 @@ def test_captions_of_different_lengths_do_not_share_a_micro_batch():
 def batches(filled, batch_size=4, dropout=0.0, seed=0, null=NULL, noise=None) -> Batches:
     cache, items = filled
     plan = Order([i.bucket for i in items], [i.repeats for i in items], seed=seed, batch_size=batch_size)
-    return Batches(cache, items, plan, seed=seed, conditional_dropout=dropout, null=null, posterior_noise=noise)
+    conditions = CachedConditions(cache, null)
+    return Batches(cache, items, plan, conditions, seed=seed, conditional_dropout=dropout, posterior_noise=noise)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
@@ -168,8 +169,8 @@ def test_a_batch_holds_what_was_cached_for_its_pictures(filled):
         for row, index in enumerate(indices):
             assert (batch.latents[row] == index).all()
             prompt_embeds, pooled = text_of(index, 1 + index % 3)
-            assert torch.equal(batch.prompt_embeds[row, : len(prompt_embeds)], prompt_embeds)
-            assert torch.equal(batch.pooled_prompt_embeds[row], pooled)
+            assert torch.equal(batch.condition.prompt_embeds[row, : len(prompt_embeds)], prompt_embeds)
+            assert torch.equal(batch.condition.pooled_prompt_embeds[row], pooled)
             (left, top), (width, height) = items[index].placement.crop, items[index].original
             assert (left, top) != (0, 0)
             expected = [height, width, top, left, bucket.height, bucket.width]
@@ -189,7 +190,7 @@ def test_time_ids_are_those_diffusers_makes_of_the_true_size_crop_and_bucket(dem
     cache.store_latents(item, torch.zeros(4, 40, 64))
     cache.store_text(item, *text_of(0, 1))
     plan = Order([item.bucket], [1], seed=0, batch_size=1)
-    batch = Batches(cache, [item], plan, seed=0, conditional_dropout=0, null=NULL).load(0)
+    batch = Batches(cache, [item], plan, CachedConditions(cache, NULL), seed=0, conditional_dropout=0).load(0)
     unet = load_unet(open_checkpoint(demo_checkpoint), "cpu", torch.float32)
     pipeline = StableDiffusionXLPipeline(
         vae=None,
@@ -262,9 +263,40 @@ def test_dropout_replaces_context_and_pooled_together_and_nothing_else(filled):
         for row, position in enumerate(after.positions):
             gone = is_dropped(0, position, 0.5)
             seen[gone] += 1
-            width = after.prompt_embeds.shape[1]
-            assert torch.equal(after.prompt_embeds[row], NULL[0].repeat(width // 77, 1)) == gone
-            assert torch.equal(after.pooled_prompt_embeds[row], NULL[1]) == gone
+            width = after.condition.prompt_embeds.shape[1]
+            assert torch.equal(after.condition.prompt_embeds[row], NULL[0].repeat(width // 77, 1)) == gone
+            assert torch.equal(after.condition.pooled_prompt_embeds[row], NULL[1]) == gone
+    assert min(seen.values()) > 30
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_live_captions_are_dropped_where_cached_ones_are(filled, zeros):
+    cache, items = filled
+
+    def tokenize(caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """As many chunks as the cached one has; the second encoder's ids are the negative."""
+        index = int(caption.split()[1]) if caption else -1
+        ids = torch.arange(77).expand(1 + index % 3 if caption else 1, 77) + 1000 * index
+        return ids, -ids
+
+    cached = batches(filled, dropout=0.5)
+    plan = Order([i.bucket for i in items], [i.repeats for i in items], seed=0, batch_size=4)
+    live = Batches(cache, items, plan, LiveConditions(tokenize, zeros=zeros), seed=0, conditional_dropout=0.5)
+    seen = Counter()
+    for micro in range(40):
+        before, after = cached.load(micro), live.load(micro)
+        assert (before.positions, before.names) == (after.positions, after.names)
+        assert torch.equal(before.latents, after.latents) and torch.equal(before.time_ids, after.time_ids)
+        condition = after.condition
+        chunks = before.condition.prompt_embeds.shape[1] // 77
+        assert condition.ids.shape == condition.ids_2.shape == (len(after.names), chunks, 77)
+        for row, name in enumerate(after.names):
+            gone = torch.equal(before.condition.pooled_prompt_embeds[row], NULL[1])
+            seen[gone] += 1
+            ids, ids_2 = tokenize("" if gone else name.replace("picture", "caption"))
+            assert torch.equal(condition.ids[row], ids.repeat(chunks // len(ids), 1))
+            assert torch.equal(condition.ids_2[row], ids_2.repeat(chunks // len(ids), 1))
+            assert bool(condition.zeroed[row]) == (gone and zeros)
     assert min(seen.values()) > 30
 
 
@@ -310,7 +342,8 @@ def test_prefetching_gives_what_loading_gives_from_any_start(filled):
     assert [batch.positions[0] // 4 for batch in loaded] == list(range(5, 14))
     for batch, micro in zip(loaded, range(5, 14), strict=True):
         again = source.load(micro)
-        assert torch.equal(batch.prompt_embeds, again.prompt_embeds) and torch.equal(batch.latents, again.latents)
+        assert torch.equal(batch.latents, again.latents)
+        assert torch.equal(batch.condition.prompt_embeds, again.condition.prompt_embeds)
 
 
 def test_endless_prefetching_stays_ahead_by_its_depth_and_no_more():

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.contract.budget import GIB, export_bytes, forecast
+from engine.contract.budget import GIB, Forecast, export_bytes, forecast
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.places import shipped_profiles_folder
 from engine.contract.profile import load
@@ -88,3 +88,112 @@ def test_the_disk_that_the_export_takes_follows_its_form(sdxl: Layer, header: He
     assert export_bytes(profile, header, trained) == expected
     cost = forecast(profile, sdxl, trained, header)
     assert cost.disk - cost.export == (profile.save.keep + 1) * cost.checkpoint and cost.export == expected
+
+
+# What other settings add to the usual run: Adafactor over a split master in bf16
+
+WIDEST = 1280 * 2560 * 9  # up_blocks.0.resnets.0.conv1
+FIRST, SECOND = 123_060_480, 694_659_840
+EMBEDDING, EMBEDDING_2 = 49_408 * 768, 49_408 * 1280
+
+
+def costs(sdxl: Layer, header: Header, **sections: dict) -> Forecast:
+    profile = whole()
+    for section, values in sections.items():
+        profile = msgspec.structs.replace(
+            profile, **{section: msgspec.structs.replace(getattr(profile, section), **values)}
+        )
+    return forecast(profile, sdxl, frozenset(sdxl.tensors), header)
+
+
+IMPORTED = {"kind": "imported", "import_path": "torch.optim.NAdam"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "host", "device", "checkpoint"),
+    [
+        # Bytes a parameter in host memory and in a checkpoint, bytes an element of the widest tensor on the card.
+        ({"optimizer": {"master": "fp32"}}, 2, 2 * 2, 0),
+        ({"optimizer": {"master": "stochastic"}}, -2, -2 * 2, 0),
+        ({"optimizer": {"master": "nearest"}}, -2, -2 * 2, 0),
+        ({"optimizer": {"momentum": 0.9}}, 2, 2 * 2, 2),
+        ({"optimizer": {"kind": "adamw"}}, 8, 2 * 8, 8),
+        ({"optimizer": {"kind": "adamw", "moments": "bf16", "momentum": 0.9}}, 4, 2 * 4, 4),
+        ({"ema": {"decay": 0.999}}, 4 + 2, 0, 4),
+        ({"model": {"precision": "fp32"}, "ema": {"decay": 0.999}}, 4 + 4 - 2, None, 4),
+    ],
+)
+def test_what_is_kept_beside_the_weights_is_counted_where_it_is_kept(
+    sdxl: Layer, header: Header, sections: dict, host: int, device: int | None, checkpoint: int
+):
+    usual, cost = costs(sdxl, header), costs(sdxl, header, **sections)
+    factored = 0 if sections.get("optimizer", {}).get("kind") == "adamw" else usual.checkpoint - 4 * UNET
+    assert cost.host - usual.host == host * UNET
+    assert cost.checkpoint == (4 + checkpoint) * UNET + factored
+    if device is not None:
+        state = factored - (usual.checkpoint - 4 * UNET)
+        assert cost.device - usual.device == device * WIDEST + state
+
+
+def test_a_run_on_the_processor_has_no_places_on_a_card(sdxl: Layer, header: Header):
+    memory = {"memory": {"device": "cpu"}}
+    split, adamw = costs(sdxl, header, **memory), costs(sdxl, header, optimizer={"kind": "adamw"}, **memory)
+    assert split.optimizer == split.checkpoint - 4 * UNET and adamw.optimizer == 0
+    assert adamw.host - split.host == 8 * UNET
+
+
+def test_an_imported_optimizer_holds_the_whole_model_once_more(sdxl: Layer, header: Header):
+    usual, cost = costs(sdxl, header), costs(sdxl, header, optimizer=IMPORTED)
+    assert (cost.optimizer - usual.optimizer) / UNET == pytest.approx(12, abs=0.01)
+    assert cost.checkpoint == 8 * UNET and cost.host == usual.host
+
+
+def test_an_update_takes_pieces_and_one_master(sdxl: Layer, header: Header):
+    """Where it is the most that comes and goes: at little pictures, no previews."""
+    small = {"data": {"resolution": 64}, "preview": {"prompts": ()}}
+    found = {
+        master: costs(sdxl, header, optimizer={"master": master}, **small).activations
+        for master in ("split", "fp32", "stochastic")
+    }
+    assert found == {
+        "split": 6 * WIDEST + (128 << 20),
+        "fp32": 128 << 20,
+        "stochastic": 4 * WIDEST + (128 << 20),
+    }
+
+
+@pytest.mark.parametrize(
+    ("train", "token_embedding", "learning", "chosen"),
+    [
+        ("first", "frozen", FIRST - EMBEDDING, FIRST),
+        ("second", "frozen", SECOND - EMBEDDING_2, SECOND),
+        ("both", "frozen", FIRST + SECOND - EMBEDDING - EMBEDDING_2, FIRST + SECOND),
+        ("both", "row_wise", FIRST + SECOND, FIRST + SECOND),
+    ],
+)
+def test_text_encoders_that_learn_are_on_the_card_both(
+    sdxl: Layer, header: Header, train: str, token_embedding: str, learning: int, chosen: int
+):
+    usual = costs(sdxl, header)
+    cost = costs(sdxl, header, text_encoders={"train": train, "token_embedding": token_embedding})
+    assert (cost.trained - usual.trained, cost.total - usual.total) == (learning, chosen)
+    assert cost.weights - usual.weights == 2 * (FIRST + SECOND)
+    widest = EMBEDDING_2 if token_embedding == "row_wise" else WIDEST  # the table of tokens is wider than any tensor
+    assert cost.gradients - usual.gradients == 4 * learning + 2 * (widest - WIDEST)
+    assert cost.host - usual.host == 2 * learning
+    assert (cost.checkpoint - usual.checkpoint) / learning == pytest.approx(4, abs=0.01)
+    assert cost.export == usual.export
+    stored = {"text_encoders": {"train": train, "token_embedding": token_embedding}}
+    fp32 = costs(sdxl, header, save={"export_precision": "fp32"}, **stored)
+    assert fp32.export - usual.export == 2 * (UNET + learning)
+
+
+def test_a_frozen_text_encoder_costs_nothing_while_it_trains(sdxl: Layer, header: Header):
+    assert costs(sdxl, header, text_encoders={"token_embedding": "row_wise"}) == costs(sdxl, header)
+
+
+def test_two_exports_take_twice_the_disk(sdxl: Layer, header: Header):
+    one = costs(sdxl, header, ema={"decay": 0.99})
+    both = costs(sdxl, header, ema={"decay": 0.99, "export": "both"})
+    assert both.export == 2 * one.export and both.disk == one.disk + one.export
+    assert costs(sdxl, header, ema={"export": "both"}).export == one.export

@@ -86,7 +86,7 @@ def test_what_the_base_announces_comes_before_what_the_settings_contradict(check
 
 
 def test_a_profile_that_is_wrong_elsewhere_still_says_what_its_base_is(base, demo_folder, tmp_path):
-    text = f"""[model]\nbase = "{base('v_pred', 'ztsnr')}"\ntokenizer = "{demo_folder}/tokenizer"\n
+    text = f"""[model]\nbase = "{base("v_pred", "ztsnr")}"\ntokenizer = "{demo_folder}/tokenizer"\n
         [[data.folders]]\npath = "{demo_folder}/pictures"\n[train]\nsteps = "many"\n"""
     checked = check_text(text, tmp_path / "profile.toml")
     assert checked.profile is None and checked.forecast is None

@@ -1,15 +1,10 @@
 """What a profile refuses or warns of before it is looked at on a machine: where, why, and that the remedy is one."""
 
-import tomllib
-
 import pytest
 
 from engine.contract.contradictions import objective_contradictions
-from engine.contract.fields import form_fields
-from engine.contract.only_with import ONLY_WITH
-from engine.contract.problems import Problem
-from engine.contract.profile import decode_profile
 from engine.contract.sections import Objective, Point
+from tests.engine.settings import problems_of, warned
 
 RISING = (Point(0, 0.5), Point(999, 1.0))
 FLOW = {"prediction_type": "flow", "zero_terminal_snr": False}
@@ -72,87 +67,6 @@ def test_possible_objectives_pass(fields):
 
 
 # Between sections
-
-
-def problems_of(*settings: str) -> list[Problem]:
-    """Of a profile with these settings, each written `section.name = value`."""
-    profile = {"model": {"base": "base.safetensors"}, "data": {"folders": [{"path": "pictures"}]}}
-    for setting in settings:
-        for section, fields in tomllib.loads(setting).items():
-            profile[section] = profile.get(section, {}) | fields
-    return decode_profile(profile)[1]
-
-
-def warned(*settings: str) -> dict[str, str]:
-    problems = problems_of(*settings)
-    assert all(problem.severity == "warning" and problem.remedy for problem in problems), problems
-    return {problem.path: problem.text for problem in problems}
-
-
-# What does nothing alone, and with what it does something.
-BESIDE = [
-    ("model.fetch_tokenizer = true", ["model.tokenizer = 'folder'"], []),
-    ("objective.huber_delta = 0.2", [], ["objective.loss = 'huber'"]),
-    ("objective.huber_delta = 0.2", [], ["objective.loss = 'smooth_l1'"]),
-    ("objective.min_snr_gamma = 3.0", ["objective.loss_weight = 'debiased'"], []),
-    (
-        "objective.min_snr_gamma = 3.0",
-        ["objective.loss_weight = 'none'"],
-        ["objective.loss_weight = 'debiased_aozora'"],
-    ),
-    ("objective.weight_floor = 0.1", ["objective.loss_weight = 'none'"], []),
-    ("objective.logit_mean = 0.5", [], ["objective.timesteps = 'logit_normal'"]),
-    ("objective.logit_std = 0.5", [], ["objective.timesteps = 'logit_normal'"]),
-    ("objective.laplace_scale = 0.3", [], ["objective.timesteps = 'log_snr_laplace'"]),
-    ("objective.beta_a = 2.0", [], ["objective.timesteps = 'beta'"]),
-    ("objective.beta_b = 2.0", [], ["objective.timesteps = 'beta'"]),
-    ("objective.timestep_curve = [[0, 0.5], [999, 1]]", [], ["objective.timesteps = 'curve'"]),
-    ("objective.stratified = true", ["train.accumulate = 1"], []),
-    ("objective.stratified = true", ["train.accumulate = 1"], ["train.accumulate = 1", "train.batch_size = 2"]),
-    ("objective.null_condition = 'zeros'", ["objective.conditional_dropout = 0.0"], []),
-    (
-        "objective.null_condition = 'zeros'",
-        ["objective.conditional_dropout = 0.0", "preview.prompts = ['a']", "preview.guidance = 1.0"],
-        ["objective.conditional_dropout = 0.0", "preview.prompts = ['a']"],
-    ),
-    (
-        "objective.null_condition = 'zeros'",
-        ["objective.conditional_dropout = 0.0", "preview.prompts = ['a']", "preview.negative = 'b'"],
-        ["objective.conditional_dropout = 0.0", "save.export_format = 'diffusers'"],
-    ),
-    ("schedule.minimum = 0.1", ["schedule.shape = 'constant'"], ["schedule.shape = 'linear'"]),
-    ("save.export_format = 'unet'", ["save.export = false"], []),
-    ("save.export_precision = 'bf16'", ["save.export = false"], []),
-]
-
-
-@pytest.mark.parametrize(("setting", "idle", "used"), BESIDE)
-def test_a_setting_that_does_nothing_is_said(setting: str, idle: list[str], used: list[str]):
-    path = setting.partition(" = ")[0]
-    said = warned(setting, *idle)
-    assert list(said) == [path] and said[path].startswith("has no effect ")
-    assert warned(setting, *used) == {}
-
-
-@pytest.mark.parametrize(("setting", "idle", "used"), BESIDE)
-def test_a_default_that_does_nothing_is_not_worth_a_word(setting: str, idle: list[str], used: list[str]):
-    assert warned(*idle) == {}
-
-
-def test_every_row_of_the_table_is_a_setting_and_is_tried():
-    assert ONLY_WITH.keys() <= form_fields().keys()
-    assert ONLY_WITH.keys() == {setting.partition(" = ")[0] for setting, *_ in BESIDE}
-
-
-def test_the_remedy_names_the_default_as_it_is_written():
-    (found,) = problems_of("objective.logit_std = 0.5")
-    assert str(found) == (
-        'objective.logit_std: has no effect without timesteps = "logit_normal". Change that, or write logit_std = 1.0.'
-    )
-    (found,) = problems_of("objective.timestep_curve = [[0, 1]]")
-    assert found.remedy == "Change that, or write timestep_curve = []."
-    (found,) = problems_of("objective.stratified = true", "train.accumulate = 1")
-    assert found.remedy == "Change that, or write stratified = false."
 
 
 def test_an_export_that_leaves_the_vae_behind_is_said():

@@ -281,3 +281,38 @@ def test_a_wrong_curve_that_is_not_used_leaves_the_choice_of_timesteps_alone():
     text = f"{MINIMAL}[objective]\ntimesteps = 'logit_normal'\ntimestep_curve = [[1]]\n"
     rest = salvage(text, parse(text, "p")[1])
     assert rest is not None and rest.objective.timesteps == "logit_normal" and rest.objective.timestep_curve == ()
+
+
+@pytest.mark.parametrize(
+    ("point", "path", "text"),
+    [
+        ("[1]", "[1]", "two numbers are expected"),
+        ("[-0.5, 1]", "[1].at", "shares of the run go from 0 to 1"),
+        ("[0.5, -1]", "[1].value", "-1 is not a number from 0"),
+    ],
+)
+def test_a_wrong_point_of_the_schedule_speaks_of_the_run(point: str, path: str, text: str):
+    start = f"{MINIMAL}[schedule]\nshape = 'curve'\ncurve = [[0, 1], {point}]\n"
+    found = problems_of(start)
+    assert list(found) == [f"schedule.curve{path}"] and found[f"schedule.curve{path}"][0].startswith(text)
+    rest = salvage(start, parse(start, "p")[1])
+    assert rest is not None and rest.schedule.shape == "cosine" and rest.schedule.curve == ()
+    beyond = problems_of(f"{MINIMAL}[schedule]\nshape = 'curve'\ncurve = [[0, 1], [50, 1]]\n")
+    assert beyond["schedule.curve"][0] == "has a point at 50: shares of the run go from 0 to 1"
+
+
+def test_a_profile_that_a_run_kept_before_there_were_these_settings_still_means_the_same():
+    """As an earlier version wrote it out: every setting that it knew."""
+    kept = dump(parse(MINIMAL, "p")[0]).splitlines()
+    new = ("kind", "master", "momentum", "beta1", "beta2", "epsilon", "moments", "import_path", "damping", "power")
+    new += ("max_skipped", "warmup_steps", "cycles", "curve")
+    old, section = [], ""
+    for line in kept:
+        section = line if line.startswith("[") else section
+        name = line.split(" = ")[0]
+        gone = section in ("[optimizer.rates]", "[optimizer.arguments]", "[text_encoders]", "[ema]")
+        if not gone and name not in new and (section, name) != ("[schedule]", "decay"):
+            old.append(line)
+    assert {"[optimizer]", "learning_rate = 1e-06", "clip_threshold = 1.0", 'shape = "cosine"'} <= set(old)
+    assert len(old) < len(kept) - 25
+    assert parse("\n".join(old), "profile.toml") == parse(MINIMAL, "p")

@@ -1,4 +1,4 @@
-"""How it learns, how long, and where things live meanwhile."""
+"""How long it learns, what of the network, and where things live meanwhile."""
 
 from typing import Annotated, Literal
 
@@ -21,6 +21,26 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_grad_norm: Annotated[
         float, about("Gradient clip", "Greatest global L2 norm of a step's gradient; 0 does not clip.", ge=0, le=1e6)
     ] = 1.0
+    damping: Annotated[
+        float,
+        about(
+            "Spike damping",
+            "A step whose loss is above this percentile of the last 100 has its gradient scaled down to it. 0: off.",
+            "percentile",
+            ge=0,
+            le=100,
+        ),
+    ] = 0.0
+    max_skipped: Annotated[
+        int,
+        about(
+            "Skipped steps",
+            "Steps in a row without a finite gradient, which change nothing, before the run stops.",
+            "steps",
+            ge=1,
+            le=1000,
+        ),
+    ] = 3
     seed: Annotated[
         int,
         about(
@@ -32,34 +52,6 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 42
 
 
-class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Adafactor (arXiv 1804.04235), without its own learning-rate rules, factored over flattened convolutions."""
-
-    learning_rate: Annotated[float, about("Learning rate", "The peak; the schedule scales it.", gt=0, le=1)] = 1e-6
-    weight_decay: Annotated[float, about("Weight decay", "Decoupled, times the learning rate.", ge=0, le=1)] = 0.0
-    decay_exponent: Annotated[
-        float, about("Decay exponent", "Second moments forget with 1 - step^-this.", gt=0, le=1)
-    ] = 0.8
-    clip_threshold: Annotated[
-        float,
-        about("Update clip", "Greatest root mean square of one tensor's update, in learning rates.", gt=0, le=100),
-    ] = 1.0
-
-
-class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The learning rate over the run."""
-
-    shape: Annotated[
-        Literal["cosine", "linear", "constant"], about("Shape", "How the rate falls after the warm-up.")
-    ] = "cosine"
-    warmup: Annotated[
-        float, about("Warm-up", "Share of the steps in which the rate rises to its peak.", "share", ge=0, le=0.9)
-    ] = 0.1
-    minimum: Annotated[float, about("Minimum", "Where the fall ends, as a share of the peak.", "share", ge=0, le=1)] = (
-        0.0
-    )
-
-
 class Layers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tensors of the UNet learn; the others are frozen and cost no gradient, state or time."""
 
@@ -67,7 +59,8 @@ class Layers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...],
         about(
             "Trained",
-            "Patterns over tensor names: `*` everything, `mid_block.*` a block, `attn2` every tensor with that part.",
+            "Patterns over tensor names: `*` everything, `mid_block.*` a block, `attn2` every tensor with that part, "
+            "`depth:2` or `depth:0-1` what computes after so many halvings of the picture.",
             kind="pattern",
             min_length=1,
         ),

@@ -1,0 +1,77 @@
+"""Both text encoders as one module beside the UNet, for training them: captions are encoded in every micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from engine.contract.sections import TextEncoders as Settings
+from engine.model.components import TextEncoders
+from engine.model.single_file import Checkpoint
+from engine.model.text import states_2_of, states_of
+
+FIRST, SECOND = "text_encoder.", "text_encoder_2."
+TOKEN_EMBEDDING = "embeddings.token_embedding.weight"
+# What its outputs do not depend on: the UNet reads the states before the last layer.
+_UNREAD_NORM = "final_layer_norm."
+
+
+class Conditioner(nn.Module):
+    """Holds the encoders and computes in their dtype. With `checkpointing`, layers are computed again on the way back
+    instead of being remembered; CLIP has no dropout, so the train mode that takes changes no number."""
+
+    def __init__(self, encoders: TextEncoders, *, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.text_encoder = encoders.text_encoder
+        self.text_encoder_2 = encoders.text_encoder_2
+        self.train(checkpointing)
+        if checkpointing:
+            for encoder in (self.text_encoder, self.text_encoder_2):
+                # transformers' new name for it, and its old one. In both torch's non-reentrant form is the default.
+                old = encoder.gradient_checkpointing_enable
+                getattr(encoder, "activation_checkpointing_enable", old)()
+
+    def forward(self, ids: Tensor, ids_2: Tensor, zeroed: Tensor) -> tuple[Tensor, Tensor]:
+        """prompt_embeds (B, 77n, C1 + C2) and pooled_prompt_embeds (B, P) of `ids` and `ids_2` (B, n, 77), zeros where
+        `zeroed` (B,). Every trained tensor gets a gradient whatever is zeroed, if only one of zeros."""
+        with _tracking(self.text_encoder):
+            states = states_of(self.text_encoder, ids)
+        with _tracking(self.text_encoder_2):
+            states_2, pooled = states_2_of(self.text_encoder_2, ids_2)
+        context = torch.cat([states, states_2], dim=-1)
+        return context.masked_fill(zeroed[:, None, None], 0), pooled.masked_fill(zeroed[:, None], 0)
+
+
+def trainable(conditioner: Conditioner, settings: Settings) -> frozenset[str]:
+    """Its parameters that learn, as its own `named_parameters` calls them."""
+    return select((name for name, _ in conditioner.named_parameters()), settings)
+
+
+def stored(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """What `checkpoint` holds for a conditioner: its parameters by name, one at a time, as they are stored."""
+    yield from ((FIRST + name, tensor) for name, tensor in checkpoint.text_encoder().items())
+    yield from ((SECOND + name, tensor) for name, tensor in checkpoint.text_encoder_2().items())
+
+
+def select(names: Iterable[str], settings: Settings) -> frozenset[str]:
+    """Of both encoders' parameters those that learn: all of the chosen encoders that a gradient can reach. The first
+    one's last layer and final norm never do; the second one's do, through the pooled vector."""
+    every = list(names)
+    prefixes = {"none": (), "first": (FIRST,), "second": (SECOND,), "both": (FIRST, SECOND)}[settings.train]
+    layers = f"{FIRST}encoder.layers."
+    last = max(int(name.removeprefix(layers).split(".")[0]) for name in every if name.startswith(layers))
+    unread = (f"{FIRST}{_UNREAD_NORM}", f"{layers}{last}.")
+    frozen = settings.token_embedding == "frozen"
+    return frozenset(
+        name
+        for name in every
+        if name.startswith(prefixes) and not name.startswith(unread) and not (frozen and name.endswith(TOKEN_EMBEDDING))
+    )
+
+
+def _tracking(encoder: nn.Module) -> torch.set_grad_enabled:
+    """Off for an encoder that does not learn, or no longer: checkpointing would compute even that twice."""
+    learns = any(parameter.requires_grad for parameter in encoder.parameters())
+    return torch.set_grad_enabled(torch.is_grad_enabled() and learns)

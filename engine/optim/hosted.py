@@ -1,0 +1,156 @@
+"""Named tensors that rest in host memory and visit the device one after another, the next on its way meanwhile."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# torch rounds a pinned allocation up to a power of two: a slab of exactly one wastes nothing.
+SLAB = 1 << 30  # bytes
+ALIGNED = 256  # elements
+
+
+class HostTensors:
+    """Zeros of `shapes` and `dtype` in host memory, all there from the start; on CUDA two places on the card as well,
+    each as large as the largest of them.
+
+    What `fetch` returns is the caller's, to be read and changed on the current stream, until the next `fetch` or until
+    it is given to `store`. `pinned` says whether copies run beside the computation; page-locked memory can be refused.
+    """
+
+    def __init__(self, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device) -> None:
+        self.pinned = device.type == "cuda"
+        self._resting = self._laid_out(shapes, dtype)
+        self._after = dict(zip(shapes, list(shapes)[1:], strict=False))
+        self._visits: _Visits | None = None
+        if device.type == "cuda":
+            largest = max((shape.numel() for shape in shapes.values()), default=0)
+            self._visits = _Visits(torch.empty(2, _aligned(largest), dtype=dtype, device=device))
+
+    def after(self, name: str) -> str | None:
+        """The name that follows in the order of `shapes`, the order in which they are best fetched."""
+        return self._after.get(name)
+
+    def fetch(self, name: str, then: str | None = None) -> Tensor:
+        """`name` on the device; on a CPU the resting tensor itself. `then` starts on its way: it is needed next."""
+        if self._visits is None:
+            return self._resting[name]
+        visitor = self._visits.fetch(name, self._resting[name])
+        if then is not None and then != name:
+            self._visits.prefetch(then, self._resting[then])
+        return visitor
+
+    def store(self, name: str, tensor: Tensor) -> None:
+        """`tensor` (same shape and dtype) becomes the resting value; it must not be changed any more."""
+        resting = self._resting[name]
+        assert tensor.shape == resting.shape and tensor.dtype == resting.dtype, name
+        if self._visits is not None:
+            self._visits.store(name, tensor, resting)
+        elif tensor.data_ptr() != resting.data_ptr():
+            resting.copy_(tensor)
+
+    def settle(self) -> None:
+        """Wait until everything stored has arrived."""
+        if self._visits is not None:
+            self._visits.settle()
+
+    def resting(self) -> Mapping[str, Tensor]:
+        """The tensors in host memory, settled. They may be read and changed until the next `fetch`."""
+        self.settle()
+        return self._resting
+
+    def _laid_out(self, shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> dict[str, Tensor]:
+        used: list[int] = []  # elements of each slab
+        places: dict[str, tuple[int, int]] = {}
+        for name, shape in shapes.items():
+            size = _aligned(shape.numel())
+            if not used or used[-1] + size > SLAB // dtype.itemsize:
+                used.append(0)
+            places[name] = (len(used) - 1, used[-1])
+            used[-1] += size
+        slabs = [self._slab(size, dtype) for size in used]
+        return {
+            name: slabs[slab][start : start + shapes[name].numel()].view(shapes[name])
+            for name, (slab, start) in places.items()
+        }
+
+    def _slab(self, size: int, dtype: torch.dtype) -> Tensor:
+        if self.pinned:
+            try:
+                return torch.zeros(size, dtype=dtype, pin_memory=True)
+            except RuntimeError:  # the system's limit of locked memory
+                self.pinned = False
+        return torch.zeros(size, dtype=dtype)
+
+
+def _aligned(elements: int) -> int:
+    return -(-elements // ALIGNED) * ALIGNED
+
+
+@dataclass
+class _Slot:
+    memory: Tensor
+    filled: torch.cuda.Event
+    name: str | None = None  # whose value it holds, unchanged; None: anybody's
+
+
+class _Visits:
+    """Two slots on the card, and a stream for each direction, so that one tensor leaves while the next arrives.
+
+    Waiting for all that a stream was given is no coarser than waiting for one copy: with two slots, the one to be
+    filled is the one that was stored last.
+    """
+
+    def __init__(self, memory: Tensor) -> None:
+        self._device = memory.device
+        self._arriving = torch.cuda.Stream(memory.device)  # type: ignore[no-untyped-call]
+        self._leaving = torch.cuda.Stream(memory.device)  # type: ignore[no-untyped-call]
+        # When this is freed, the allocator has to wait for the side streams too before it hands the memory on.
+        memory.record_stream(self._arriving)
+        memory.record_stream(self._leaving)
+        self._slots = [_Slot(part, torch.cuda.Event()) for part in memory]  # type: ignore[no-untyped-call]
+
+    def fetch(self, name: str, resting: Tensor) -> Tensor:
+        self._slots.reverse()
+        slot, _ = self._slots  # the one not fetched last: what was prefetched is there
+        if slot.name != name:
+            self._fill(slot, name, resting)
+        slot.name = None  # the caller may change it: from now on only a store says what `name` is
+        # The update must not read before the copy has arrived.
+        torch.cuda.current_stream(self._device).wait_event(slot.filled)
+        return slot.memory[: resting.numel()].view(resting.shape)
+
+    def prefetch(self, name: str, resting: Tensor) -> None:
+        _, slot = self._slots
+        self._fill(slot, name, resting)
+
+    def store(self, name: str, tensor: Tensor, resting: Tensor) -> None:
+        # The update must have written the tensor before it is copied.
+        self._leaving.wait_stream(torch.cuda.current_stream(self._device))
+        for slot in self._slots:
+            if slot.name == name:  # stored without a fetch: what was prefetched is old, and may be on its way still
+                slot.name = None
+                self._leaving.wait_stream(self._arriving)
+        with torch.cuda.stream(self._leaving):
+            resting.copy_(tensor, non_blocking=True)
+        # A tensor that is no slot may be freed at once by the caller; its memory must not be reused before the copy.
+        tensor.record_stream(self._leaving)
+
+    def settle(self) -> None:
+        for slot in self._slots:
+            slot.name = None  # the resting tensors may be changed next
+        # Nobody may write to the resting tensors while they are still being read ...
+        self._arriving.synchronize()
+        # ... nor read them before what was stored is there.
+        self._leaving.synchronize()
+
+    def _fill(self, slot: _Slot, name: str, resting: Tensor) -> None:
+        # The update that was given this slot may still be reading and writing it ...
+        self._arriving.wait_stream(torch.cuda.current_stream(self._device))
+        # ... or its result may still be leaving from it; and the host's copy of `name` must be there to be read.
+        self._arriving.wait_stream(self._leaving)
+        with torch.cuda.stream(self._arriving):
+            slot.memory[: resting.numel()].copy_(resting.view(-1), non_blocking=True)
+        slot.filled.record(self._arriving)
+        slot.name = name

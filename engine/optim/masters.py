@@ -1,0 +1,114 @@
+"""The higher-precision master of every trained weight, whatever the network computes in.
+
+| kind | beside the bf16 weight, on the host | bytes a parameter | an update of 8e-7 |
+|---|---|---|---|
+| split | the 16 bits that rounding cut off | 2 | arrives, bit for bit as in fp32 |
+| fp32 | the whole fp32 weight | 4 | arrives |
+| stochastic | nothing: rounded up or down by chance | 0 | arrives on average, with noise |
+| nearest | nothing | 0 | is lost: 2 % of the movement survives |
+
+An fp32 network is its own master.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from engine.contract.sections import MasterKind
+from engine.contract.seeding import derive
+from engine.optim.hosted import HostTensors
+from engine.optim.pieces import as_elements, pieces
+from engine.optim.precision import join, split
+from engine.optim.rounding import stochastic_bf16
+
+_KEPT = {"split": torch.int16, "fp32": torch.float32}
+
+
+class Masters:
+    """All that is kept exists from the start. `parameters` stay where they are, contiguous, in bf16 or fp32."""
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], kind: MasterKind, *, device: torch.device, seed: int
+    ) -> None:
+        self.kind = kind
+        self._seed = seed
+        self._parameters = parameters
+        kept = _KEPT.get(kind)
+        half = {name: p.shape for name, p in parameters.items() if p.dtype == torch.bfloat16 and kept is not None}
+        self._host = HostTensors(half, kept or torch.int16, device)
+
+    def read(self, name: str, then: str | None = None) -> Tensor:
+        """The fp32 master, on the weight's device: for an fp32 network the weight itself. `then` is read next."""
+        weight = self._parameters[name].data
+        if weight.dtype == torch.float32:
+            return weight
+        if self.kind == "fp32":
+            return self._host.fetch(name, then)
+        if self.kind == "split":
+            return _joined(weight, self._host.fetch(name, then))
+        return weight.float()
+
+    def copy(self, name: str) -> Tensor:
+        """The same, to be kept for longer than until the next is read."""
+        master = self.read(name)
+        return master.clone() if self._parameters[name].dtype != torch.float32 and self.kind == "fp32" else master
+
+    def start(self, name: str, master: Tensor) -> None:
+        """Take over a base's or a checkpoint's weight (fp32): chance has no part in it."""
+        if self.kind == "stochastic":
+            self._parameters[name].data.copy_(master)
+        else:
+            self.write(name, master, 0)
+
+    def write(self, name: str, master: Tensor, step: int) -> None:
+        """Keep `master` (fp32, finite) and give the network its weight. `step` counts the updates of a run: with the
+        seed and the name it decides how chance rounds."""
+        weight = self._parameters[name].data
+        if weight.dtype == torch.float32:
+            if master.data_ptr() != weight.data_ptr():
+                weight.copy_(master)
+        elif self.kind == "split":
+            low = torch.empty_like(weight, dtype=torch.int16)
+            _split_into(master, weight, low)
+            self._host.store(name, low)
+        elif self.kind == "stochastic":
+            key = derive(self._seed, f"rounding {name}", step)
+            for part in pieces(as_elements(master)):
+                weight.view(-1)[part] = stochastic_bf16(master.view(-1)[part], key, start=part.start)
+        else:
+            weight.copy_(master)
+            if self.kind == "fp32":
+                self._host.store(name, master)
+
+    @torch.no_grad()
+    def share_lost(self, rate: float) -> float:
+        """The share of all weights for which `rate` is less than half a bf16 step: rounded to the nearest, an update
+        of that size is lost on them. A host read."""
+        lost = torch.zeros((), dtype=torch.int64)
+        total = 0
+        for parameter in self._parameters.values():
+            for part in pieces(as_elements(parameter.data)):
+                # |w| = mantissa in [1/2, 1) times 2^exponent; bf16 has 8 bits of it, so half a step is 2^(exponent-9).
+                weight = parameter.data.view(-1)[part].float()
+                _, exponent = torch.frexp(weight)
+                half_step = torch.ldexp(torch.ones_like(weight), exponent - 9)
+                lost += ((rate < half_step) & (weight != 0)).sum().cpu()
+            total += parameter.numel()
+        return int(lost) / total
+
+    def settle(self) -> None:
+        """Wait until all that was written has arrived on the host."""
+        self._host.settle()
+
+
+def _joined(weight: Tensor, low: Tensor) -> Tensor:
+    master = torch.empty_like(weight, dtype=torch.float32)
+    for part in pieces(as_elements(master)):
+        master.view(-1)[part] = join(weight.view(-1)[part], low.view(-1)[part])
+    return master
+
+
+def _split_into(master: Tensor, weight: Tensor, low: Tensor) -> None:
+    for part in pieces(as_elements(master)):
+        weight.view(-1)[part], low.view(-1)[part] = split(master.view(-1)[part])

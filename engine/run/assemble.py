@@ -1,0 +1,152 @@
+"""A run's parts, put together: networks, plan, objective, pace, and the loop that holds them."""
+
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain
+
+import torch
+
+from engine import __version__
+from engine.contract.budget import export_bytes
+from engine.contract.patterns import factors
+from engine.contract.sections import Profile
+from engine.data.batches import Batches, Order
+from engine.memory.plain import PlainPlan
+from engine.model import components, conditioner
+from engine.model.conditioner import Conditioner
+from engine.model.single_file import Checkpoint, fingerprint
+from engine.objective.objective import Objective
+from engine.objective.randomness import noise_of
+from engine.optim.build import build
+from engine.run import checkpoint, conditions, preflight
+from engine.run.base import Base
+from engine.run.dataset import Dataset
+from engine.run.pace import Pace, Steering
+from engine.run.precision import DTYPES
+from engine.run.preview import Previewer
+from engine.run.session import Session
+from engine.run.train import Training
+
+STEERING = "steering.json"
+
+
+def assemble(
+    session: Session,
+    profile: Profile,
+    base: Base,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    losses: tuple[float, ...],
+) -> Training:
+    """Everything loaded and rehearsed. `losses` are of the last steps of the run that is resumed. Raises RunError for
+    what does not fit, StopRequested, CheckpointError."""
+    session.phase("load")
+    unet = components.load_unet(base.checkpoint, device, DTYPES[profile.model.precision])
+    if profile.memory.checkpointing:
+        unet.enable_gradient_checkpointing()
+    reader = _conditioner(profile, base.checkpoint, device)
+    text = conditioner.trainable(reader, profile.text_encoders) if reader else frozenset[str]()
+    trained = base.trained | text
+    rates = _product(factors(trained, profile.optimizer.rates), conditions.rates(text, profile.text_encoders))
+    make_optimizer = partial(
+        build,
+        profile.optimizer,
+        cautions=conditions.cautions(text, profile.text_encoders),
+        factors=rates,
+        seed=profile.train.seed,
+    )
+    plan = PlainPlan(
+        unet,
+        trained,
+        make_optimizer,
+        conditioner=reader,
+        master=profile.optimizer.master,
+        ema=profile.ema,
+        seed=profile.train.seed,
+    )
+    if profile.model.precision == "bf16":
+        stored = chain(base.checkpoint.unet().items(), conditioner.stored(base.checkpoint) if text else ())
+        plan.adopt((name, tensor) for name, tensor in stored if name in trained)
+        _warn_of_nearest(session, profile, plan)
+    session.check()
+    window = profile.train.accumulate * profile.train.batch_size
+    objective = Objective(profile.objective, profile.train.seed, window=window)
+    session.phase("preflight")
+    preflight.check_disk(session, plan, export_bytes(profile, base.checkpoint.header, trained))
+    preflight.rehearse(session, plan, dataset, objective, batch_size=profile.train.batch_size)
+    previewer = Previewer(session, profile, base.checkpoint, dataset, device, conditioner=reader)
+
+    def draw(step: int) -> None:
+        averaged = profile.ema.previews or not profile.ema.decay
+        with plan.shown() if previewer.wanted and averaged else nullcontext():
+            previewer.draw(unet, step)
+
+    steering = Steering(session.run.path / STEERING)
+    return Training(
+        session=session,
+        profile=profile,
+        plan=plan,
+        objective=objective,
+        pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
+        batches=_batches(profile, dataset),
+        draw=draw,
+        state=_state(profile, base, dataset),
+        device=device,
+        step=0,
+        saved=0,
+    )
+
+
+def _conditioner(profile: Profile, base: Checkpoint, device: torch.device) -> Conditioner | None:
+    """None where captions are read from the cache."""
+    if profile.text_encoders.train == "none":
+        return None
+    encoders = components.load_text_encoders(base, device, DTYPES[profile.model.precision])
+    return Conditioner(encoders, checkpointing=profile.memory.checkpointing)
+
+
+def _product(*several: dict[str, float]) -> dict[str, float]:
+    """Factors by name, where not 1."""
+    product: dict[str, float] = {}
+    for name, factor in chain.from_iterable(each.items() for each in several):
+        product[name] = product.get(name, 1.0) * factor
+    return product
+
+
+def _warn_of_nearest(session: Session, profile: Profile, plan: PlainPlan) -> None:
+    if profile.optimizer.master != "nearest":
+        return
+    rate = profile.optimizer.learning_rate
+    text = f"{plan.share_lost(rate):.1%} of the updates at the peak rate, {rate:g}, are lost to rounding in bf16"
+    session.warn("nearest-master", text, 'Write optimizer.master = "split" unless that is what you study.')
+
+
+def _batches(profile: Profile, dataset: Dataset) -> Batches:
+    train, items = profile.train, dataset.items
+    sampled = profile.data.latents == "sampled"
+    order = Order(
+        list(zip((item.bucket for item in items), dataset.chunks, strict=True)),
+        [item.repeats for item in items],
+        seed=train.seed,
+        batch_size=train.batch_size,
+    )
+    return Batches(
+        dataset.cache,
+        items,
+        order,
+        dataset.conditions(),
+        seed=train.seed,
+        conditional_dropout=profile.objective.conditional_dropout,
+        posterior_noise=partial(noise_of, train.seed, stream="posterior") if sampled else None,
+    )
+
+
+def _state(profile: Profile, base: Base, dataset: Dataset) -> checkpoint.TrainingState:
+    return checkpoint.TrainingState(
+        step=0,
+        profile=profile,
+        data_fingerprint=dataset.fingerprint,
+        base_fingerprint=fingerprint(base.checkpoint, "unet"),
+        version=__version__,
+    )

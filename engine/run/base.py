@@ -1,0 +1,81 @@
+"""Where a run starts: the base checkpoint, what of it is trained, and the device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.contract import check
+from engine.contract.layers import Layer, read_layers, select
+from engine.contract.problems import Problem, ProfileError, errors
+from engine.contract.safetensors_header import CheckpointError
+from engine.contract.sections import Profile
+from engine.model import components
+from engine.model.single_file import Checkpoint, open_checkpoint
+from engine.optim import imported
+from engine.optim.import_path import ImportedOptimizerError
+from engine.run.errors import RunError
+
+UNET_DIMS = (1, 2, 4)  # biases, linear layers, convolutions
+
+
+@dataclass(frozen=True)
+class Base:
+    """The checkpoint to start from; `trained` are the UNet's tensors that learn, by diffusers name."""
+
+    checkpoint: Checkpoint
+    layers: Layer
+    trained: frozenset[str]
+
+
+def open_base(profile: Profile, *, resumed: bool) -> Base:
+    """Raises ProfileError with everything that is wrong on this machine."""
+    if wrong := errors(check.check_machine(profile, Path.cwd(), new_run=not resumed).problems):
+        raise ProfileError("profile", wrong)
+    require_optimizer(profile)
+    base = open_checkpoint(Path(profile.model.base), Path(profile.model.vae) if profile.model.vae else None)
+    try:
+        components.verify(base)
+    except CheckpointError as error:
+        raise ProfileError("profile", [Problem("model.base", str(error), "Fetch the file again.")]) from error
+    layers = read_layers(base.header)
+    return Base(base, layers, select(layers.tensors, profile.layers.train, profile.layers.freeze).trained)
+
+
+def require_optimizer(profile: Profile) -> None:
+    """An imported optimizer is tried on one number. Raises ProfileError: the check cannot import a package that
+    imports torch, and hours of caching are no time to find out."""
+    settings = profile.optimizer
+    if settings.kind != "imported":
+        return
+    try:
+        imported.check(
+            settings.import_path,
+            settings.arguments,
+            dims=UNET_DIMS,
+            factors={1.0, *settings.rates.values()},
+            learning_rate=settings.learning_rate,
+        )
+    except ImportedOptimizerError as error:
+        raise ProfileError("profile", [Problem(f"optimizer.{error.field}", error.text, error.remedy)]) from error
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Raises RunError if a card is asked for and there is none."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RunError(
+            "no-cuda", f"memory.device is {wanted}, but torch sees no NVIDIA card", "Run `aozora-tui doctor`."
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        text = f"memory.device is {wanted}, but there are {torch.cuda.device_count()} cards"
+        raise RunError("no-cuda", text, "Cards are counted from cuda:0.")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.get_num_threads()} threads)"

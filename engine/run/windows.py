@@ -1,0 +1,75 @@
+"""A step's micro-batches on their way from the cache to the plan."""
+
+from collections.abc import Iterator
+
+import torch
+
+from engine.data.batches import Batch, Batches
+from engine.data.prefetch import Prefetch
+from engine.memory.plan import Judged, MicroBatch
+from engine.objective.objective import Objective, Question
+from engine.run.conditions import on_device
+
+
+class Window:
+    """`names` and `timesteps` of the samples fill up as they are drawn."""
+
+    def __init__(self, loaded: Iterator[Batch], objective: Objective, device: torch.device, accumulate: int) -> None:
+        self._loaded = loaded
+        self._objective = objective
+        self._device = device
+        self._accumulate = accumulate
+        self.names: list[str] = []
+        self.timesteps: list[int] = []
+
+    def judged(self) -> Iterator[Judged]:
+        """Raises CacheError."""
+        for _ in range(self._accumulate):
+            batch = next(self._loaded)
+            question, judged = judge(self._objective, batch, self._device)
+            self.names += batch.names
+            self.timesteps += question.timesteps.tolist()
+            yield judged
+
+
+class Windows:
+    """Window by window out of the prefetched stream. A window that was given up is loaded again."""
+
+    def __init__(self, objective: Objective, batches: Batches, device: torch.device, accumulate: int) -> None:
+        self._objective = objective
+        self._batches = batches
+        self._device = device
+        self._accumulate = accumulate
+        self._stream: Prefetch[Batch] | None = None
+        self._next = -1
+
+    def window(self, step: int) -> Window:
+        """The micro-batches of `step`: number `step` x accumulation and on."""
+        if self._stream is None or step != self._next:
+            self.close()
+            self._stream = self._batches.prefetch(step * self._accumulate)
+        self._next = step + 1
+        return Window(self._stream, self._objective, self._device, self._accumulate)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> "Windows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def judge(objective: Objective, batch: Batch, device: torch.device) -> tuple[Question, Judged]:
+    """A batch out of the cache, noised, on the device, and ready for a plan."""
+    question = objective.ask(batch.latents.to(device), batch.positions)
+    micro = MicroBatch(
+        noisy_latents=question.noisy_latents,
+        network_time=question.network_time,
+        condition=on_device(batch.condition, device),
+        time_ids=batch.time_ids.to(device),
+    )
+    return question, Judged(micro, question.losses)
