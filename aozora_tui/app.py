@@ -20,7 +20,7 @@ from textual.widgets import Input
 from aozora_tui import gpu, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
-from aozora_tui.screens.words import ascii_only
+from aozora_tui.terminal import ascii_only
 from engine.contract import places
 from engine.contract.rundir import RunDir
 

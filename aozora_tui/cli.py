@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aozora_tui import commands, terminal
+from aozora_tui import commands, look, terminal
 from aozora_tui.commands import Context
+from aozora_tui.text import read_factor
 from engine import __version__
 
 _TO_A_RUN = (
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = No
 
 
 def _parser() -> argparse.ArgumentParser:
-    look = _switches(
+    display = _switches(
         ("--slow-link", "send less to the terminal"),
         ("--ascii", "draw with ASCII characters only"),
         ("--no-mouse", "leave the mouse alone"),
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Fine-tune SDXL from a terminal. Without a command: open the app.",
         epilog=_ENDINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[look],
+        parents=[display],
     )
     parser.add_argument("--version", action="version", version=f"aozora-tui {__version__}")
     parser.set_defaults(run_command=commands.app)
@@ -72,20 +73,23 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run_command=command, command_name=name)
         return sub
 
-    demo = add("demo", commands.train, "train the demo, after building its files if absent", look, lines, detach)
+    demo = add("demo", commands.train, "train the demo, after building its files if absent", display, lines, detach)
     demo.set_defaults(profile=None)
-    _profile(add("train", commands.train, "start a run and follow it", look, lines, detach))
-    _run(add("watch", commands.watch, "follow a run: live, ended or crashed", look, lines), "by default the newest")
+    _profile(add("train", commands.train, "start a run and follow it", display, lines, detach))
+    _run(add("watch", commands.watch, "follow a run: live, ended or crashed", display, lines), "by default the newest")
     add("runs", commands.list_runs, "list every run", document)
     for name, text in _TO_A_RUN:
         _run(add(name, commands.send, text), "by default the one that is live")
+    rate = add("lr", commands.steer_rate, "scale the learning rate of a run from now on; 1 takes that back")
+    rate.add_argument("factor", metavar="FACTOR", type=_factor, help="what the schedule's rate is multiplied with")
+    _run(rate, "by default the one that is live")
     again = "let a paused run go on, or restart one that stopped, failed or crashed"
     _run(add("resume", commands.resume, again), "by default the paused one; if no run is live, the newest")
-    _profile(add("check", commands.check, "list every problem of a profile, then what it will cost", document))
-    add("doctor", commands.doctor, "look at the driver, torch, the disk and the terminal", document)
-    inspect = add("inspect", commands.inspect, "say what a checkpoint file is", document)
+    _profile(add("check", look.check, "list every problem of a profile, then what it will cost", document))
+    add("doctor", look.doctor, "look at the driver, torch, the disk and the terminal", document)
+    inspect = add("inspect", look.inspect, "say what a checkpoint file is", document)
     inspect.add_argument("file", metavar="FILE", type=Path)
-    diff = add("diff", commands.diff, "say how two checkpoints differ, and whether an adapter was merged", document)
+    diff = add("diff", look.diff, "say how two checkpoints differ, and whether an adapter was merged", document)
     diff.add_argument(
         "--all", action="store_true", help="examine the rank of every changed matrix, not of a sample: minutes"
     )
@@ -93,7 +97,27 @@ def _parser() -> argparse.ArgumentParser:
         diff.add_argument(
             name, metavar=name.upper(), type=Path, help=f"{what}: a .safetensors file or diffusers folder"
         )
+    layers = add("layers", look.layers, "say what a selection of layers trains", document)
+    layers.add_argument("source", metavar="CHECKPOINT_OR_PROFILE", help="a profile stands for its base and selection")
+    for name, text in (("--train", "select these instead"), ("--freeze", "but not these")):
+        layers.add_argument(
+            name, metavar="PATTERN", action="extend", nargs="+", default=[], help=f"{text}: as in layers.train"
+        )
+    layers.add_argument("--depth", metavar="N", type=_depth, default=2, help="levels of the tree, by default 2")
     return parser
+
+
+def _factor(written: str) -> float:
+    try:
+        return read_factor(written)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _depth(written: str) -> int:
+    if not (written.isascii() and written.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{written!r} is not a number of levels, as 3")
+    return int(written)
 
 
 def _switches(*switches: tuple[str, str], default: object = False) -> argparse.ArgumentParser:

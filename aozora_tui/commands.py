@@ -1,4 +1,4 @@
-"""What each command does. Everything heavy is imported by the command that needs it."""
+"""What each command about runs does. Everything heavy is imported by the command that needs it."""
 
 import argparse
 import sys
@@ -48,7 +48,7 @@ def train(context: Context) -> int:
     args = context.args
     path = find_profile(args.profile) if args.profile else shipped("demo")
     checked = check_file(path)
-    _complain_of(path, checked.problems)
+    complain_of(path, checked.problems)
     if not checked.ok:
         return 2
     if args.detach:
@@ -94,7 +94,7 @@ def _detached(run: "RunDir", *, as_json: bool) -> int:
 
     if not runs.wait_until_started(run, START_SECONDS):
         return _end(run, follow.follow(run, lambda _: True))
-    say(_json({"run": run.name, "folder": str(run.path)}) if as_json else run.name)
+    say(to_json({"run": run.name, "folder": str(run.path)}) if as_json else run.name)
     return 0
 
 
@@ -155,6 +155,18 @@ def send(context: Context) -> int:
     return 0
 
 
+def steer_rate(context: Context) -> int:
+    from aozora_tui import text
+    from engine.contract import rundir
+
+    factor: float = context.args.factor
+    run = _addressed(context.args.run, rundir.LIVE_STATES)
+    rundir.send(run, "lr", factor)
+    scaled = f"scale its learning rate by {text.factor(factor)}" if factor != 1 else "learn at its scheduled rate again"
+    say(f"asked {run.name} to {scaled}")
+    return 0
+
+
 def resume(context: Context) -> int:
     from aozora_tui import follow, runs
     from engine.contract import places, rundir
@@ -199,7 +211,7 @@ def list_runs(context: Context) -> int:
 
     found = runs.list_summaries(places.runs_folder())
     if context.args.json:
-        say(_json(msgspec.to_builtins(found)))
+        say(to_json(msgspec.to_builtins(found)))
         return 0
     if not found:
         say(f"there are no runs in {places.runs_folder()}: `aozora-tui demo` starts the first")
@@ -221,89 +233,11 @@ def list_runs(context: Context) -> int:
     return 0
 
 
-# -- looking at things -------------------------------------------------------------------------------------------------
+# -- shared ------------------------------------------------------------------------------------------------------------
 
 
-def check(context: Context) -> int:
-    import msgspec
-
-    from aozora_tui import plain
-    from aozora_tui.find_profile import find_profile
-    from engine.contract.check import check_file
-
-    path = find_profile(context.args.profile)
-    checked = check_file(path)
-    cost = checked.forecast
-    if context.args.json:
-        document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(checked.problems)}
-        forecast = None if cost is None else {**msgspec.to_builtins(cost), "device": cost.device}
-        say(_json({**document, "forecast": forecast}))
-        return 0 if checked.ok else 2
-    _complain_of(path, checked.problems)
-    if checked.ok:
-        say(f"{path} can be trained")
-    said = plain.forecast(cost) if cost else []
-    if checked.profile and checked.ok:
-        said = [plain.tokenizer(checked.profile.model, path.parent), plain.objective(checked.profile.objective), *said]
-    for line in said:
-        for part in fitted(line, sys.stdout, indent=" " * 15):
-            say(part)
-    return 0 if checked.ok else 2
-
-
-def doctor(context: Context) -> int:
-    import msgspec
-
-    from aozora_tui import doctor
-
-    findings = doctor.examine()
-    if context.args.json:
-        say(_json(msgspec.to_builtins(findings)))
-    else:
-        for line in doctor.lines(findings):
-            say(line)
-    return 1 if any(finding.level == "wrong" for finding in findings) else 0
-
-
-def inspect(context: Context) -> int:
-    import msgspec
-
-    from aozora_tui import inspect_file
-    from engine.contract.safetensors_header import CheckpointError
-
-    try:
-        found = inspect_file.inspect(context.args.file)
-    except CheckpointError as error:
-        complain(f"{error}.")
-        return 1
-    if context.args.json:
-        say(_json(msgspec.to_builtins(found)))
-    else:
-        for line in inspect_file.lines(found):
-            say(line)
-    return 0
-
-
-def diff(context: Context) -> int:
-    from aozora_tui import diff_files, diff_process
-    from aozora_tui.text import printable
-    from engine.contract.safetensors_header import CheckpointError
-
-    args = context.args
-    try:
-        with diff_process.StatusLine() as status:
-            found, document = diff_process.compare(
-                args.a, args.b, every=args.all, engine_command=context.engine, progress=status.show
-            )
-    except CheckpointError as error:
-        complain(printable(f"{error}."))
-        return 1
-    for line in (document,) if args.json else diff_files.lines(found):
-        say(line)
-    return 0
-
-
-def _complain_of(path: Path, problems: "Sequence[Problem]") -> None:
+def complain_of(path: Path, problems: "Sequence[Problem]") -> None:
+    """Every problem of a profile, on stderr."""
     if problems:
         complain(f"{path}:")
     for problem in problems:
@@ -311,7 +245,8 @@ def _complain_of(path: Path, problems: "Sequence[Problem]") -> None:
             complain(line)
 
 
-def _json(value: object) -> str:
+def to_json(value: object) -> str:
+    """One JSON document of structs and plain values."""
     import msgspec
 
     return msgspec.json.encode(value).decode()

@@ -108,6 +108,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("run.resume", "r", "resume", "resume", "Start a stopped or crashed run again from its checkpoint.", rank=3),
         Key("run.save", "w", "save_now", "save", "Save a checkpoint after the present step.", rank=4),
         Key("run.sample", "m", "sample_now", "sample", "Draw the previews after the present step.", rank=5),
+        Key("run.rate", "f", "rate", "rate", "Scale the learning rate from the next step on (asks how much).", rank=8),
         Key("run.log", "l", "log", "log", "Show the engine's whole log.", rank=6),
         Key("run.y_log", "y", "y_log", "y axis", "Switch the charts between linear and logarithmic."),
         Key("run.smooth", "z", "smooth", "smoothing", "Cycle the smoothing of the loss: off, 0.9, 0.97, 0.99."),

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aozora_tui.text import duration, printable, rate, sentence, size
+from aozora_tui.text import duration, factor, printable, rate, sentence, size, updates
 from engine.contract import events, places
 from engine.contract.budget import GIB, Forecast
 from engine.contract.layers import human
@@ -136,6 +136,8 @@ def _step(view: View, event: events.Step) -> str:
         f"{event.seconds:.2f} s/micro-batch",
         f"{event.samples_per_second:.1f} samples/s",
     ]
+    if event.updates:
+        parts.append(f"update/weight {updates(event.updates)}")
     left = view.steps - event.step
     if left > 0 and view.pace is not None:
         parts.append(f"ETA {duration(left * view.accumulate * view.pace)}")
@@ -147,6 +149,12 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
         case events.Skipped():
             named = f" ({', '.join(event.names)})" if event.names else ""
             line = f"step {event.step} skipped: {event.reason}{named}; nothing was changed"
+        case events.Damped():
+            line = f"step {event.step} damped: loss {event.loss:.4f} is above {event.limit:.4f}"
+            line += f", so its gradient counts x {event.factor:.2g}"
+        case events.Steered():
+            line = f"from after step {event.step} the learning rate is the schedule's"
+            line += f" x {factor(event.factor)}" if event.factor != 1 else " again"
         case events.Sampled():
             line = f"preview of step {event.step}: {view.folder / event.path}"
         case events.Saved():

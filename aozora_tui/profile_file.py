@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import ParseError, TOMLKitError
-from tomlkit.items import AoT, Array, Item, String, StringType, Table
+from tomlkit.items import AoT, Array, InlineTable, Item, Table
 from tomlkit.toml_document import TOMLDocument
 
+from aozora_tui.toml_edit import edit_list, fill_table, new_list, same, scalar
 from engine.contract.atomic import write_text
 
 Stamp = tuple[int, int, int]
@@ -26,9 +27,9 @@ class ChangedOnDiskError(ValueError):
 class ProfileFile:
     """One TOML file and the edits made to it since it was opened.
 
-    Paths are dotted names of a section and a key (`train.steps`). Values are plain: bool, int, float, str, list, and
-    list of dicts for `[[data.folders]]`. What is no number may stand where a number belongs: what was typed is never
-    lost, and the check says what is wrong with it.
+    Paths are dotted names of a section and a key (`train.steps`). Values are plain: bool, int, float, str, list, list
+    of dicts for `[[data.folders]]`, and dict for `[optimizer.rates]`, which is not there when it is empty. What is no
+    number may stand where a number belongs: what was typed is never lost, and the check says what is wrong with it.
     """
 
     def __init__(self, path: Path, text: str, stamp: Stamp | None) -> None:
@@ -77,7 +78,8 @@ class ProfileFile:
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Several keys as one change, undone together. Keys that already have their value are not touched."""
-        if all(_same(self.get(path), value) for path, value in values.items()):
+        values = {path: None if value == {} else value for path, value in values.items()}
+        if all(same(self.get(path), value) for path, value in values.items()):
             return
         group = " ".join(sorted(values))
         if self._history and self._history[-1][0] == group:
@@ -88,7 +90,7 @@ class ProfileFile:
             self._history.append((group, self.text))
             del self._history[:-UNDO_DEPTH]
         for path, value in values.items():
-            if not _same(self.get(path), value):
+            if not same(self.get(path), value):
                 section, name = path.split(".")
                 self._write(section, name, value)
 
@@ -138,12 +140,25 @@ class ProfileFile:
                 table.remove(name) if isinstance(table, Table) else table.pop(name)
             return
         old = table.get(name)
-        if isinstance(value, list) and isinstance(old, (AoT, Array)):
-            _edit_list(old, value)
+        if isinstance(value, dict):
+            self._write_table(section, name, value)
+        elif isinstance(value, list) and isinstance(old, (AoT, Array)):
+            edit_list(old, value)
         elif isinstance(value, list):
-            table[name] = _new_list(value)
+            table[name] = new_list(value)
         else:
-            table[name] = _scalar(value, old)
+            table[name] = scalar(value, old)
+
+    def _write_table(self, section: str, name: str, value: Mapping[str, Any]) -> None:
+        table: Any = self._document[section]
+        old = table.get(name)
+        if isinstance(table, InlineTable) or isinstance(old, InlineTable):
+            table[name] = fill_table(tomlkit.inline_table(), old, value)
+            return
+        table[name] = fill_table(tomlkit.table(), old, value)
+        # What follows keeps the blank line before it.
+        if old is None and not self.text.endswith(own := table[name].as_string()) and not own.endswith("\n\n"):
+            table[name].add(tomlkit.nl())
 
     def _new_section(self, section: str) -> Any:
         if self._document.body and not self.text.endswith("\n\n"):
@@ -185,85 +200,3 @@ def _stamp(path: Path) -> Stamp | None:
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Equal in value and in kind: 1, 1.0 and true are three different settings."""
-    return type(old) is type(new) and old == new
-
-
-def _scalar(value: bool | int | float | str, old: Any) -> Item:
-    if isinstance(value, str):
-        literal = isinstance(old, String) and old._t is StringType.SLL and "'" not in value and value.isprintable()
-        return tomlkit.string(value, literal=literal)
-    if isinstance(value, float):
-        return tomlkit.value(spelt(value))
-    return tomlkit.item(value)
-
-
-def spelt(value: float) -> str:
-    """Python's shortest spelling without the padded exponent: 1e-6, not 1e-06."""
-    return re.sub(r"e([+-])0*(\d)", lambda found: f"e{found[1].replace('+', '')}{found[2]}", repr(value))
-
-
-def _new_list(value: Sequence[Any]) -> Array | AoT:
-    if value and all(isinstance(entry, dict) for entry in value):
-        tables = tomlkit.aot()
-        for entry in value:
-            tables.append(_table(entry))
-        return tables
-    array = tomlkit.array()
-    for entry in value:
-        array.append(entry)
-    return array.multiline(len(value) > 1)
-
-
-def _edit_list(old: AoT | Array, new: Sequence[Any]) -> None:
-    """Make `old` equal `new` touching only the entries between their common beginning and their common end."""
-    entries = old.unwrap()
-    start = 0
-    while start < min(len(entries), len(new)) and _same(entries[start], new[start]):
-        start += 1
-    end = 0
-    while end < min(len(entries), len(new)) - start and _same(entries[-1 - end], new[-1 - end]):
-        end += 1
-    middle = new[start : len(new) - end]
-    common = min(len(entries) - end - start, len(middle))
-    make: Callable[[Any], Any] = _table if isinstance(old, AoT) else _entry
-    for index in range(common):
-        _replace(old, start + index, middle[index])
-    for _ in range(len(entries) - end - start - common):
-        del old[start + common]
-    for index, value in enumerate(middle[common:], start + common):
-        if isinstance(old, AoT) and index == len(old) and index and old[-1].as_string().endswith("\n\n"):
-            value = _table(value)
-            value.add(tomlkit.nl())  # what follows keeps the blank line before it
-            old.append(value)
-        else:
-            old.insert(index, make(value))
-
-
-def _replace(old: AoT | Array, index: int, value: Any) -> None:
-    if not isinstance(value, dict):
-        old[index] = value
-        return
-    entry = old[index]
-    for name in [name for name in entry if name not in value]:
-        del entry[name]
-    for name, inner in value.items():
-        if not _same(entry.get(name), inner):
-            entry[name] = inner
-
-
-def _entry(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    table = tomlkit.inline_table()
-    table.update(value)
-    return table
-
-
-def _table(value: Mapping[str, Any]) -> Table:
-    table = tomlkit.table()
-    table.update(value)
-    return table

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aozora_tui.text import duration, size
+from aozora_tui.text import duration, factor, size
 from engine.contract import events
 from engine.contract.events import AnyEvent
 
@@ -53,7 +53,9 @@ class Points:
 
 @dataclass
 class RunState:
-    """`apply` events in the order of the file. `pace` is seconds a step, without caching, previews and pauses."""
+    """`apply` events in the order of the file. `pace` is seconds a step, without caching, previews and pauses. `factor`
+    is what the schedule's rate is multiplied with now, by command; `planned_lr` the rate of the last step without it.
+    """
 
     started: events.Started | None = None
     phase: str = ""
@@ -64,6 +66,9 @@ class RunState:
     points: Points = field(default_factory=Points)
     paused: bool = False
     skipped: int = 0
+    damped: int = 0
+    factor: float = 1.0
+    planned_lr: float = 0.0
     checkpoint: events.Saved | None = None
     samples: list[events.Sampled] = field(default_factory=list)
     export: str | None = None
@@ -71,6 +76,8 @@ class RunState:
     finished: events.Finished | None = None
     notes: deque[Note] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
     last_time: float = 0.0
+    _steered: list[events.Steered] = field(default_factory=list)
+    _damped_note: Note | None = None
     _durations: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS))
     _step_began: float | None = None
 
@@ -138,6 +145,10 @@ class RunState:
                 self.skipped, self.micro = self.skipped + 1, None
                 names = f" in {', '.join(event.names[:3])}" if event.names else ""
                 self._note(event, f"step {event.step} skipped: {event.reason}{names}; nothing changed", "warning")
+            case events.Damped():
+                self._damp(event)
+            case events.Steered():
+                self._steer(event)
             case events.Paused():
                 self.paused, self._step_began = True, None
                 self._note(event, f"paused after step {event.step}")
@@ -175,6 +186,9 @@ class RunState:
         self.started, self.step = event, event.step
         self.failed = self.finished = self.micro = self.progress = self.last_step = None
         self.paused, self._step_began = False, None
+        # What was commanded for later steps the engine comes to again, and says so.
+        self._steered = [given for given in self._steered if given.step <= event.step]
+        self.factor = self._steered[-1].factor if self._steered else 1.0
         self._durations.clear()
         self._note(event, f"resumed from step {event.step}" if resumed else f"started on {event.device}")
 
@@ -188,9 +202,29 @@ class RunState:
     def _take_step(self, event: events.Step) -> None:
         self.points.add(event)
         self.step, self.last_step, self.micro = event.step, event, None
+        self.planned_lr = event.lr / self.factor if self.factor else event.lr
         if self._step_began is not None and event.time > self._step_began:
             self._durations.append(event.time - self._step_began)
         self._step_began = event.time
+
+    def _damp(self, event: events.Damped) -> None:
+        """Spikes come often: those that follow each other share one line."""
+        self.damped += 1
+        if self.notes and self.notes[-1] is self._damped_note:
+            self.notes.pop()
+        so_far = f"; {self.damped} so far" if self.damped > 1 else ""
+        self._note(
+            event,
+            f"step {event.step} damped x {event.factor:.2g}: loss {event.loss:.3g} above {event.limit:.3g}{so_far}",
+        )
+        self._damped_note = self.notes[-1]
+
+    def _steer(self, event: events.Steered) -> None:
+        self._steered = [*(given for given in self._steered if given.step < event.step), event]
+        if event.factor != self.factor:  # a resume says it again
+            scaled = f"x {factor(event.factor)}" if event.factor != 1 else "as scheduled again"
+            self._note(event, f"learning rate {scaled}, from after step {event.step}")
+        self.factor = event.factor
 
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "export":

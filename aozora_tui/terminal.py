@@ -1,5 +1,7 @@
 """The terminal, or what stands in its place: is it one, what can it show, and does anybody still read."""
 
+import codecs
+import locale
 import os
 import shutil
 import sys
@@ -29,6 +31,16 @@ def tolerate_any_letter() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def ascii_only() -> bool:
+    """Whether signs beyond ASCII would not arrive: the locale says so, or the person did."""
+    if said := os.environ.get("AOZORA_ASCII"):
+        return said != "0"
+    try:
+        return codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8"
+    except LookupError:
+        return True
 
 
 def say(text: str) -> bool:

@@ -1,7 +1,18 @@
 """Small things that are written the same everywhere: times, sizes, rates, tables, other people's text."""
 
+import math
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+GREATEST_FACTOR = 1000  # that the engine takes
+# As the engine counts an update.
+_GROUPS = {
+    "unet": "UNet",
+    "text_encoder": "text encoder 1",
+    "text_encoder_2": "text encoder 2",
+    "token_embedding": "token embedding",
+}
 
 
 def printable(text: str) -> str:
@@ -47,6 +58,27 @@ def size(number: int) -> str:
         if number >= limit:
             return f"{number / limit:.3g} {unit}"
     return f"{number} bytes"
+
+
+def factor(number: float) -> str:
+    """A factor as a person writes it: `0.5`, `1e-4`, `2`."""
+    return re.sub(r"e([+-])0*", lambda found: f"e{found[1]}".rstrip("+"), f"{number:.12g}")
+
+
+def read_factor(text: str) -> float:
+    """What was written as a factor on the learning rate. Raises ValueError with the reason."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= GREATEST_FACTOR:
+        raise ValueError(f'"{printable(text)}" is not a number from 0 to {GREATEST_FACTOR:,}, as 0.5')
+    return number
+
+
+def updates(shares: Mapping[str, float], write: Callable[[float], str] = "{:.1e}".format) -> str:
+    """How much a step changed what it trains, beside the weights: `UNet 1.2e-05, text encoder 1 3.0e-06`."""
+    return ", ".join(f"{printable(_GROUPS.get(name, name))} {write(share)}" for name, share in shares.items())
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

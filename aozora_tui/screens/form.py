@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
@@ -18,14 +17,15 @@ from textual.widgets import Input, Static, TextArea
 
 from aozora_tui.profile_file import number
 from aozora_tui.screens.choice import Choice
+from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of, range_text
 from aozora_tui.screens.lines import KINDS as LISTS
-from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, value_text
+from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, pair, row_of, value_text
 from aozora_tui.screens.words import cursor_sign, same
-from engine.contract.decode import unwrap
+from engine.contract.decode import key_path
 from engine.contract.fields import FormField, Section
 from engine.contract.problems import Problem
 
-NUMBER_WIDTH = 13
+NUMBER_WIDTH = 12
 SWITCH = ("on", "off")
 FAINT = "$foreground 60%"
 
@@ -204,17 +204,36 @@ class FieldRow(Vertical):
         return box
 
     def _said(self, problem: Problem, style: str) -> Content:
-        """A problem of one entry of a list names its line, as soon as there are several."""
+        """A problem of one entry of a list or table names its line, as soon as there are several."""
         text, remedy = problem.text, problem.remedy
+        if self.field.kind == "table":
+            text, remedy = self._said_of_entry(problem)
+            return Content.assemble((f"! {text}. ", style), remedy)
         inside = re.match(rf"{re.escape(self.field.path)}\[(\d+)\](.*)", problem.path)
         rows = entry_rows(self._known) if self.field.kind in LISTS else []
         if inside and int(inside[1]) < len(rows):
             line = rows[int(inside[1])]
             if self.field.kind == "points" and not inside[2]:
                 text = f'"{self._known.split(chr(10))[line].strip()}" is not two numbers'
-                remedy = "Write where, and how much: 500 0.4."
+                remedy = f"Write where, and how much: {EXAMPLES.get(self.field.path, OVER_TIMESTEPS)}."
             text = f"line {line + 1}: {text}" if len(rows) > 1 else text
         return Content.assemble((f"! {text}. ", style), remedy)
+
+    def _said_of_entry(self, problem: Problem) -> tuple[str, str]:
+        """The problem's text, with its line, and its remedy."""
+        entry = next((name for name in self._raw or {} if key_path(self.field.path, name) == problem.path), None)
+        line = row_of(entry, self._known) if entry is not None else None
+        if entry is None or line is None:
+            return problem.text, problem.remedy
+        text, remedy = problem.text, problem.remedy
+        if self._raw[entry] == {}:  # as a line is kept that says nothing
+            name, value = pair(entry)
+            twice = value != {}
+            text = f'"{name}" stands here twice' if twice else f'"{entry}" is not a name and its value'
+            quoted = "; text stands in quotes" if self.field.path == "optimizer.arguments" else ""
+            remedy = "Remove one of them." if twice else f"Write {EXAMPLES[self.field.path]}{quoted}."
+        several = len(entry_rows(self._known)) > 1
+        return f"line {line + 1}: {text}" if several else text, remedy
 
     def _show_label(self) -> None:
         at = self.editor.has_focus
@@ -255,27 +274,6 @@ class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
             if row.editor.has_focus:
                 whole = row.size.height <= self.size.height
                 self.scroll_to_widget(row if whole else row.editor, animate=False, immediate=True)
-
-
-def default_of(field: FormField) -> Any:
-    """The default as a plain TOML value, None if there is none."""
-    return None if field.required else msgspec.to_builtins(field.default)
-
-
-def range_text(field: FormField) -> str:
-    """`updates  1 to 10,000,000`, as short as it can be said."""
-    meta = unwrap(field.annotation)[1]
-    if meta.ge is not None and meta.le is not None:
-        bounds = f"{_bound(meta.ge)} to {_bound(meta.le)}"
-    elif meta.gt is not None and meta.le is not None:
-        bounds = f"above {_bound(meta.gt)}, to {_bound(meta.le)}"
-    else:
-        bounds = ""
-    return "  ".join(part for part in (field.unit, bounds) if part)
-
-
-def _bound(value: float) -> str:
-    return f"{value:,}" if value < 1e6 else f"{value:.0e}".replace("e+0", "e") if value % 1e6 == 0 else f"{value:,}"
 
 
 def _raw_of(field: FormField, text: str) -> Any:

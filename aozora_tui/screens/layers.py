@@ -17,7 +17,8 @@ from textual.widgets.tree import TreeNode
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
-from aozora_tui.screens.words import ascii_only, cut
+from aozora_tui.screens.words import cut
+from aozora_tui.terminal import ascii_only
 from engine.contract.layers import Layer, human, patterns_for
 
 COUNT_COLUMN = 58

@@ -1,19 +1,22 @@
-"""Lists of a profile as lines of text, one entry each: texts as they are, folders with their repeats in front, points
-as their two numbers."""
+"""Lists and tables of a profile as lines of text, one entry each: texts as they are, folders with their repeats in
+front, points as their two numbers, a table's entries as `name = value`."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import tomlkit
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
 
-from aozora_tui.profile_file import number, spelt
+from aozora_tui.profile_file import number
+from aozora_tui.toml_edit import spelt
 
-KINDS = ("texts", "folders", "points")
+KINDS = ("texts", "folders", "points", "table")
 MOST_LINES = 6
 LINE_END = "␤"  # stands for the end of a line inside one entry of a list
 
@@ -47,19 +50,41 @@ class Lines(TextArea, inherit_bindings=False):
 
 
 def entry_lines(raw: Any) -> list[str]:
-    """A plain TOML list as lines."""
+    """A plain TOML list or table as lines."""
+    if isinstance(raw, dict):
+        return [name if value == {} else f"{name} = {_toml(value)}" for name, value in raw.items()]
     listed = raw if isinstance(raw, list | tuple) else []
     return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
 
 
-def entries(kind: str, text: str, before: Any) -> list[Any]:
-    """Lines as a plain TOML list; empty ones count for nothing. `before` is the list that they were made from."""
+def entries(kind: str, text: str, before: Any) -> list[Any] | dict[str, Any]:
+    """Lines as a plain TOML list or table; empty ones count for nothing. `before` is what they were made from."""
     lines = [text.split("\n")[index] for index in entry_rows(text)]
+    if kind == "table":
+        return _table(lines)
     if kind == "folders":
         return _folders(lines, before)
     if kind == "points":
         return [[number(part) for part in re.split(r"[\s,\[\]]+", line) if part] for line in lines]
     return [line.replace(LINE_END, "\n") for line in lines]
+
+
+def pair(line: str) -> tuple[str, Any]:
+    """Name and value of a table's entry as it is written; of anything else the whole line and an empty table."""
+    name, sign, text = (part.strip() for part in line.partition("="))
+    try:
+        value = tomllib.loads(f"value = {text}")["value"] if sign and name else {}
+    except (ValueError, RecursionError):
+        value = {}
+    quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
+    return (line.strip(), {}) if value == {} else (name[1:-1] if quoted else name, value)
+
+
+def row_of(entry: str, text: str) -> int | None:
+    """The line of a table's entry, by the name that `entries` gives it."""
+    rows = entry_rows(text)
+    names = entries("table", text, {})
+    return rows[list(names).index(entry)] if entry in names and len(names) == len(rows) else None
 
 
 def entry_rows(text: str) -> list[int]:
@@ -74,6 +99,22 @@ def value_text(raw: Any) -> str:
     if isinstance(raw, bool):
         return "on" if raw else "off"
     return spelt(raw) if isinstance(raw, float) else str(raw)
+
+
+def _table(lines: Sequence[str]) -> dict[str, Any]:
+    """A line that says no `name = value`, or a name once more, is kept whole as the name of an empty table: a value
+    that no setting takes, so that the check finds it."""
+    found: dict[str, Any] = {}
+    for line in lines:
+        name, value = pair(line)
+        found.update({name: value} if name not in found else {line.strip(): {}})
+    return found
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    return spelt(value) if isinstance(value, float) else tomlkit.item(value).as_string()
 
 
 def _line_of(entry: Any) -> str:

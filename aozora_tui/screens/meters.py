@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widget import Widget
+from textual.widgets import Static
 
 from aozora_tui.gpu import Reading
 from aozora_tui.run_state import RunState
+from aozora_tui.screens.words import same
+from aozora_tui.text import factor, updates
 from aozora_tui.widgets.gauge import PERCENT, WATT, Gauge, Readout, Unit
 from aozora_tui.widgets.scale import short
 
 CELSIUS = Unit("°C", of_total=False)
 PLAIN_CELSIUS = Unit("C", of_total=False)
+LR_WIDTH = 10
 HOT = 100.0  # degrees: where the bar ends; cards throttle a little before
 
 
@@ -27,11 +33,12 @@ class Meters(Vertical):
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="readouts"):
-            yield Readout("lr", value_width=10, id="lr-now")
-            yield Readout("grad norm", value_width=9, id="norm-now")
-            yield Readout("s/micro-batch", value_width=7, id="seconds-now")
+            yield Readout("lr", value_width=LR_WIDTH, id="lr-now")
+            yield Readout("grad norm", value_width=8, id="norm-now")
+            yield Readout("s/micro-batch", value_width=6, id="seconds-now")
             yield Readout("samples/s", value_width=7, id="samples-now")
             yield Readout("torch peak", value_width=9, id="peak-now", classes="only-wide")
+        yield Static(id="updates", markup=False)
         signs = self.ascii_signs
         with Widget(id="gauges"):
             yield Gauge("VRAM", label_width=5, warn_at=0.97, ascii_only=signs, id="vram")
@@ -42,11 +49,12 @@ class Meters(Vertical):
 
     def show(self, state: RunState, readings: Sequence[Reading], *, live: bool) -> None:
         step = state.last_step
-        self._readout("lr-now", short(step.lr) if step else None)
+        self._rate(state)
         norm = f"{short(step.grad_norm)}{' !' if step.clipped else ''}" if step else None
         self._readout("norm-now", norm)
         self._readout("seconds-now", short(step.seconds, 3) if step else None)
         self._readout("samples-now", short(step.samples_per_second, 3) if step else None)
+        self._updates(step.updates if step else {})
         peak = f"{step.memory_peak / 2**30:.2f} GiB" if step and step.memory_peak else None
         self._readout("peak-now", peak)
         self.query_one("#gauges").display = live
@@ -57,6 +65,20 @@ class Meters(Vertical):
         self._gauge("utilisation", card.utilisation if card else None, 100)
         self._gauge("power", card.power if card else None, card.power_limit if card else None)
         self._gauge("heat", card.temperature if card else None, HOT)
+
+    def _rate(self, state: RunState) -> None:
+        """Of the last step; where it is scaled by command, as scheduled times the factor."""
+        rate = short(state.planned_lr) if state.last_step else None
+        if state.factor != 1:
+            rate = f"{short(state.planned_lr, 3) if state.last_step else 'schedule'} x {factor(state.factor)}"
+        self.query_one("#lr-now", Readout).set_value(rate, width=max(len(rate or ""), LR_WIDTH))
+
+    def _updates(self, shares: Mapping[str, float]) -> None:
+        line = self.query_one("#updates", Static)
+        text = Content(f"update / weight  {updates(shares, partial(short, digits=2))}")
+        if shares and not same(line.content, text):
+            line.update(text, layout=False)
+        line.set_class(bool(shares), "-known")
 
     def _readout(self, name: str, value: str | None) -> None:
         self.query_one(f"#{name}", Readout).set_value(value)

@@ -10,7 +10,7 @@ from textual import work
 
 from aozora_tui.profile_file import ChangedOnDiskError, ProfileFile, free_path
 from aozora_tui.screens.ask import Answer, Ask, problem_lines
-from aozora_tui.screens.form import default_of
+from aozora_tui.screens.field_words import default_of
 from aozora_tui.screens.profile_form import ProfileForm
 from aozora_tui.screens.steer import launch
 from aozora_tui.screens.words import counted, cut_path

@@ -19,10 +19,12 @@ from textual.widgets import Input, Static
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.form import FAINT, FieldRow, Marks, SectionForm, default_of
+from aozora_tui.screens.field_words import default_of
+from aozora_tui.screens.form import FAINT, FieldRow, Marks, SectionForm
 from aozora_tui.screens.profile_text import (
     Known,
     field_of,
+    field_path,
     forecast_text,
     help_text,
     no_forecast,
@@ -37,7 +39,7 @@ from engine.contract.problems import Problem
 from engine.contract.profile import parse, salvage
 
 DEBOUNCE = 0.4
-SECTION_COLUMNS = (Column("", 0), Column("", 2, right=True))
+SECTION_COLUMNS = (Column("", 13), Column("", 2, right=True))
 
 
 class ProfileForm(AozoraScreen[None]):
@@ -212,7 +214,7 @@ class ProfileForm(AozoraScreen[None]):
 
     def go_to(self, path: str) -> None:
         """Show a field and put the focus on it; a path inside it (`data.folders[0].path`) will do."""
-        name = path.partition("[")[0]
+        name = field_path(path)
         if name not in form_fields():
             return
         section = form_fields()[name].section

@@ -9,13 +9,14 @@ from typing import Any
 
 from textual.content import Content
 
-from aozora_tui.screens.form import FAINT, default_of
+from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of
+from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.lines import entry_lines
 from aozora_tui.screens.rows import Line
 from aozora_tui.screens.words import counted, cut, plain
 from aozora_tui.text import size
 from engine.contract.budget import Forecast
-from engine.contract.fields import FormField, Section
+from engine.contract.fields import FormField, Section, form_fields
 from engine.contract.layers import human
 from engine.contract.problems import Problem, errors
 
@@ -31,8 +32,16 @@ class Known:
 
 
 def field_of(problem: Problem) -> str:
-    """The form's field a problem belongs to: `data.folders` for `data.folders[0].path`."""
-    return problem.path.partition("[")[0]
+    """The form's field a problem belongs to."""
+    return field_path(problem.path)
+
+
+def field_path(path: str) -> str:
+    """Without what leads into the field: `data.folders` for `data.folders[0].path`, `optimizer.rates` for one of its
+    entries."""
+    outside = path.partition("[")[0]
+    table = ".".join(path.split(".")[:2])
+    return table if table in form_fields() and form_fields()[table].kind == "table" else outside
 
 
 def no_forecast(problems: Sequence[Problem]) -> Content:
@@ -105,12 +114,14 @@ def _facts(field: FormField, known: Known) -> list[str]:
     if field.kind == "folders":
         facts[1] = "one a line: 1 x /folder"
     elif field.kind == "points":
-        facts[1] = "one point a line: 500 0.4"
+        facts[1] = f"one point a line: {EXAMPLES.get(field.path, OVER_TIMESTEPS)}"
+    elif field.kind == "table":
+        facts[1] = f"one a line: {EXAMPLES[field.path]}"
     elif field.kind == "texts":
         facts[1] = "one a line"
     elif field.required and field.kind in ("text", "file", "folder"):
         facts[1] = "text, required"
-    if not field.required and field.default not in ((), ""):
+    if not field.required and field.default not in ((), "", {}):
         facts.append(f"default {_short(default_of(field))}")
     if known.saved is not None and known.saved != known.now:
         facts.append(f"in the file {_short(known.saved)}")
@@ -125,4 +136,4 @@ def _wrapped(text: str, width: int, most: int) -> list[str]:
 def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return ", ".join(entry_lines(value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(entry_lines(value)) if isinstance(value, list | tuple | dict) else str(value)

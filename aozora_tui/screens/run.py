@@ -19,7 +19,8 @@ from aozora_tui.screens import steer
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES, AozoraScreen
 from aozora_tui.screens.log import LogTail
 from aozora_tui.screens.meters import Meters, on_card
-from aozora_tui.screens.words import ascii_only, cut, home_path, is_live, plain, state_style, state_text
+from aozora_tui.screens.words import cut, home_path, is_live, plain, state_style, state_text
+from aozora_tui.terminal import ascii_only
 from aozora_tui.text import age, duration, rate
 from aozora_tui.widgets.chart import Chart, Series
 from aozora_tui.widgets.gauge import bar
@@ -31,7 +32,7 @@ SMOOTHINGS = (0.9, 0.97, 0.99, 0.0)
 READS_A_TICK = 16
 SILENT_SECONDS = 300
 TEXT_STYLES = {"live": "bold $accent", "good": "$success", "attention": "$warning", "bad": "bold $error", "plain": ""}
-CONTROLS = {"stop", "save_now", "sample_now", "pause"}
+CONTROLS = {"stop", "save_now", "sample_now", "pause", "rate"}
 
 
 class RunScreen(AozoraScreen[None]):
@@ -139,6 +140,10 @@ class RunScreen(AozoraScreen[None]):
 
     def action_pause(self) -> None:
         self._send("resume" if self.word == "paused" else "pause")
+
+    def action_rate(self) -> None:
+        if self._is_live():
+            steer.ask_for_rate(self, self.run_dir, now=self.state.factor, planned=self.state.planned_lr)
 
     def action_resume(self) -> None:
         if self.word == "paused":

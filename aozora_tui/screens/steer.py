@@ -11,7 +11,9 @@ from textual.app import SystemCommand
 
 from aozora_tui import runs
 from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.screens.ask_rate import AskRate
 from aozora_tui.screens.words import cut_path
+from aozora_tui.text import factor
 from engine.contract import places, rundir
 from engine.contract.rundir import CommandName, RunDir
 
@@ -24,6 +26,7 @@ SAID: dict[CommandName, str] = {
     "sample": "Previews are drawn after the present step.",
     "pause": "The run pauses after the present step; p again lets it go on.",
     "resume": "The run goes on.",
+    "lr": "The learning rate is scaled from the next step on.",
 }
 
 
@@ -39,10 +42,12 @@ def launch(screen: AozoraScreen[Any], path: Path, then: Callable[[], object] = l
     screen.aozora.watch_run(run)
 
 
-def send(screen: AozoraScreen[Any], run: RunDir, command: CommandName, said: str = "") -> None:
+def send(
+    screen: AozoraScreen[Any], run: RunDir, command: CommandName, said: str = "", *, value: float | None = None
+) -> None:
     """Leave a command for the engine and say what it will do, or why it will not."""
     try:
-        rundir.send(run, command)
+        rundir.send(run, command, value)
     except (OSError, ValueError) as error:
         screen.say(str(error), "warning")
     else:
@@ -65,6 +70,23 @@ def ask_to_stop(screen: AozoraScreen[Any], run: RunDir, *, begun: bool) -> None:
 
     body = [text, cut_path(run.checkpoints, 68)]
     screen.app.push_screen(Ask(f"Stop {run.name}?", body, [Answer("y", "save and stop", "stop")]), answered)
+
+
+def ask_for_rate(screen: AozoraScreen[Any], run: RunDir, *, now: float, planned: float) -> None:
+    """Ask for a factor on the learning rate, `now` being the present one, and send it."""
+
+    def answered(chosen: float | None) -> None:
+        if chosen is not None:
+            scaled = f"The schedule's learning rate x {factor(chosen)}, from the next step on."
+            send(
+                screen,
+                run,
+                "lr",
+                "The scheduled learning rate again, from the next step on." if chosen == 1 else scaled,
+                value=chosen,
+            )
+
+    screen.app.push_screen(AskRate(run.name, now=now, planned=planned), answered)
 
 
 def restart(screen: AozoraScreen[Any], run: RunDir, look: Callable[[], object] = lambda: None) -> None:

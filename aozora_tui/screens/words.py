@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import locale
-import os
 from pathlib import Path
 
 from textual.content import Content
 
 from aozora_tui.runs import Standing
+from aozora_tui.terminal import ascii_only
 from engine.contract.rundir import LIVE_STATES
 
 # Told apart by the sign, said by the word; colour comes last.
@@ -36,16 +34,6 @@ _STYLES: dict[Standing, str] = {
     "unreadable": "bad",
 }
 _ASCII = {"\u203a": ">", "\u2039": "<", "·": "-", "…": "~", "✓": "+"}
-
-
-def ascii_only() -> bool:
-    """Whether signs beyond ASCII would not arrive: the locale says so, or the person did."""
-    if said := os.environ.get("AOZORA_ASCII"):
-        return said != "0"
-    try:
-        return codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8"
-    except LookupError:
-        return True
 
 
 def plain(text: str) -> str:

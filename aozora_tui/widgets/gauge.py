@@ -181,9 +181,12 @@ class Readout(_Line):
         self.label, self.value_width, self.right = label, value_width, right
         self.value: str | None = None
 
-    def set_value(self, value: str | None) -> None:
-        """Show `value`, cut to the width; `n/a` for None."""
+    def set_value(self, value: str | None, *, width: int | None = None) -> None:
+        """Show `value`, cut to the width, or to another `width` from now on; `n/a` for None."""
         self.value = value
+        if width is not None and width != self.value_width:
+            self.value_width = width
+            self.refresh(layout=True)
         self._repaint()
 
     def parts(self, width: int) -> list[Cell]:

@@ -68,7 +68,11 @@ def train(args, run, token, write):
     write(started(run, token, first, args.steps))
     step, paused = first, False
     while step < args.steps and not stopping:
-        obeyed, _ = rundir.take_commands(run, token)
+        taken, _ = rundir.take_commands(run, token)
+        obeyed = [each.command for each in taken]
+        for each in taken:
+            if each.command == "lr":
+                write(events.Steered(step=step, factor=each.value, time=time.time()))
         if "stop" in obeyed:
             break
         if "pause" in obeyed:

@@ -19,7 +19,7 @@ from engine.contract import events, places
 from engine.contract.rundir import RunDir
 
 SIZES = ((80, 24), (120, 40))
-NAMES = ("home", "profile", "layers", "run", "failed", "finished", "log", "help", "stop")
+NAMES = ("home", "profile", "layers", "run", "failed", "finished", "log", "help", "stop", "rate")
 CARD = Reading(
     index=0,
     name="NVIDIA GeForce RTX 4070",
@@ -66,7 +66,7 @@ async def shown(name: str, size: tuple[int, int]) -> AsyncIterator[Pilot[int]]:
     with ExitStack() as stack:
         stack.enter_context(fake_run.engine_alive(live))
         app = AozoraApp(
-            live if name in ("run", "log", "stop") else None,
+            live if name in ("run", "log", "stop", "rate") else None,
             ticking=False,
             clock=lambda: now,
             read_gpu=lambda _pid: (CARD,),
@@ -99,6 +99,7 @@ async def _go(name: str, pilot: Pilot[int]) -> None:
         "log": ("l",),
         "help": ("question_mark",),
         "stop": ("s",),
+        "rate": ("f",),
     }
     await pilot.press(*keys.get(name, ()))
 
@@ -113,6 +114,8 @@ def _runs() -> tuple[RunDir, float]:
     folder = places.runs_folder()
     live = fake_run.make(folder, "portraits-20231114-221320")
     now = fake_run.trained(live, 412)
+    fake_run.add(live, events.Steered(time=now + 1, step=412, factor=0.5))
+    fake_run.add(live, events.Damped(time=now + 4, step=413, loss=0.1824, limit=0.1219, factor=0.6683))
     fake_run.add(live, events.Micro(time=now + 5, step=413, micro=23, loss=0.1, seconds=0.41))
     live.log.write_text(
         "Loading weights:  10%\rLoading weights: 100%\nUserWarning: a picture has no caption: 0412.png\n"

@@ -280,6 +280,28 @@ def test_pause_and_resume_a_live_run(profile):
     assert "is running already" in refused.stderr
 
 
+def test_lr_scales_the_rate_of_the_run_that_is_live(profile):
+    run = detached(profile, *SLOW)
+
+    def factors():
+        told = [events.decode(line) for line in run.events.read_bytes().splitlines()]
+        return [event.factor for event in told if isinstance(event, events.Steered)]
+
+    assert call("lr", "0.5").stdout == f"asked {run.name} to scale its learning rate by 0.5\n"
+    until(lambda: factors() == [0.5])
+    assert call("lr", "1", run.name).stdout == f"asked {run.name} to learn at its scheduled rate again\n"
+    until(lambda: factors() == [0.5, 1.0])
+
+
+def test_lr_refuses_what_is_no_factor_and_needs_a_live_run(capsys):
+    for wrong in ("-1", "1001", "nan", "half"):
+        assert cli.main(["lr", wrong]) == 2
+        assert "is not a number from 0 to 1,000, as 0.5" in capsys.readouterr().err
+    assert cli.main(["lr"]) == 2
+    assert cli.main(["lr", "0.5"]) == 2
+    assert "no run is live" in capsys.readouterr().err
+
+
 def test_resume_restarts_the_newest_run_and_says_from_where(profile):
     run = detached(profile, *SLOW)
     call("stop")
@@ -378,7 +400,16 @@ def test_display_switches_count_before_and_after_the_command(profile, monkeypatc
 
 def test_headless_commands_load_neither_textual_nor_torch(profile):
     heavy = "{'textual', 'rich', 'torch', 'numpy', 'diffusers', 'transformers', 'PIL'}"
-    for words in (["runs"], ["check", "cat"], ["doctor"], ["watch"], ["stop"], ["diff", "a", "b"]):
+    for words in (
+        ["runs"],
+        ["check", "cat"],
+        ["doctor"],
+        ["watch"],
+        ["stop"],
+        ["diff", "a", "b"],
+        ["layers", "a"],
+        ["lr", "1"],
+    ):
         code = (
             f"import sys; from aozora_tui.cli import main; main({words!r}); sys.exit(str({heavy} & set(sys.modules)))"
         )

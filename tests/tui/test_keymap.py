@@ -6,6 +6,7 @@ from textual.binding import Binding
 from aozora_tui.app import AozoraApp
 from aozora_tui.keymap import SCOPES, shown
 from aozora_tui.screens.ask import Ask
+from aozora_tui.screens.ask_rate import AskRate
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.choice import Choice
 from aozora_tui.screens.help import HEADINGS, Help
@@ -23,7 +24,7 @@ UNSAFE = {"ctrl+m", "ctrl+i", "ctrl+h", "ctrl+j", "ctrl+a", "ctrl+b", "ctrl+s", 
 UNSAFE |= {"f1", "f3", "f5", "f11", "ctrl+enter", "shift+enter"}
 
 
-@pytest.mark.parametrize("owner", [AozoraApp, *SCREENS, ProfileForm, Ask, Help, Rows, Choice, LayerTree])
+@pytest.mark.parametrize("owner", [AozoraApp, *SCREENS, ProfileForm, Ask, AskRate, Help, Rows, Choice, LayerTree])
 def test_every_binding_has_an_id_and_a_help_text(owner):
     own = vars(owner).get("BINDINGS", ())
     assert all(isinstance(binding, Binding) and binding.id and binding.tooltip for binding in own)

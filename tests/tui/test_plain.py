@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aozora_tui import plain, terminal, text
@@ -204,3 +205,31 @@ def test_long_lines_are_folded_between_words_for_a_terminal_only(monkeypatch):
     folded = terminal.fitted(line, Stream(), indent="    ")
     assert len(folded) > 1 and all(len(part) <= 40 for part in folded)
     assert " ".join(" ".join(folded).split()) == " ".join(line.split()) and any("0.12 %" in part for part in folded)
+
+
+def test_what_steers_and_damps_is_one_line_each():
+    assert lines(
+        events.Damped(step=9, loss=0.5, limit=0.25, factor=0.5),
+        events.Steered(step=12, factor=0.5),
+        events.Steered(step=20, factor=1.0),
+    ) == [
+        "step 9 damped: loss 0.5000 is above 0.2500, so its gradient counts x 0.5",
+        "from after step 12 the learning rate is the schedule's x 0.5",
+        "from after step 20 the learning rate is the schedule's again",
+    ]
+
+
+def test_a_step_says_how_much_it_changed():
+    told = msgspec.structs.replace(step(48), updates={"unet": 1.2e-5, "text_encoder_2": 3e-6})
+    assert lines(STARTED, told)[1].endswith("  update/weight UNet 1.2e-05, text encoder 2 3.0e-06")
+
+
+@pytest.mark.parametrize(("number", "said"), [(0.5, "0.5"), (1e-5, "1e-5"), (2.0, "2"), (0.1 + 0.2, "0.3"), (0, "0")])
+def test_factors_are_written_as_a_person_writes_them(number, said):
+    assert text.factor(number) == said
+
+
+@pytest.mark.parametrize("wrong", ["", "-0.1", "1001", "nan", "inf", "0,5", "half"])
+def test_what_is_no_factor_is_refused_with_the_range(wrong):
+    with pytest.raises(ValueError, match=r"is not a number from 0 to 1,000, as 0\.5"):
+        text.read_factor(wrong)

@@ -7,12 +7,14 @@ import pytest
 import seen
 from forms import app, checked, in_view, opened, row, settle, write_profile
 
+from aozora_tui.screens.lines import entry_lines, row_of
 from aozora_tui.screens.profile_text import Known, help_text
 from engine.contract import places
-from engine.contract.fields import form_fields
+from engine.contract.fields import form_fields, sections
 
 CHOICES = [field for field in form_fields().values() if field.kind == "choice"]
 CURVE = "objective.weight_curve"
+RATES = "optimizer.rates"
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_the_whole_help_of_a_field_fits_into_six_lines_of_eighty_columns(field):
     assert len(lines) <= 6 and max(map(len, lines)) <= 78
     assert " ".join(field.help.split()) in said and f"{field.path} · " in said
     assert not field.choices or field.expected in said or f"one of {len(field.choices)} words" in said
-    assert field.required or field.default in ((), "") or "· default" in said
+    assert field.required or field.default in ((), "", {}) or "· default" in said
 
 
 async def test_the_help_has_the_room_that_it_takes(path):
@@ -215,3 +217,79 @@ async def test_what_the_base_is_is_said_whatever_else_is_wrong(path):
         await checked(pilot, screen)
         said = "SDXL base, epsilon (no marker: epsilon is assumed, as ComfyUI does)"
         assert row(screen, "model.base").problem_text == said
+
+
+async def test_a_table_is_edited_as_lines_and_written_as_a_table(path):
+    path.write_text(f"{path.read_text()}\n[optimizer.rates]\n'mid_block.*' = 0.5 # half\n")
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, RATES)
+        assert row(screen, RATES).editor.text == "mid_block.* = 0.5"
+        await pilot.press("end", "enter", *"attn2 = 1e-1")
+        await settle(pilot)
+        assert screen.file.text.endswith("[optimizer.rates]\n'mid_block.*' = 0.5 # half\nattn2 = 0.1\n")
+        assert row(screen, RATES).problem_text == ""
+        await pilot.press(*["backspace"] * 30)
+        await settle(pilot)
+        assert row(screen, RATES).editor.text == "" and "[optimizer" not in screen.file.text
+        await pilot.press("f7")
+        await settle(pilot)
+        assert screen.file.text == path.read_text() and row(screen, RATES).editor.text == "mid_block.* = 0.5"
+
+
+async def test_the_values_of_a_table_are_those_of_toml(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "optimizer.arguments")
+        lines = ("betas = [0.9, 0.99]", "safeguard_warmup = true", 'mode = "a = b"', "d0 = 1e-6", "k = 3")
+        for line in lines:
+            await pilot.press(*line, "enter")
+        await settle(pilot)
+        found = tomllib.loads(screen.file.text)["optimizer"]["arguments"]
+        assert found == {"betas": [0.9, 0.99], "safeguard_warmup": True, "mode": "a = b", "d0": 1e-6, "k": 3}
+        assert type(found["k"]) is int
+        again = await opened(pilot, path, "optimizer.arguments")
+        again.file.set("optimizer.arguments", found)
+        again.refill()
+        assert row(again, "optimizer.arguments").editor.text == "\n".join(lines)
+
+
+async def test_a_wrong_line_of_a_table_is_named_and_kept_as_it_was_typed(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, RATES)
+        typed = ["attn1 = 0.5", "attn1 = 1", "attn2", "x = half", "to_q = 2000", "= 3"]
+        for line in typed:
+            await pilot.press(*line, "enter")
+        await settle(pilot)
+        said = row(screen, RATES).problem_text.split("\n")
+        remedy = " Write mid_block.* = 0.5."
+        assert said == [
+            '! line 2: "attn1" stands here twice. Remove one of them.',
+            f'! line 3: "attn2" is not a name and its value.{remedy}',
+            f'! line 4: "x = half" is not a name and its value.{remedy}',
+            "! line 5: 2000 is not a number from 0 to 1,000. The most allowed is 1,000.",
+            f'! line 6: "= 3" is not a name and its value.{remedy}',
+        ]
+        marks = {line.key: line.cells[1][0] for line in screen.query_one("#sections").lines}
+        assert marks["optimizer"] == "!5"
+        assert entry_lines(screen.file.get(RATES)) == typed
+        screen.query_one("#sections").focus()
+        await pilot.press("f10")
+        await settle(pilot)
+        assert row(screen, RATES).editor.has_focus
+
+
+def test_the_line_of_an_entry_is_found_among_empty_ones():
+    assert row_of("b", "a = 1\n\nb = 2\n") == 2
+    assert row_of("c", "a = 1") is None
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 15)])
+async def test_every_section_can_be_seen_and_its_problems_counted(path, size):
+    path.write_text(f"{path.read_text()}[save]\nevery = -1\n")
+    async with app().run_test(size=size) as pilot:
+        screen = await opened(pilot, path)
+        listed = screen.query_one("#sections")
+        for section in sections():
+            listed.select(section.name)
+            await settle(pilot)
+            assert f" {section.label} " in seen.words(pilot.app)
+        assert "Saving         !1" in seen.text(pilot.app)

@@ -4,7 +4,8 @@ import tomllib
 
 import pytest
 
-from aozora_tui.profile_file import ChangedOnDiskError, ProfileFile, free_path, number, spelt
+from aozora_tui.profile_file import ChangedOnDiskError, ProfileFile, free_path, number
+from aozora_tui.toml_edit import spelt
 
 TEXT = """\
 # my profile, third try
@@ -168,3 +169,88 @@ def test_copies_never_take_a_name_that_exists(file, tmp_path):
     assert free_path(tmp_path, "a-2").name == "a-3.toml"
     with pytest.raises(FileExistsError):
         file.save_as(tmp_path / "a.toml")
+
+
+RATES = """\
+[optimizer]
+beta1 = 0.8 # b
+
+[optimizer.rates] # by layer
+# the middle
+"mid_block.*" = 5e-1 # half
+attn2 = 2.0
+
+[train]
+steps = 3
+"""
+
+
+def rates(tmp_path, text):
+    path = tmp_path / "rates.toml"
+    path.write_text(text)
+    return ProfileFile.open(path)
+
+
+def test_a_table_changes_only_where_it_differs(tmp_path):
+    file = rates(tmp_path, RATES)
+    file.set("optimizer.rates", {"mid_block.*": 0.25, "attn2": 2.0})
+    assert file.text == RATES.replace("5e-1", "0.25")
+    file.end_of_change()
+    file.set("optimizer.rates", {"mid_block": 0.25, "x": 1.0, "attn2": 2.0})
+    assert file.text == RATES.replace('"mid_block.*" = 5e-1 # half', "mid_block = 0.25 # half\nx = 1.0")
+    assert list(file.get("optimizer.rates")) == ["mid_block", "x", "attn2"]
+
+
+def test_the_last_entry_takes_the_table_with_it(tmp_path):
+    file = rates(tmp_path, RATES)
+    file.set("optimizer.rates", {})
+    assert file.get("optimizer.rates") is None
+    assert file.text == "[optimizer]\nbeta1 = 0.8 # b\n\n[train]\nsteps = 3\n"
+    file.end_of_change()
+    file.set("optimizer.rates", {"attn2": 2.0})
+    assert file.text == "[optimizer]\nbeta1 = 0.8 # b\n\n[optimizer.rates]\nattn2 = 2.0\n\n[train]\nsteps = 3\n"
+    file.set("optimizer.beta2", 0.99)
+    assert tomllib.loads(file.text)["optimizer"] == {"beta1": 0.8, "beta2": 0.99, "rates": {"attn2": 2.0}}
+
+
+def test_an_empty_table_that_was_not_there_is_no_change(tmp_path):
+    file = rates(tmp_path, "[train]\nsteps = 3\n")
+    file.set("optimizer.rates", {})
+    assert not file.modified and file.undo() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "optimizer.beta1 = 0.5\n",
+        "optimizer = {beta1 = 0.5}\n",
+        "[optimizer]\nbeta1=0.5",
+        "[optimizer]\n[train]\nsteps=3\n[optimizer.rates]\na=1.0\n",
+        "[optimizer]\nrates = {z = 1.0, b = 2.0} # in\nbeta1=0.5\n",
+        "[optimizer]\nrates.a = 1.0 # c\nrates.b = 2.0\nbeta1=0.5\n",
+        "optimizer.rates.a = 1.0\n",
+        "[optimizer]\n[optimizer.arguments]\na=1\n",
+        "[optimizer.rates]\n# none yet\n",
+    ],
+)
+def test_every_way_of_writing_a_table_can_be_edited(tmp_path, text):
+    file = rates(tmp_path, text)
+    before = tomllib.loads(text)
+    before.get("optimizer", {}).pop("rates", None)
+    for wanted in ({"a": 1.0, "b.*": 0.5}, {"z": 0.0, "b.*": 0.5, "c": 3.0, "d": 4.0}, {"c": 3.0, "b.*": 0.5}):
+        file.set("optimizer.rates", wanted)
+        file.end_of_change()
+        found = tomllib.loads(file.text)
+        written = found["optimizer"].pop("rates")
+        assert (written, list(written)) == (wanted, list(wanted))
+        assert {name: table for name, table in found.items() if table} == {n: t for n, t in before.items() if t}
+    file.set("optimizer.rates", {})
+    assert "rates" not in tomllib.loads(file.text).get("optimizer", {})
+
+
+def test_kinds_of_values_in_a_table_are_told_apart(tmp_path):
+    file = rates(tmp_path, "[optimizer.arguments]\nx = 1\n")
+    for value in (True, 1, 1.0):
+        file.set("optimizer.arguments", {"x": value})
+        assert type(tomllib.loads(file.text)["optimizer"]["arguments"]["x"]) is type(value)

@@ -4,8 +4,10 @@ import dataclasses
 import os
 
 import fake_run
+import msgspec
 import pytest
 import seen
+from textual.widgets import Input
 
 from aozora_tui.app import AozoraApp
 from aozora_tui.gpu import Reading
@@ -92,7 +94,7 @@ async def test_stop_asks_says_what_is_saved_and_then_writes_the_command(run, ans
             await pilot.press("s", answer)
             await pilot.pause()
             assert commands(run) == ["stop.json"]
-            assert rundir.take_commands(run, "t0") == (["stop"], [])
+            assert rundir.take_commands(run, "t0") == ([rundir.Command(command="stop", token="t0")], [])
 
 
 async def test_keys_leave_commands_and_pause_goes_both_ways(run):
@@ -132,7 +134,7 @@ async def test_what_an_ended_run_cannot_do_is_not_offered_and_says_why(run):
         await pilot.pause()
         shown = seen.text(app)
         assert "esc back" in shown and "detach" not in shown and "r resume" not in shown
-        for key in "swmp":
+        for key in "swmpf":
             await pilot.press(key)
             assert "The run is finished: it has no engine to tell." in seen.text(app)
             await pilot.press("0")
@@ -306,3 +308,71 @@ async def test_home_costs_no_byte_while_nothing_happens(run):
         app = watching(None, driver_class=seen.CountingDriver)
         async with app.run_test(headless=False, size=(120, 40)) as pilot:
             assert await counted(app, pilot) == 0
+
+
+async def test_the_rate_key_asks_for_a_factor_and_sends_it(run):
+    at = fake_run.trained(run, 4)
+    fake_run.add(run, events.Steered(time=at, step=4, factor=0.5))
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("f")
+            await pilot.pause()
+            box = app.screen.query_one("#rate", Input)
+            assert box.value == "0.5"  # the one in force
+            await pilot.press("escape")
+            assert commands(run) == []
+            await pilot.press("f")
+            await pilot.pause()
+            await pilot.press(*"1001", "enter")
+            await pilot.pause()
+            assert '"1001" is not a number from 0 to 1,000' in seen.words(app) and commands(run) == []
+            await pilot.press("backspace", "backspace", "backspace", "backspace", *".25", "enter")
+            await pilot.pause()
+            assert isinstance(app.screen, RunScreen) and "learning rate x 0.25" in seen.words(app)
+            (sent,), _ = rundir.take_commands(run, "t0")
+            assert (sent.command, sent.value) == ("lr", 0.25)
+
+
+async def test_the_rate_dialog_says_what_comes_of_it(run):
+    at = fake_run.trained(run, 40, steps=400)
+    fake_run.add(run, events.Steered(time=at, step=40, factor=0.5))
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("f", *"2")
+            await pilot.pause()
+            assert "x 9.76e-6 as scheduled = 1.95e-5" in seen.words(app)  # 1e-5 x (1 + cos(0.1 pi)) / 2
+
+
+async def test_a_commanded_factor_stands_beside_the_scheduled_rate(run):
+    at = fake_run.trained(run, 5, steps=100)
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert "lr 5.000e-6 " in seen.text(app)
+            fake_run.add(run, events.Steered(time=at + 1, step=5, factor=0.25))
+            app.tick()
+            await pilot.pause()
+            assert "lr 5.00e-6 x 0.25 " in seen.text(app) and "samples/s 2.44" in seen.text(app)
+            scaled = msgspec.structs.replace(fake_run.step(6, at=at + 26, steps=100), lr=0.25 * 6e-6)
+            fake_run.add(run, scaled)
+            app.tick()
+            await pilot.pause()
+            assert "lr 6.00e-6 x 0.25 " in seen.text(app)
+            fake_run.add(run, events.Steered(time=at + 30, step=6, factor=1.0))
+            app.tick()
+            await pilot.pause()
+            assert "x 0.25" not in seen.text(app).split("VRAM")[0]
+            assert "learning rate as scheduled again, from after step 6" in seen.text(app)
+
+
+async def test_the_size_of_the_updates_is_shown_where_there_is_room(run):
+    fake_run.trained(run, 5)
+    with fake_run.engine_alive(run):
+        for size, shown in (((120, 40), True), ((80, 24), False)):
+            app = watching(run)
+            async with app.run_test(size=size) as pilot:
+                await pilot.pause()
+                assert ("update / weight  UNet 1.2e-5, text encoder 1 3.1e-6" in seen.text(app)) is shown

@@ -3,6 +3,7 @@
 import math
 
 import fake_run
+import msgspec
 import pytest
 
 from aozora_tui.run_state import RunState
@@ -124,3 +125,44 @@ def test_micro_batches_count_as_the_engine_tells_them(run):
     for event, micro, share in told:
         state.apply([event])
         assert (state.micros_done, state.share) == (micro, pytest.approx(share))
+
+
+def steered(step, factor, at=0.0):
+    return events.Steered(time=at, step=step, factor=factor)
+
+
+def test_a_factor_holds_over_resumes_but_not_before_it_was_commanded(run):
+    fake_run.add(run, fake_run.started(run), steered(20, 0.5), steered(30, 0.25))
+    assert folded(run).factor == 0.25
+    fake_run.add(run, fake_run.started(run, step=25))
+    assert folded(run).factor == 0.5  # what was commanded for step 30 is still to come
+    fake_run.add(run, steered(25, 0.5))
+    assert folded(run).factor == 0.5
+    fake_run.add(run, steered(30, 0.25), fake_run.started(run, step=10))
+    assert folded(run).factor == 1.0
+    fake_run.add(run, fake_run.started(run, step=40))
+    assert folded(run).factor == 1.0
+
+
+def test_a_factor_that_a_resume_repeats_is_noted_once(run):
+    fake_run.add(run, fake_run.started(run), steered(20, 0.5), fake_run.started(run, step=20), steered(20, 0.5))
+    noted = [note.text for note in folded(run).notes if "learning rate" in note.text]
+    assert noted == ["learning rate x 0.5, from after step 20"]
+
+
+def test_the_scheduled_rate_is_known_under_a_factor(run):
+    state = RunState()
+    plain = fake_run.step(50, at=1.0)
+    state.apply([fake_run.started(run), steered(49, 0.5), msgspec.structs.replace(plain, lr=plain.lr / 2)])
+    assert state.planned_lr == plain.lr
+    state.apply([steered(50, 0.0), msgspec.structs.replace(fake_run.step(51, at=2.0), lr=0.0)])
+    assert (state.factor, state.planned_lr) == (0.0, 0.0)
+
+
+def test_spikes_that_follow_each_other_share_a_line(run):
+    state = RunState()
+    spikes = [events.Damped(step=n, loss=0.5, limit=0.25, factor=0.5) for n in (7, 8, 12)]
+    state.apply([fake_run.started(run), *spikes[:2]])
+    assert [note.text for note in state.notes][1:] == ["step 8 damped x 0.5: loss 0.5 above 0.25; 2 so far"]
+    state.apply([events.Unpaused(step=9), spikes[2]])
+    assert len(state.notes) == 4 and state.damped == 3

@@ -1,0 +1,41 @@
+"""What the form writes beside a field: default, range, an example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engine.contract.decode import unwrap
+from engine.contract.fields import FormField
+
+# One entry of a table or a curve, as it is written in its field; of a curve that is not here, over the timesteps.
+EXAMPLES = {
+    "optimizer.rates": "mid_block.* = 0.5",
+    "optimizer.arguments": "betas = [0.9, 0.99]",
+    "schedule.curve": "0.5 0.4",
+}
+OVER_TIMESTEPS = "500 0.4"
+
+
+def default_of(field: FormField) -> Any:
+    """The default as a plain TOML value, None if there is none."""
+    return None if field.required else msgspec.to_builtins(field.default)
+
+
+def range_text(field: FormField) -> str:
+    """`updates  1 to 10,000,000`, as short as it can be said."""
+    meta = unwrap(field.annotation)[1]
+    if meta.ge is not None and meta.le is not None:
+        bounds = f"{_bound(meta.ge)} to {_bound(meta.le)}"
+    elif meta.ge is not None and meta.lt is not None:
+        bounds = f"{_bound(meta.ge)} to below {_bound(meta.lt)}"
+    elif meta.gt is not None and meta.le is not None:
+        bounds = f"above {_bound(meta.gt)}, to {_bound(meta.le)}"
+    else:
+        bounds = ""
+    return "  ".join(part for part in (field.unit, bounds) if part)
+
+
+def _bound(value: float) -> str:
+    return f"{value:,}" if value < 1e6 else f"{value:.0e}".replace("e+0", "e") if value % 1e6 == 0 else f"{value:,}"
