@@ -71,6 +71,10 @@ def _text_encoders(profile: Profile) -> Iterator[Problem]:
     if settings.stop_after > steps:
         text = f"is beyond the last step ({steps:,}): they learn to the end"
         yield Problem("text_encoders.stop_after", text, "Lower it, or write 0 if that is meant.", "warning")
+    if settings.token_embedding == "row_wise" and profile.optimizer.kind == "imported":
+        text = "needs an optimizer of ours: one from a package treats the table as a whole, and rare tokens fly away"
+        remedy = 'Write token_embedding = "frozen", or kind = "adafactor" or "adamw" in [optimizer].'
+        yield Problem("text_encoders.token_embedding", text, remedy)
     if profile.save.export and profile.save.export_format == "unet":
         text = "a file of the UNet alone cannot hold the trained text encoders"
         yield Problem("save.export_format", text, 'Write export_format = "checkpoint" or "diffusers".')

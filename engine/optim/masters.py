@@ -76,10 +76,12 @@ class Masters:
             key = derive(self._seed, f"rounding {name}", step)
             for part in pieces(as_elements(master)):
                 weight.view(-1)[part] = stochastic_bf16(master.view(-1)[part], key, start=part.start)
+        elif self.kind == "fp32":
+            for part in pieces(as_elements(master)):
+                weight.view(-1)[part] = split(master.view(-1)[part])[0]  # ties as in split: one run, whatever keeps it
+            self._host.store(name, master)
         else:
             weight.copy_(master)
-            if self.kind == "fp32":
-                self._host.store(name, master)
 
     @torch.no_grad()
     def share_lost(self, rate: float) -> float:

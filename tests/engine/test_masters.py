@@ -31,6 +31,14 @@ def test_a_finer_base_is_kept_bit_for_bit_and_the_network_has_its_nearest_bf16(k
     assert torch.equal(parameters["w"].detach(), base.bfloat16())
 
 
+def test_split_and_fp32_are_one_run():
+    """Ties included: half a bf16 step above 1 and above the next number."""
+    for base in (torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8]), weights(dtype=torch.float32)["w"].detach()):
+        _, ours = start("split", base.reshape(1, -1))
+        _, theirs = start("fp32", base.reshape(1, -1))
+        assert torch.equal(ours["w"].detach(), theirs["w"].detach())
+
+
 @pytest.mark.parametrize("kind", ["stochastic", "nearest"])
 def test_what_keeps_nothing_starts_from_the_nearest_bf16(kind):
     base = weights(dtype=torch.float32)["w"].detach()
