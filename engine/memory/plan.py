@@ -108,6 +108,11 @@ class Plan(Protocol):
         """The fp32 master of every trained tensor, by diffusers name."""
         ...
 
+    def share_lost(self, rate: float) -> float:
+        """Of updates as large as `rate`, the share that bf16 weights rounded to the nearest would not take. A host
+        read."""
+        ...
+
     def shown(self, *, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
         """The weights that are meant for others, fp32, by name: the running average, or what the optimizer itself
         averages, else the masters. With `compute` the networks compute with them inside. Outside nothing has changed.

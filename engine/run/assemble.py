@@ -12,6 +12,7 @@ from engine.contract.patterns import factors
 from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
+from engine.memory.plan import Plan
 from engine.model import components, conditioner
 from engine.model.conditioner import Conditioner
 from engine.model.single_file import Checkpoint, fingerprint
@@ -114,7 +115,7 @@ def _product(*several: dict[str, float]) -> dict[str, float]:
     return product
 
 
-def _warn_of_nearest(session: Session, profile: Profile, plan: PlainPlan) -> None:
+def _warn_of_nearest(session: Session, profile: Profile, plan: Plan) -> None:
     if profile.optimizer.master != "nearest":
         return
     rate = profile.optimizer.learning_rate

@@ -1,0 +1,187 @@
+"""What every plan has in common once a window's gradient is known: masters, optimizer, average, and the sweep that
+writes a step."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from engine.contract.sections import Ema, MasterKind
+from engine.memory.plan import Written, clip_factor
+from engine.memory.ratios import Ratios
+from engine.optim.average import Average
+from engine.optim.masters import Masters
+from engine.optim.optimizer import MakeOptimizer
+
+
+class Learner:
+    """`parameters` learn, by name, in the order of the sweep; their updates are computed on `device`. All that a step
+    needs exists from the start: nothing must fail in the middle of a run."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        make_optimizer: MakeOptimizer,
+        device: torch.device,
+        *,
+        master: MasterKind,
+        ema: Ema | None,
+        seed: int,
+    ) -> None:
+        self.parameters = parameters
+        self.device = device
+        self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
+        self.resting: frozenset[str] = frozenset()
+        self._optimizer = make_optimizer(self.shapes, device)
+        self._masters = Masters(parameters, master, device=device, seed=seed)
+        self._average = Average(self.shapes, ema.decay, warmup=ema.warmup) if ema and ema.decay else None
+        self._taken = 0
+        # A base that is in the network already; `adopt` brings a finer one.
+        self.adopt((name, parameter.data.float()) for name, parameter in parameters.items())
+
+    def learning(self) -> list[str]:
+        return [name for name in self.parameters if name not in self.resting]
+
+    def rest(self, names: frozenset[str]) -> None:
+        """These learn nothing until told otherwise."""
+        resting = names & self.parameters.keys()
+        if resting == self.resting:
+            return
+        self.resting = resting
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(name not in resting)
+
+    @torch.no_grad()
+    def step(
+        self,
+        gradient: Callable[[str, str | None], Tensor],
+        rates: Callable[[str], float],
+        *,
+        norm: float,
+        max_grad_norm: float,
+        scale: float,
+    ) -> Written:
+        """Write a step. `gradient(name, then)` gives the sum of a tensor's gradients, fp32, on the device, to be
+        overwritten, `then` being wanted next; times `scale` it is the mean, whose global norm is `norm`."""
+        clip = clip_factor(norm, max_grad_norm)
+        self._taken += 1
+        ratios = Ratios(self.device)
+        self._optimizer.begin_step()
+        if self._average:
+            self._average.begin_step()
+        names = self.learning()
+        for name, then in zip(names, [*names[1:], None], strict=True):
+            mean = gradient(name, then).mul_(clip * scale)
+            master = self._masters.read(name, then)
+            change = self._optimizer.update(name, master, mean, rates(name))
+            if not self._optimizer.whole:
+                ratios.add(name, change, master)
+                self._keep(name, master)
+        for name, master in self._optimizer.finish_step().items():
+            ratios.add(name, (master - self._masters.read(name)).square_().sum(), master)
+            self._keep(name, master)
+        return Written(clip < 1.0, ratios.read())
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return _Lazily(self.parameters, self._masters.copy)
+
+    def share_lost(self, rate: float) -> float:
+        """Of updates as large as `rate`, the share that bf16 weights rounded to the nearest would not take. A host
+        read."""
+        return self._masters.share_lost(rate)
+
+    @contextmanager
+    def shown(self, *, compute: bool) -> Iterator[Mapping[str, Tensor]]:
+        if self._average:
+            with self._computing_with(self._average.tensors() if compute else {}):
+                yield self._average.tensors()
+            return
+        with self._optimizer.evaluating(self._masters.copy) as others, self._computing_with(others if compute else {}):
+            yield others or self.weights()
+
+    def optimizer_state(self) -> Mapping[str, Tensor]:
+        return self._optimizer.state_dict()
+
+    def averages(self) -> Mapping[str, Tensor]:
+        return self._average.state_dict() if self._average else {}
+
+    @torch.no_grad()
+    def rehearse(self) -> None:
+        name = max(self.parameters, key=lambda name: self.parameters[name].numel())
+        self._optimizer.rehearse(name, self._masters.copy(name))
+
+    @torch.no_grad()
+    def adopt(self, masters: Iterable[tuple[str, Tensor]]) -> None:
+        for name, master in masters:
+            shape = self.shapes[name]
+            if master.shape != shape:
+                raise ValueError(f"{name} has the shape {tuple(master.shape)}, the network wants {tuple(shape)}")
+            self._masters.start(name, master.to(self.device, torch.float32))
+            if self._average:
+                self._average.start(name, master)
+
+    def restore(
+        self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]
+    ) -> None:
+        if differing := sorted(weights.keys() ^ self.parameters.keys()):
+            raise ValueError(f"the checkpoint trains other layers than the profile: {', '.join(differing[:3])} ...")
+        if bool(averages) != bool(self._average):
+            raise ValueError(f"the checkpoint has {'an' if averages else 'no'} average of the weights")
+        if "taken" not in optimizer_state:
+            raise ValueError("the optimizer's state does not say how many steps it has taken")
+        self._optimizer.load_state_dict(optimizer_state)
+        self._taken = int(optimizer_state["taken"])
+        self.adopt(weights.items())
+        if self._average:
+            self._average.load_state_dict(averages)
+
+    def _keep(self, name: str, master: Tensor) -> None:
+        if self._average:
+            self._average.update(name, master)
+        self._masters.write(name, master, self._taken)
+
+    @contextmanager
+    def _computing_with(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """The network's own weights rest on the host meanwhile: the device has no room for two."""
+        own = {name: self.parameters[name].data.to("cpu", copy=True) for name in weights}
+        try:
+            for name, weight in weights.items():
+                self.parameters[name].data.copy_(weight)
+            yield
+        finally:
+            for name, weight in own.items():
+                self.parameters[name].data.copy_(weight)
+
+
+def only(trained: frozenset[str], *networks: nn.Module | None) -> dict[str, nn.Parameter]:
+    """The parameters that learn; all others are frozen."""
+    every = chain.from_iterable(network.named_parameters() for network in networks if network is not None)
+    chosen: dict[str, nn.Parameter] = {}
+    for name, parameter in every:
+        parameter.requires_grad_(name in trained)
+        if name in trained:
+            chosen[name] = parameter
+    missing = trained - chosen.keys()
+    assert not missing, f"selected, but not in the network: {sorted(missing)[:3]}"
+    return chosen
+
+
+class _Lazily(Mapping[str, Tensor]):
+    """Masters joined one at a time, when they are asked for: all of them at once would be a second UNet."""
+
+    def __init__(self, names: Iterable[str], master: Callable[[str], Tensor]) -> None:
+        self._names = dict.fromkeys(names)
+        self._master = master
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._master(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
