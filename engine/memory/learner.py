@@ -38,6 +38,7 @@ class Learner:
         self._masters = Masters(parameters, master, device=device, seed=seed)
         self._average = Average(self.shapes, ema.decay, warmup=ema.warmup) if ema and ema.decay else None
         self._taken = 0
+        self._moved: set[str] = set()  # of the others the average is the weight itself
         # A base that is in the network already; `adopt` brings a finer one.
         self.adopt((name, parameter.data.float()) for name, parameter in parameters.items())
 
@@ -64,7 +65,8 @@ class Learner:
         scale: float,
     ) -> Written:
         """Write a step. `gradient(name, then)` gives the sum of a tensor's gradients, fp32, on the device, to be
-        overwritten, `then` being wanted next; times `scale` it is the mean, whose global norm is `norm`."""
+        overwritten, `then` being wanted next; times `scale` it is the mean, whose global norm is `norm`. Raises
+        FloatingPointError, with no weight changed, for what a foreign optimizer made of it."""
         clip = clip_factor(norm, max_grad_norm)
         self._taken += 1
         ratios = Ratios(self.device)
@@ -79,18 +81,23 @@ class Learner:
             if not self._optimizer.whole:
                 ratios.add(name, change, master)
                 self._keep(name, master)
-        for name, master in self._optimizer.finish_step().items():
+        ready = self._optimizer.finish_step()
+        if not all(bool(torch.isfinite(master).all()) for master in ready.values()):
+            raise FloatingPointError("the optimizer made weights of a sound gradient that are not finite")
+        for name, master in ready.items():
             ratios.add(name, (master - self._masters.read(name)).square_().sum(), master)
             self._keep(name, master)
+        if self._average:
+            for name in self.resting & self._moved:  # the average goes on towards where they came to rest
+                self._average.update(name, self._masters.read(name))
         return Written(clip < 1.0, ratios.read())
 
     def weights(self) -> Mapping[str, Tensor]:
         return _Lazily(self.parameters, self._masters.copy)
 
-    def share_lost(self, rate: float) -> float:
-        """Of updates as large as `rate`, the share that bf16 weights rounded to the nearest would not take. A host
-        read."""
-        return self._masters.share_lost(rate)
+    def share_lost(self, rates: Callable[[str], float]) -> float:
+        """The share of updates that bf16 weights rounded to the nearest would not take at these rates. A host read."""
+        return self._masters.share_lost(rates)
 
     @contextmanager
     def shown(self, *, compute: bool) -> Iterator[Mapping[str, Tensor]]:
@@ -118,7 +125,8 @@ class Learner:
             shape = self.shapes[name]
             if master.shape != shape:
                 raise ValueError(f"{name} has the shape {tuple(master.shape)}, the network wants {tuple(shape)}")
-            self._masters.start(name, master.to(self.device, torch.float32))
+            # Contiguous: some files store a matrix the other way round, and it is read as a view.
+            self._masters.start(name, master.to(self.device, torch.float32).contiguous())
             if self._average:
                 self._average.start(name, master)
 
@@ -134,10 +142,12 @@ class Learner:
         self._optimizer.load_state_dict(optimizer_state)
         self._taken = int(optimizer_state["taken"])
         self.adopt(weights.items())
+        self._moved = set(self.parameters)
         if self._average:
             self._average.load_state_dict(averages)
 
     def _keep(self, name: str, master: Tensor) -> None:
+        self._moved.add(name)
         if self._average:
             self._average.update(name, master)
         self._masters.write(name, master, self._taken)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.contract.sections import Ema, MasterKind
 from engine.memory.learner import Learner, only
-from engine.memory.plan import Embedded, Judged, MicroBatch, WindowGradient, Written, global_norm
+from engine.memory.plan import Embedded, Judged, MicroBatch, WindowGradient, Written, global_norm, judged
 from engine.optim.optimizer import MakeOptimizer
 
 Collect = Callable[[str, Tensor], None]
@@ -56,9 +56,9 @@ class PlainPlan:
         # The first gradient of a window takes a sum's place: a discarded window cannot leak into this one.
         self._missing = set(self._learner.learning())
         losses: list[Tensor] = []
-        for index, judged in enumerate(window):
+        for index, asked in enumerate(window):
             with torch.enable_grad():
-                each = judged.losses(predict(self._unet, judged.micro, self._conditioner))
+                each = asked.losses(predict(self._unet, asked.micro, self._conditioner))
                 # Un-divided: the mean over the window's samples is taken where the sums are read.
                 torch.autograd.backward(each.sum())
             losses.append(each.detach())
@@ -67,14 +67,16 @@ class PlainPlan:
             self._sums[name].zero_()
         host = torch.cat(losses).tolist()
         self._samples = len(host)
-        self._norm = global_norm(self._sums[name] for name in self._learner.learning()) / self._samples
-        return WindowGradient(tuple(host), self._norm, all(map(math.isfinite, [*host, self._norm])))
+        norm = global_norm(self._sums[name] for name in self._learner.learning()) / self._samples
+        outcome = judged(host, norm)
+        self._norm = norm if outcome.sound else math.nan
+        return outcome
 
     def rest(self, names: frozenset[str]) -> None:
         self._learner.rest(names)
 
     def update(self, rates: Callable[[str], float], *, max_grad_norm: float, damping: float = 1.0) -> Written:
-        assert math.isfinite(self._norm), "a window is judged before it is written"
+        assert math.isfinite(self._norm), "only a window that was judged sound is written"
         norm, self._norm = self._norm * damping, math.nan
         # The next window writes its first gradient over what the step leaves of the sums.
         return self._learner.step(
@@ -88,8 +90,8 @@ class PlainPlan:
     def weights(self) -> Mapping[str, Tensor]:
         return self._learner.weights()
 
-    def share_lost(self, rate: float) -> float:
-        return self._learner.share_lost(rate)
+    def share_lost(self, rates: Callable[[str], float]) -> float:
+        return self._learner.share_lost(rates)
 
     def shown(self, *, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
         return self._learner.shown(compute=compute)

@@ -1,6 +1,7 @@
 """What every memory plan promises the loop: the same gradients, judged before anything is written."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 NORM_PIECE = 1 << 22  # elements
+# No element of a gradient of this norm has a square, and no row a sum of squares, that fp32 could not hold.
+GREATEST_NORM = 1e18
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,18 @@ class Judged:
 @dataclass(frozen=True)
 class WindowGradient:
     """A window's outcome, on the host: `losses` by sample in order, and the L2 norm of the mean gradient before
-    clipping. Nothing has been written yet."""
+    clipping. Nothing has been written yet. `sound`: an update may be made of it."""
 
     losses: tuple[float, ...]
     grad_norm: float
-    finite: bool
+    sound: bool
 
 
 @dataclass(frozen=True)
 class Written:
     """What a step did. `ratios`: RMS of the change over RMS of the weights, by group (`unet`, `text_encoder`,
-    `text_encoder_2`, `token_embedding`), weight decay left out."""
+    `text_encoder_2`, `token_embedding`), weight decay left out, but for an imported optimizer, which takes both at
+    once."""
 
     clipped: bool
     ratios: Mapping[str, float]
@@ -93,7 +97,7 @@ class Plan(Protocol):
 
     def update(self, rates: Callable[[str], float], *, max_grad_norm: float, damping: float = 1.0) -> Written:
         """Write the step: scale the gradient by `damping`, clip it by its global norm (0: never), then the optimizer
-        with the learning rate of each tensor, then the average. Only after a finite `gradient`."""
+        with the learning rate of each tensor, then the average. Only after a sound `gradient`."""
         ...
 
     def rehearse(self) -> None:
@@ -108,9 +112,8 @@ class Plan(Protocol):
         """The fp32 master of every trained tensor, by diffusers name."""
         ...
 
-    def share_lost(self, rate: float) -> float:
-        """Of updates as large as `rate`, the share that bf16 weights rounded to the nearest would not take. A host
-        read."""
+    def share_lost(self, rates: Callable[[str], float]) -> float:
+        """The share of updates that bf16 weights rounded to the nearest would not take at these rates. A host read."""
         ...
 
     def shown(self, *, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
@@ -137,6 +140,13 @@ class Plan(Protocol):
 def clip_factor(norm: float, max_norm: float) -> float:
     """What a gradient of this norm is multiplied with; 1 if `max_norm` is 0. As torch's clip_grad_norm_ defines it."""
     return 1.0 if max_norm == 0 else min(1.0, max_norm / (norm + 1e-6))
+
+
+def judged(losses: Sequence[float], norm: float) -> WindowGradient:
+    """`norm` of the window's mean gradient. A finite gradient can still be too large: its squares would not be finite,
+    and the moments made of them never again."""
+    sound = all(map(math.isfinite, [*losses, norm])) and norm * len(losses) <= GREATEST_NORM
+    return WindowGradient(tuple(losses), norm, sound)
 
 
 def global_norm(tensors: Iterable[Tensor]) -> float:

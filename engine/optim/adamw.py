@@ -67,11 +67,15 @@ class AdamW:
         dtype = torch.float32 if settings.moments == "fp32" else torch.bfloat16
         self._first = HostTensors(shapes, dtype, device)
         self._second = HostTensors(shapes, dtype, device)
+        # Each tensor's own steps, or each row's: one that begins late has moments no older than that. Of a whole tensor
+        # on the host, where reading it waits for nothing.
         self._counts: dict[str, Tensor] = {}
         for name, shape in shapes.items():
-            if self._cautions[name].row_wise:
-                assert len(shape) == 2, f"rows of {tuple(shape)}"
-                self._counts[name] = torch.zeros(shape[0], dtype=torch.int64, device=device)
+            by_row = self._cautions[name].row_wise
+            assert not by_row or len(shape) == 2, f"rows of {tuple(shape)}"
+            self._counts[name] = torch.zeros(
+                shape[:1] if by_row else (), dtype=torch.int64, device=device if by_row else "cpu"
+            )
 
     def begin_step(self) -> None:
         self.taken += 1
@@ -83,6 +87,8 @@ class AdamW:
         seconds = self._second.fetch(name, then=self._second.after(name))
         weights, gradients = shaped(master), shaped(gradient)
         moved = torch.zeros((), device=master.device)
+        if not self._cautions[name].row_wise:
+            self._counts[name] += 1
         for part in pieces(gradients):
             piece = gradients[part]
             pace = self._pace(name, part, piece)
@@ -109,9 +115,7 @@ class AdamW:
         return nullcontext({})
 
     def rehearse(self, name: str, master: Tensor) -> None:
-        touched = [master, self._first.resting()[name], self._second.resting()[name]]
-        if name in self._counts:
-            touched.append(self._counts[name])
+        touched = [master, self._first.resting()[name], self._second.resting()[name], self._counts[name]]
         with unchanged(touched):
             self.taken += 1
             try:
@@ -122,8 +126,8 @@ class AdamW:
                 self._second.settle()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """By name: `taken`, `<parameter>.m` and `.v`, by rows `.counts`. The tensors themselves, good until the next
-        step."""
+        """By name: `taken`, `<parameter>.m` and `.v`, and `.counts`, how many steps it has taken, by rows one for each
+        row. The tensors themselves, good until the next step."""
         state = {"taken": torch.tensor(self.taken, dtype=torch.int64)}
         state |= {f"{name}.m": tensor for name, tensor in self._first.resting().items()}
         state |= {f"{name}.v": tensor for name, tensor in self._second.resting().items()}
@@ -136,8 +140,9 @@ class AdamW:
     def _pace(self, name: str, part: slice, gradient: Tensor) -> _Pace:
         """Counts the rows that move."""
         beta1, beta2 = self.settings.beta1, min(self.settings.beta2, self._cautions[name].most_kept)
-        if name not in self._counts:
-            correction1, correction2 = 1 - beta1**self.taken, 1 - beta2**self.taken
+        if not self._cautions[name].row_wise:
+            steps = int(self._counts[name])
+            correction1, correction2 = 1 - beta1**steps, 1 - beta2**steps
             return _Pace(1 - beta1, beta2, 1 - beta2, correction1, correction2**0.5)
         moves = (gradient != 0).any(1, keepdim=True)
         self._counts[name][part] += moves.squeeze(1)

@@ -33,11 +33,12 @@ class HostTensors:
         return self._after.get(name)
 
     def fetch(self, name: str, then: str | None = None) -> Tensor:
-        """`name` on the device; on a CPU the resting tensor itself. `then` starts on its way: it is needed next."""
+        """`name` on the device; on a CPU the resting tensor itself. `then`, if it rests here, starts on its way: it is
+        needed next."""
         if self._visits is None:
             return self._resting[name]
         visitor = self._visits.fetch(name, self._resting[name])
-        if then is not None and then != name:
+        if then in self._resting and then != name:
             self._visits.prefetch(then, self._resting[then])
         return visitor
 

@@ -10,7 +10,7 @@
 An fp32 network is its own master.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class Masters:
         kept = _KEPT.get(kind)
         half = {name: p.shape for name, p in parameters.items() if p.dtype == torch.bfloat16 and kept is not None}
         self._host = HostTensors(half, kept or torch.int16, device)
+        self._read: tuple[str, Tensor] | None = None  # the half that is on the device, to be written back
 
     def read(self, name: str, then: str | None = None) -> Tensor:
         """The fp32 master, on the weight's device: for an fp32 network the weight itself. `then` is read next."""
@@ -46,7 +47,8 @@ class Masters:
         if self.kind == "fp32":
             return self._host.fetch(name, then)
         if self.kind == "split":
-            return _joined(weight, self._host.fetch(name, then))
+            self._read = (name, self._host.fetch(name, then))
+            return _joined(weight, self._read[1])
         return weight.float()
 
     def copy(self, name: str) -> Tensor:
@@ -69,7 +71,10 @@ class Masters:
             if master.data_ptr() != weight.data_ptr():
                 weight.copy_(master)
         elif self.kind == "split":
-            low = torch.empty_like(weight, dtype=torch.int16)
+            if self._read is None or self._read[0] != name:
+                self._read = (name, torch.empty_like(weight, dtype=torch.int16))
+            low = self._read[1]
+            self._read = None
             _split_into(master, weight, low)
             self._host.store(name, low)
         elif self.kind == "stochastic":
@@ -84,24 +89,18 @@ class Masters:
             weight.copy_(master)
 
     @torch.no_grad()
-    def share_lost(self, rate: float) -> float:
-        """The share of all weights for which `rate` is less than half a bf16 step: rounded to the nearest, an update
-        of that size is lost on them. A host read."""
-        lost = torch.zeros((), dtype=torch.int64)
-        total = 0
-        for parameter in self._parameters.values():
+    def share_lost(self, rates: Callable[[str], float]) -> float:
+        """The share of updates that bf16 weights rounded to the nearest would not take: those of less than half a bf16
+        step, of updates that are normal with the tensor's rate as their spread. A host read."""
+        lost, total = 0.0, 0
+        for name, parameter in self._parameters.items():
             for part in pieces(as_elements(parameter.data)):
                 # |w| = mantissa in [1/2, 1) times 2^exponent; bf16 has 8 bits of it, so half a step is 2^(exponent-9).
                 weight = parameter.data.view(-1)[part].float()
-                _, exponent = torch.frexp(weight)
-                half_step = torch.ldexp(torch.ones_like(weight), exponent - 9)
-                lost += ((rate < half_step) & (weight != 0)).sum().cpu()
+                half_step = torch.ldexp(torch.ones_like(weight), torch.frexp(weight)[1] - 9) * (weight != 0)
+                lost += float(torch.erf(half_step / (max(rates(name), 1e-30) * 2**0.5)).sum())
             total += parameter.numel()
-        return int(lost) / total
-
-    def settle(self) -> None:
-        """Wait until all that was written has arrived on the host."""
-        self._host.settle()
+        return lost / total
 
 
 def _joined(weight: Tensor, low: Tensor) -> Tensor:

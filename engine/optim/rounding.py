@@ -16,7 +16,7 @@ def stochastic_bf16(values: Tensor, key: int, *, start: int = 0) -> Tensor:
     """fp32 -> bf16, same shape. `key` names the draw (64 well-mixed bits, as `derive` makes them); `start` is the index
     of the first element in the tensor that `values` is a piece of: pieces give what the whole would have given.
 
-    What lies beyond the greatest bf16 becomes the greatest bf16: finite stays finite, and inf and nan what they are.
+    What lies beyond the greatest bf16 becomes the greatest bf16: finite stays finite, and inf stays inf.
     """
     bits = values.contiguous().view(torch.int32).flatten()
     rest = torch.arange(start, start + bits.numel(), dtype=torch.int32, device=values.device)

@@ -1,5 +1,6 @@
 """A run's parts, put together: networks, plan, objective, pace, and the loop that holds them."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
@@ -69,19 +70,19 @@ def assemble(
     if profile.model.precision == "bf16":
         stored = chain(base.checkpoint.unet().items(), conditioner.stored(base.checkpoint) if text else ())
         plan.adopt((name, tensor) for name, tensor in stored if name in trained)
-        _warn_of_nearest(session, profile, plan)
+        _warn_of_nearest(session, profile, plan, rates)
     session.check()
     window = profile.train.accumulate * profile.train.batch_size
     objective = Objective(profile.objective, profile.train.seed, window=window)
     session.phase("preflight")
     preflight.check_disk(session, plan, export_bytes(profile, base.checkpoint.header, trained))
-    preflight.rehearse(session, plan, dataset, objective, batch_size=profile.train.batch_size)
+    preflight.rehearse_update(plan)
     previewer = Previewer(session, profile, base.checkpoint, dataset, device, conditioner=reader)
 
+    averaged = profile.ema.previews or not profile.ema.decay
+
     def draw(step: int) -> None:
-        averaged = profile.ema.previews or not profile.ema.decay
-        with plan.shown() if previewer.wanted and averaged else nullcontext():
-            previewer.draw(unet, step)
+        previewer.draw(unet, step, plan.shown if averaged else nullcontext)
 
     steering = Steering(session.run.path / STEERING)
     return Training(
@@ -115,11 +116,12 @@ def _product(*several: dict[str, float]) -> dict[str, float]:
     return product
 
 
-def _warn_of_nearest(session: Session, profile: Profile, plan: Plan) -> None:
+def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Mapping[str, float]) -> None:
     if profile.optimizer.master != "nearest":
         return
     rate = profile.optimizer.learning_rate
-    text = f"{plan.share_lost(rate):.1%} of the updates at the peak rate, {rate:g}, are lost to rounding in bf16"
+    lost = plan.share_lost(lambda name: rate * factors.get(name, 1.0))
+    text = f"{lost:.1%} of the updates at the peak rate, {rate:g}, are lost to rounding in bf16"
     session.warn("nearest-master", text, 'Write optimizer.master = "split" unless that is what you study.')
 
 

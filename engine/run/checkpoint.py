@@ -104,7 +104,7 @@ def save(folder: Path, state: TrainingState, plan: Plan) -> tuple[Path, int, flo
         _write_masters(partial / WEIGHTS, weights, plan.shapes)
         written = [WEIGHTS, *(file for file, tensors in others.items() if tensors), STATE]
         for file in written[1:-1]:
-            entries = [tensor_entry(name, tensor) for name, tensor in others[file].items()]
+            entries = [tensor_entry(name, _finite(name, tensor)) for name, tensor in others[file].items()]
             write_safetensors(partial / file, entries, {"format": "pt"})
         write_text(partial / STATE, msgspec.json.encode(state).decode())
         records = {name: _record(partial / name) for name in written}

@@ -9,10 +9,10 @@ import torch
 
 from engine.contract import check, events, places
 from engine.contract.atomic import Interrupted
-from engine.contract.layers import count
+from engine.contract.budget import forecast
 from engine.contract.sections import Profile
 from engine.model import demo
-from engine.run import checkpoint
+from engine.run import checkpoint, preflight
 from engine.run.assemble import assemble
 from engine.run.base import Base, device_name, open_base, pick_device
 from engine.run.dataset import Dataset, has_snapshot, prepare
@@ -47,6 +47,9 @@ def execute(session: Session, profile: Profile) -> None:
         if resume:
             checkpoint.restore(resume, training.plan, training.state)
             training.step = training.saved = step
+            training.unproven = resume
+        batch_size = profile.train.batch_size
+        preflight.rehearse(session, training.plan, dataset, training.objective, batch_size=batch_size, step=step)
         complete = training.run()
         step = training.step
         exported = None
@@ -85,6 +88,7 @@ def _free(device: torch.device) -> None:
 
 
 def _announce(session: Session, profile: Profile, base: Base, device: torch.device, step: int) -> None:
+    cost = forecast(profile, base.layers, base.trained, base.checkpoint.header)
     session.emit(
         events.Started(
             protocol=events.PROTOCOL,
@@ -95,8 +99,8 @@ def _announce(session: Session, profile: Profile, base: Base, device: torch.devi
             accumulate=profile.train.accumulate,
             batch_size=profile.train.batch_size,
             plan="plain",
-            parameters_trained=count(base.layers, base.trained),
-            parameters_total=base.layers.parameters,
+            parameters_trained=cost.trained,
+            parameters_total=cost.total,
             device=device_name(device),
         )
     )

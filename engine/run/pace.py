@@ -1,13 +1,14 @@
 """How fast a run learns at each step: the schedule, each tensor's factor, who rests, what was steered, and spikes."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from engine.contract.atomic import write_text
 from engine.contract.curves import rate
@@ -19,6 +20,13 @@ HISTORY = 100  # steps
 ENOUGH = 20
 
 
+class Steered(msgspec.Struct, frozen=True, array_like=True):
+    """From step `since` on the schedule's rate is taken times `factor`; what the command allows and no more."""
+
+    since: Annotated[int, Meta(ge=0)]
+    factor: Annotated[float, Meta(ge=0, le=1000)]
+
+
 class Steering:
     """Factors on the learning rate that were commanded, each from a step on. They are kept in the run folder, beside
     the checkpoints: a run that resumes before one of them comes to it again."""
@@ -26,20 +34,22 @@ class Steering:
     def __init__(self, path: Path) -> None:
         """Raises RunError for a file that is damaged."""
         self._path = path
-        self._given: list[tuple[int, float]] = []
-        if path.exists():
-            try:
-                self._given = msgspec.json.decode(path.read_bytes(), type=list[tuple[int, float]])
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                remedy = "Remove it to go on without them, and command the rate again."
-                raise RunError("steering", f"{path}, the commanded rates, is damaged ({error})", remedy) from error
+        self._given: list[Steered] = []
+        try:
+            if path.exists():
+                self._given = msgspec.json.decode(path.read_bytes(), type=list[Steered])
+            if self._given != sorted(self._given, key=lambda each: each.since):
+                raise msgspec.ValidationError("its steps do not rise")
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+            remedy = "Remove it to go on without them, and command the rate again."
+            raise RunError("steering", f"{path}, the commanded rates, is damaged ({error})", remedy) from error
 
     def factor(self, step: int) -> float:
-        return next((factor for since, factor in reversed(self._given) if since <= step), 1.0)
+        return next((each.factor for each in reversed(self._given) if each.since <= step), 1.0)
 
     def steer(self, step: int, factor: float) -> None:
         """From `step` on; what was commanded for later, in a past that a resume undid, is forgotten. Raises OSError."""
-        given = [*itertools.takewhile(lambda entry: entry[0] < step, self._given), (step, factor)]
+        given = [*(each for each in self._given if each.since < step), Steered(step, factor)]
         write_text(self._path, msgspec.json.encode(given).decode())
         self._given = given
 

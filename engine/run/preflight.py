@@ -12,9 +12,19 @@ from engine.run.session import Session
 from engine.run.windows import judge
 
 
-def rehearse(session: Session, plan: Plan, dataset: Dataset, objective: Objective, *, batch_size: int) -> None:
-    """One micro-batch of the largest bucket with the longest caption, forward and backward, and what an update
-    allocates. Nothing is written.
+def rehearse_update(plan: Plan) -> None:
+    """What an update allocates. Nothing is written. Raises RunError when the device's memory does not suffice."""
+    try:
+        plan.rehearse()
+    except torch.OutOfMemoryError as error:
+        raise RunError("out-of-memory", "the device has too little memory for an update", LESS_MEMORY) from error
+
+
+def rehearse(
+    session: Session, plan: Plan, dataset: Dataset, objective: Objective, *, batch_size: int, step: int
+) -> None:
+    """One micro-batch of the largest bucket with the longest caption, forward and backward, with the weights of `step`.
+    Nothing is written.
 
     Raises RunError when the device's memory does not suffice or the model answers with something that is not finite.
     """
@@ -22,14 +32,18 @@ def rehearse(session: Session, plan: Plan, dataset: Dataset, objective: Objectiv
     _, judged = judge(objective, batch, plan.device)
     try:
         gradient = plan.gradient([judged], lambda *_: session.check())
-        plan.rehearse()
     except torch.OutOfMemoryError as error:
         height, width = (8 * side for side in batch.latents.shape[-2:])
         text = f"the device has too little memory for {batch_size} picture(s) of {width}x{height}"
         raise RunError("out-of-memory", text, LESS_MEMORY) from error
-    if not gradient.finite:
-        text = f"the base checkpoint answers {batch.names[0]} with values that are not finite"
-        raise RunError("not-finite", text, "Inspect the checkpoint, or train in fp32.")
+    if gradient.sound:
+        return
+    if step:
+        text = f"with the weights of step {step} the model answers {batch.names[0]} with values that are not finite"
+        remedy = f"Remove checkpoints/step-{step:06d} to go on from the one before, with a lower learning rate."
+        raise RunError("not-finite", text, remedy)
+    text = f"the base checkpoint answers {batch.names[0]} with values that are not finite"
+    raise RunError("not-finite", text, "Inspect the checkpoint, or train in fp32.")
 
 
 def check_disk(session: Session, plan: Plan, export_bytes: int) -> None:

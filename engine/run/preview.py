@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,14 @@ class Previewer:
         return bool(self._dataset.prompts)
 
     @torch.no_grad()
-    def draw(self, unet: nn.Module, step: int) -> None:
+    def draw(self, unet: nn.Module, step: int, shown: Callable[[], AbstractContextManager[object]]) -> None:
         """One PNG a prompt into `samples/`. Raises StopRequested between sampler steps."""
         if not self.wanted:
             return
         self._session.phase("preview", step)
         try:
-            self._draw_all(unet, step)
+            with shown():
+                self._draw_all(unet, step)
         except torch.OutOfMemoryError:
             text = f"the card has too little memory for the previews of step {step}"
             self._session.warn("preview-failed", text, "The training goes on. Lower preview.width and preview.height.")

@@ -29,7 +29,8 @@ SAMPLES_LISTED = 256
 
 @dataclass
 class Training:
-    """One run's parts, put together. `step` counts the windows that were drawn; `saved` is the last one on disk."""
+    """One run's parts, put together. `step` counts the windows that were drawn; `saved` is the last one on disk.
+    `unproven` is a checkpoint that no sound gradient has followed yet: older ones stay until then."""
 
     session: Session
     profile: Profile
@@ -43,6 +44,7 @@ class Training:
     step: int
     saved: int
     rejected: int = 0
+    unproven: Path | None = None
     _steered: float = 1.0
     _micro_began: float = 0.0
 
@@ -54,12 +56,12 @@ class Training:
             while True:
                 session.poll(now=True)
                 self._wait_while_paused()
+                self._steer()
                 complete = self.step >= settings.train.steps
                 self._save_if_due(ending=complete or bool(session.stopping))
                 if complete or session.stopping:
                     return complete
                 self._preview_if_due()
-                self._steer()
                 try:
                     self._take_step(windows)
                 except StopRequested:
@@ -83,15 +85,18 @@ class Training:
             self.saved = step
             relative = str(path.relative_to(session.run.path))
             session.emit(events.Saved(kind="checkpoint", step=step, path=relative, bytes=size, seconds=seconds))
-            self._prune(path)
+            self.unproven = path
+            if step >= self.profile.train.steps:
+                self._prune()
         session.phase("train", step)
 
-    def _prune(self, newest_good: Path) -> None:
-        """Not while windows are being rejected: what was just saved may be what is wrong."""
-        if self.rejected:
+    def _prune(self) -> None:
+        """Not before the weights just saved have given a sound gradient: they may be what is wrong."""
+        newest, self.unproven = self.unproven, None
+        if newest is None:
             return
         try:
-            checkpoint.prune(self.session.run.checkpoints, newest_good, self.profile.save.keep)
+            checkpoint.prune(self.session.run.checkpoints, newest, self.profile.save.keep)
         except OSError as error:
             text = f"old checkpoints could not be removed: {error}"
             self.session.warn("prune-failed", text, "Remove them yourself; the new one is complete.")
@@ -117,28 +122,33 @@ class Training:
 
     def _take_step(self, windows: Windows) -> None:
         began = time.monotonic()
-        settings = self.profile
-        self.plan.rest(self.pace.resting(self.step))
         window = windows.window(self.step)
         self._micro_began = began
         try:
+            self.plan.rest(self.pace.resting(self.step))
             gradient = self.plan.gradient(window.judged(), self._sign_of_life)
-        except (CacheError, torch.OutOfMemoryError):
+        except (CacheError, RunError, torch.OutOfMemoryError):
             self._keep_what_is_learnt()
             raise
-        if not gradient.finite:
+        if not gradient.sound:
             self._reject(gradient, window.names)
             return
+        self._prune()
         loss = statistics.fmean(gradient.losses)
         damping = self._damping(loss)
-        written = self.plan.update(
-            self.pace.rates(self.step), max_grad_norm=settings.train.max_grad_norm, damping=damping
-        )
+        written = self._update(damping)
         lr = self.pace.lr(self.step)
         self.pace.note(loss)
         self.step += 1
         self.rejected = 0
         self._report(gradient, window, lr=lr, written=written, seconds=time.monotonic() - began)
+
+    def _update(self, damping: float) -> Written:
+        clip = self.profile.train.max_grad_norm
+        try:
+            return self.plan.update(self.pace.rates(self.step), max_grad_norm=clip, damping=damping)
+        except FloatingPointError as error:
+            raise RunError("not-finite", f"step {self.step + 1}: {error}", self._way_back()) from error
 
     def _steer(self) -> None:
         """Obey a commanded rate, and say which factor holds when another begins to, also in a resumed run."""
@@ -166,12 +176,13 @@ class Training:
     def _reject(self, gradient: WindowGradient, names: list[str]) -> None:
         """Nothing was written. The window's samples are passed over, or the same ones would be drawn for ever."""
         bad = [name for name, loss in zip(names, gradient.losses, strict=True) if not _is_finite(loss)]
-        reason = "a loss is not finite" if bad else "the gradient is not finite"
+        huge = _is_finite(gradient.grad_norm)
+        reason = "a loss is not finite" if bad else f"the gradient is {'too large' if huge else 'not finite'}"
         self.step += 1
         self.rejected += 1
         self.session.emit(events.Skipped(step=self.step, reason=reason, names=tuple((bad or names)[:SAMPLES_LISTED])))
         if self.rejected >= self.profile.train.max_skipped:
-            text = f"{self.rejected} steps in a row gave no finite gradient ({reason})"
+            text = f"{self.rejected} steps in a row gave no sound gradient ({reason})"
             raise RunError("not-finite", text, self._way_back())
 
     def _report(self, gradient: WindowGradient, window: Window, *, lr: float, written: Written, seconds: float) -> None:
@@ -226,6 +237,7 @@ class Training:
             return
         session.emit(events.Paused(step=self.step))
         while session.paused and not session.should_stop():
+            self._steer()
             if session.save_requested or session.sample_requested:
                 self._save_if_due(ending=False)
                 if session.sample_requested:

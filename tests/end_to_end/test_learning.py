@@ -20,13 +20,19 @@ from tests.end_to_end.harness import StopAt, all_events, changed, of_type, run_h
 
 ADAMW = {
     "model": {"precision": "bf16"},
-    "optimizer": {"kind": "adamw", "moments": "bf16", "weight_decay": 0.1, "rates": {"attn2": 0.5, "depth:0": 0.0}},
+    "optimizer": {
+        "kind": "adamw",
+        "moments": "bf16",
+        "weight_decay": 0.1,
+        "master": "stochastic",
+        "rates": {"attn2": 0.5, "depth:0": 0.0},
+    },
     "schedule": {"shape": "wsd", "warmup_steps": 1, "decay": 0.5},
     "ema": {"decay": 0.9, "export": "both"},
 }
 TEXT = {
     "model": {"precision": "bf16"},
-    "optimizer": {"momentum": 0.9, "master": "stochastic"},
+    "optimizer": {"momentum": 0.9},
     "text_encoders": {"train": "both", "token_embedding": "row_wise", "rate": 1.0, "stop_after": 3},
     "objective": {"null_condition": "zeros"},
     "save": {"export_precision": "fp32"},
@@ -85,6 +91,53 @@ def test_a_commanded_rate_is_the_schedules_times_the_factor(encoded: Path, demo_
     watch = command_rate(session_of, after=2, factor=0.25)
     run = run_here(profile, encoded / "runs", watch=watch, session_of=session_of)
     assert [event.lr for event in of_type(run, events.Step)] == pytest.approx([1e-3, 1e-3, 2.5e-4, 2.5e-4])
+
+
+@pytest.mark.parametrize("pausing", [False, True])
+def test_a_rate_commanded_before_a_stop_holds_after_the_resume(encoded: Path, demo_folder: Path, pausing: bool):
+    profile = profile_of(encoded, demo_folder, {"schedule": {"shape": "constant", "warmup": 0.0}}, steps=2)
+    session_of: list[StopAt] = []
+
+    def command(event: events.Event) -> None:
+        session = session_of[0]
+        if isinstance(event, events.Step) and len(session_of) == 1:
+            session.paused, session.rate_requested = pausing, 0.5
+        if isinstance(event, events.Step if not pausing else events.Steered) and len(session_of) == 1:
+            session.stopping = "command"
+
+    run = run_here(profile, encoded / "runs", watch=command, session_of=session_of)
+    run_here(profile, encoded / "runs", run=run, watch=command, session_of=session_of)
+    assert [(event.step, event.factor) for event in of_type(run, events.Steered)] == [(1, 0.5), (1, 0.5)]
+    assert [event.lr for event in of_type(run, events.Step)] == pytest.approx([1e-3, 5e-4])
+
+
+def test_when_nobody_is_left_to_learn_what_was_learnt_is_kept(encoded: Path, demo_folder: Path):
+    """The check refuses it where it can be foreseen; a resume with other rates can still come to it."""
+    run = rundir.create(encoded / "runs", "idle")
+    profile = profile_of(encoded, demo_folder, {"text_encoders": {"train": "first", "stop_after": 3}}, steps=3)
+    run_here(profile, encoded / "runs", run=run, stop_after_step=2)
+    idle = changed(profile, train={"steps": 5}, optimizer={"rates": {"*": 0.0, "text_encoder.*": 1.0}})
+    with pytest.raises((RunError, ProfileError)):
+        run_here(idle, encoded / "runs", run=run)
+    assert list(run.checkpoints.iterdir())
+
+
+def test_weights_past_saving_are_named_with_the_checkpoint_before_them(encoded: Path, demo_folder: Path):
+    """Step 2 ruins a run, is saved, and only then a gradient says so: the older checkpoint must still be there, and a
+    resume must not go round in circles."""
+    settings = {"optimizer": {"learning_rate": 1e-3}, "save": {"every": 1, "keep": 1}}
+    profile = profile_of(encoded, demo_folder, settings, steps=9)
+    run, session_of = rundir.create(encoded / "runs", "ruined"), []
+    watch = command_rate(session_of, after=1, factor=1000.0)
+    huge = changed(profile, optimizer={"learning_rate": 1.0})
+    run_here(profile, encoded / "runs", run=run, stop_after_step=1)
+    with pytest.raises(RunError, match="steps in a row"):
+        run_here(huge, encoded / "runs", run=run, watch=watch, session_of=session_of)
+    kept = sorted(path.name for path in run.checkpoints.iterdir())
+    assert len(kept) >= 2, "what has not been proven does not replace what has"
+    with pytest.raises(RunError, match=f"weights of step {int(kept[-1][5:])}") as caught:
+        run_here(profile, encoded / "runs", run=run)
+    assert f"Remove checkpoints/{kept[-1]}" in caught.value.remedy
 
 
 def test_rates_by_layer_rest_and_differ_and_an_average_is_exported_beside_the_latest(

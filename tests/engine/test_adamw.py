@@ -56,6 +56,23 @@ def test_weights_and_moments_are_torchs_bit_for_bit(monkeypatch, piece, settings
         assert int(state["taken"]) == int(kept["step"])
 
 
+def test_a_tensor_that_begins_late_or_rests_is_torchs_too():
+    """torch counts each parameter's own steps: bias correction must not take old moments for new ones."""
+    settings, shapes = AdamWSettings(weight_decay=0.1), {"early": torch.Size((5, 3)), "late": torch.Size((7,))}
+    masters = normal(shapes, 1)
+    parameters, reference = torchs(masters, settings, 1e-2)
+    optimizer = AdamW(shapes, settings, CPU)
+    for step in range(1, 12):
+        optimizer.begin_step()
+        for name, gradient in gradients(shapes, step).items():
+            learns = name == "early" or step > 5
+            parameters[name].grad = gradient.clone() if learns else None
+            if learns:
+                optimizer.update(name, masters[name], gradient, 1e-2)
+        reference.step()
+        assert bits(masters) == bits(parameters)
+
+
 def test_the_change_is_reported_without_weight_decay():
     optimizer = AdamW(SHAPES, AdamWSettings(weight_decay=0.1), CPU)
     masters = normal(SHAPES, 1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.contract.rounding_loss import share_lost
 from engine.contract.sections import MasterKind
 from engine.optim.masters import Masters
 
@@ -117,12 +118,15 @@ def test_large_tensors_are_split_in_pieces_and_joined_the_same(monkeypatch):
     assert torch.equal(parameters["w"].detach(), base.bfloat16())
 
 
-def test_the_share_of_lost_updates_is_what_rounding_each_weight_loses():
-    """Counted one by one: does the weight move when the rate is added, or when it is taken away?"""
+def test_the_share_of_lost_updates_is_what_rounding_normal_updates_loses():
+    """Counted one by one, and the same as the check's estimate for weights of that spread."""
     parameters = weights((512, 64))
     values = parameters["w"].detach().float()
     masters = Masters(parameters, "nearest", device=CPU, seed=0)
+    draw = torch.Generator().manual_seed(1)
     for rate in (8e-7, 1e-5, 1e-4):
-        down = (values - rate).bfloat16() == values.bfloat16()
-        up = (values + rate).bfloat16() == values.bfloat16()
-        assert masters.share_lost(rate) == pytest.approx(float((up & down).float().mean()), abs=0.005)
+        updates = torch.randn(values.shape, generator=draw) * rate
+        lost = float(((values + updates).bfloat16() == values.bfloat16()).float().mean())
+        assert masters.share_lost(lambda _, rate=rate: rate) == pytest.approx(lost, abs=0.01)
+        assert masters.share_lost(lambda _, rate=rate: rate) == pytest.approx(share_lost(rate), abs=0.01)
+    assert masters.share_lost(lambda _: 0.0) == pytest.approx(1.0, abs=1e-3)

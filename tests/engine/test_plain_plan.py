@@ -3,15 +3,17 @@
 import gc
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from engine.contract.sections import Ema
+from engine.contract.sections import Ema, Optimizer
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Embedded, Judged, MicroBatch, global_norm
 from engine.optim.adafactor import Adafactor, AdafactorSettings
+from engine.optim.build import build
 from engine.optim.imported import Imported
 
 
@@ -159,11 +161,38 @@ def test_a_window_that_is_not_finite_is_judged_so_and_changes_nothing(bad: float
     plan = make_plan(net)
     before = {name: tensor.clone() for name, tensor in plan.weights().items()}
     gradient = plan.gradient([*window([1]), *window([1], scale=bad)], ignore)
-    assert not gradient.finite
+    assert not gradient.sound
     with pytest.raises(AssertionError):
         plan.update(at(1e-3), max_grad_norm=1.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in plan.weights().items())
     assert plan.optimizer_state()["taken"] == 0
+
+
+@pytest.mark.parametrize("kind", ["adafactor", "adamw"])
+def test_a_gradient_whose_squares_fp32_cannot_hold_is_rejected(kind):
+    """Finite as it is: written, it would leave weights that are no numbers, or moments that never move again."""
+    net = network()
+    plan = PlainPlan(net, names(net), partial(build, Optimizer(kind=kind), cautions={}, factors={}, seed=0))
+    largest = plan.gradient(window([2], scale=1e15), ignore)
+    assert largest.sound
+    plan.update(at(1e-3), max_grad_norm=0.0)
+    assert all(tensor.isfinite().all() for tensor in (*plan.weights().values(), *plan.optimizer_state().values()))
+    before = {name: tensor.clone() for name, tensor in plan.weights().items()}
+    gradient = plan.gradient(window([2], scale=1e20), ignore)
+    assert not gradient.sound and gradient.grad_norm < float("inf")
+    with pytest.raises(AssertionError):
+        plan.update(at(1e-3), max_grad_norm=0.0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in plan.weights().items())
+
+
+def test_what_a_foreign_optimizer_makes_not_finite_is_not_written():
+    net = network()
+    plan = PlainPlan(net, names(net), sgd)
+    before = {name: tensor.clone() for name, tensor in plan.weights().items()}
+    plan.gradient(window([2]), ignore)
+    with pytest.raises(FloatingPointError):
+        plan.update(at(float("inf")), max_grad_norm=0.0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in plan.weights().items())
 
 
 def test_frozen_tensors_get_no_gradient_and_no_state():
@@ -316,6 +345,26 @@ def test_the_average_is_shown_and_training_goes_on_as_if_nobody_had_looked(dtype
                 assert torch.equal(parameter.detach(), shown[name].to(dtype))
     for name, tensor in looked_at.weights().items():
         assert torch.equal(tensor, left_alone.weights()[name])
+
+
+def test_the_average_of_what_rests_goes_on_to_where_it_came_to_rest():
+    net = network()
+    plan = make_plan(net, ema=Ema(decay=0.5, warmup=False))
+    for step in range(40):
+        plan.rest(frozenset({"conv.weight", "conv.bias"}) if step >= 3 else frozenset())
+        plan.gradient(window([2]), ignore)
+        plan.update(at(1e-2), max_grad_norm=0.0)
+    torch.testing.assert_close(plan.averages()["conv.weight"], plan.weights()["conv.weight"], rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(plan.averages()["mix.weight"], plan.weights()["mix.weight"], rtol=1e-4, atol=0)
+
+
+def test_a_base_that_stores_a_matrix_the_other_way_round_is_adopted():
+    net = network(torch.bfloat16)
+    plan = make_plan(net)
+    stored = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).T
+    assert not stored.is_contiguous()
+    plan.adopt([("mix.weight", stored)])
+    assert torch.equal(plan.weights()["mix.weight"], stored)
 
 
 def test_without_an_average_the_masters_are_shown():
