@@ -1,6 +1,7 @@
 """`python -m engine train PROFILE`: one run, JSON lines on stdout, exit code 0, 1, 2 or 130.
 
 `python -m engine diff A B`: one JSON document on stdout when it is done, JSON lines of progress on stderr.
+`python -m engine verify PROFILE`: one JSON document on stdout, exit code 0, or 2 if a run would be refused.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import msgspec
 from engine import __version__
 from engine.contract import events, places, profile, rundir
 from engine.contract.atomic import write_text
-from engine.contract.problems import ProfileError
+from engine.contract.problems import Problem, ProfileError
 from engine.contract.rundir import RunDir, RunInfo
 from engine.contract.sections import Profile
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     if options.command == "diff":
         return _diff(options)
+    if options.command == "verify":
+        return _verify(options)
     from engine.run.session import Emitter, Session
 
     emitter = Emitter(_claim_stdout())
@@ -79,8 +82,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     diff.add_argument("a", type=Path, metavar="A", help="a .safetensors file, or a diffusers folder")
     diff.add_argument("b", type=Path, metavar="B", help="the other, compared with A")
     diff.add_argument("--all", action="store_true", help="examine the rank of every changed matrix")
+    trial = commands.add_parser("verify", help="what only torch can tell of a profile: one JSON document")
+    trial.add_argument("profile", type=Path, help="a profile's .toml file")
     options = parser.parse_args(arguments)
-    if options.command == "diff":
+    if options.command != "train":
         return options
     if (options.profile is None) == (options.resume is None):
         parser.error("give a PROFILE, or --resume FOLDER")
@@ -94,6 +99,16 @@ def _diff(options: argparse.Namespace) -> int:
         from engine.run.diff import diff
 
         return diff(options.a, options.b, stdout, every=options.all)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _verify(options: argparse.Namespace) -> int:
+    stdout = _claim_stdout()
+    try:
+        from engine.run.verify import verify
+
+        return verify(options.profile, stdout)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -168,10 +183,7 @@ def _execute(session: "Session", settings: Profile) -> int:
     try:
         execute(session, settings)
     except ProfileError as error:
-        for problem in error.problems:
-            session.warn("profile", f"{problem.path}: {problem.text}", problem.remedy)
-        first = error.problems[0]
-        session.emit(events.Failed(code="profile", text=first.text, remedy=first.remedy, where=first.path))
+        session.emit(_wrong_profile(error.problems))
         return WRONG
     except (RunError, CacheError) as error:
         session.emit(events.Failed(code=error.code, text=error.text, remedy=error.remedy))
@@ -192,6 +204,13 @@ def _execute(session: "Session", settings: Profile) -> int:
         session.emit(events.Failed(code="bug", text=text, remedy=f"See {session.run.log}.", where=where))
         return FAILED
     return INTERRUPTED if session.stopping == "SIGINT" else OK
+
+
+def _wrong_profile(problems: Sequence[Problem]) -> events.Failed:
+    if len(problems) == 1:
+        (only,) = problems
+        return events.Failed(code="profile", text=only.text, remedy=only.remedy, where=only.path)
+    return events.Failed(code="profile", text=" ".join(map(str, problems)), remedy="Correct them and start again.")
 
 
 def _refuse(emitter: "Emitter", code: str, text: str, remedy: str) -> int:

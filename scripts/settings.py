@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.contract.decode import as_toml
 from engine.contract.fields import FormField, sections
 
 TARGET = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -32,11 +33,11 @@ def _table(fields: tuple[FormField, ...]) -> list[str]:
 
 
 def _takes(field: FormField) -> str:
-    if field.kind == "points":
-        return "a list of `[at, value]`"
     if field.kind == "folders":
         return "`[[data.folders]]` tables with `path` and `repeats`"
-    return f"{field.expected.replace(', required', '')}{f', in {field.unit}' if field.unit else ''}"
+    taken = "a list of `[at, value]`" if field.kind == "points" else field.expected.replace(", required", "")
+    example = "" if field.example is None else f", as `{as_toml(field.example)}`"
+    return f"{taken}{f', in {field.unit}' if field.unit else ''}{example}"
 
 
 def _default(field: FormField) -> str:

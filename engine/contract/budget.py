@@ -4,14 +4,15 @@ Activation figures are of SDXL's UNet, traced with its real shapes (1024 x 1024,
 backward peak with every block checkpointed, 6.43 GiB with none; both are linear in pixels and batch.
 """
 
+import math
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from engine.contract.layers import Layer
-from engine.contract.part_names import NOT_LOADED
 from engine.contract.patterns import trained_encoders
-from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, Header
+from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
+from engine.contract.text_tensors import TOKEN_EMBEDDING, learning_text, text_tensors
 from engine.contract.unet_names import unet_names
 
 GIB = 1 << 30
@@ -30,6 +31,7 @@ MOMENTS_BYTES = {"fp32": 8, "bf16": 4}
 MOMENTUM_BYTES = 2
 AVERAGE_BYTES = 4
 VISITORS = 2
+COUNT_BYTES = 8  # a number of steps
 # An imported optimizer has fp32 parameters and gradients of its own on the device, and state, of which 4 bytes is the
 # least: one of Adam's kind keeps 8.
 IMPORTED_BYTES = 12
@@ -38,7 +40,6 @@ HOST_OVERHEAD = 2 * GIB
 # The VAE in fp32 and one 512-pixel tile on its way through it.
 PREVIEW_BYTES = 1.06 * GIB
 SDXL_WIDTH = 320
-_PREFIXES = {"text_encoder": TEXT_PREFIX, "text_encoder_2": TEXT_2_PREFIX}
 _STORED = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
@@ -66,12 +67,21 @@ class Forecast:
 
 @dataclass(frozen=True)
 class _Learning:
-    """Parameters that learn, the elements of the widest such tensor, and what a run holds on the device in all."""
+    """The shapes of the tensors that learn, and of those whose rows learn each by itself; parameters `held` on
+    the device in all, and the `total` of the networks that learn."""
 
-    parameters: int
-    widest: int
+    shapes: tuple[tuple[int, ...], ...]
+    by_row: tuple[tuple[int, ...], ...]
     held: int
     total: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(map(math.prod, (*self.shapes, *self.by_row)))
+
+    @property
+    def widest(self) -> int:
+        return max(map(math.prod, (*self.shapes, *self.by_row)), default=0)
 
 
 def export_bytes(profile: Profile, header: Header, trained: AbstractSet[str]) -> int:
@@ -84,7 +94,9 @@ def export_bytes(profile: Profile, header: Header, trained: AbstractSet[str]) ->
     total = sum(header.tensors[name].bytes for name in kept)
     if save.export_precision != "same":
         unet = [name for name, diffusers in names.items() if diffusers in trained]
-        changed = [header.tensors[name] for name in (*unet, *_learning_text(profile, header)) if name in kept]
+        text = text_tensors(header)
+        published = {text[name].published for name in learning_text(text, profile.text_encoders)}
+        changed = [header.tensors[name] for name in (*unet, *published) if name in kept]
         total += sum(info.elements * _STORED[save.export_precision] - info.bytes for info in changed)
     return total * (2 if profile.ema.decay and profile.ema.export == "both" else 1)
 
@@ -119,40 +131,18 @@ def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], header: H
 
 
 def _learning(profile: Profile, root: Layer, trained: AbstractSet[str], header: Header) -> _Learning:
-    sizes = [size for name, size in zip(root.tensors, root.sizes, strict=True) if name in trained]
-    sizes += [header.tensors[name].elements for name in _learning_text(profile, header)]
-    encoders = _encoders(header) if trained_encoders(profile.text_encoders) else {}
-    chosen = sum(encoders.get(name, 0) for name in trained_encoders(profile.text_encoders))
+    chosen = trained_encoders(profile.text_encoders)
+    text = text_tensors(header) if chosen else {}
+    moving = learning_text(text, profile.text_encoders)
+    unet = {diffusers: header.tensors[name].shape for name, diffusers in unet_names(header.tensors).items()}
+    by_row = {name for name in moving if name.endswith(TOKEN_EMBEDDING)}
+    sizes = {name: math.prod(tensor.shape) for name, tensor in text.items()}
     return _Learning(
-        parameters=sum(sizes),
-        widest=max(sizes, default=0),
-        held=root.parameters + sum(encoders.values()),
-        total=root.parameters + chosen,
+        shapes=(*(unet[name] for name in trained), *(text[name].shape for name in moving - by_row)),
+        by_row=tuple(text[name].shape for name in by_row),
+        held=root.parameters + sum(sizes.values()),
+        total=root.parameters + sum(size for name, size in sizes.items() if name.split(".")[0] in chosen),
     )
-
-
-def _encoders(header: Header) -> dict[str, int]:
-    """Elements of each text encoder."""
-    return {
-        encoder: sum(header.tensors[name].elements for name in _text_tensors(header, prefix))
-        for encoder, prefix in _PREFIXES.items()
-    }
-
-
-def _text_tensors(header: Header, prefix: str) -> list[str]:
-    return [name for name in header.tensors if name.startswith(prefix) and not name.endswith(NOT_LOADED)]
-
-
-def _learning_text(profile: Profile, header: Header) -> list[str]:
-    """Published names of the text encoders' tensors that learn."""
-    names = [
-        name
-        for encoder in trained_encoders(profile.text_encoders)
-        for name in _text_tensors(header, _PREFIXES[encoder])
-    ]
-    if profile.text_encoders.token_embedding == "frozen":
-        names = [name for name in names if not name.endswith("token_embedding.weight")]
-    return names
 
 
 def _update(profile: Profile, learning: _Learning) -> int:
@@ -171,9 +161,8 @@ def _resting(profile: Profile) -> tuple[int, int]:
 
 def _on_device(profile: Profile, learning: _Learning) -> int:
     """Of the optimizer, and the places for what visits."""
-    kind = profile.optimizer.kind
-    state = IMPORTED_BYTES * learning.parameters if kind == "imported" else 0
-    state += _factored(learning.parameters) if kind == "adafactor" else 0
+    imported = profile.optimizer.kind == "imported"
+    state = IMPORTED_BYTES * learning.parameters if imported else _small_state(profile, learning)[0]
     visiting = profile.memory.device != "cpu"
     return state + (VISITORS * sum(_resting(profile)) * learning.widest if visiting else 0)
 
@@ -182,7 +171,8 @@ def _on_host(profile: Profile, learning: _Learning) -> int:
     """While the average is shown, the weights that it displaces wait there too."""
     displaced = 2 if profile.model.precision == "bf16" else 4
     average = AVERAGE_BYTES + displaced if profile.ema.decay else 0
-    return (sum(_resting(profile)) + average) * learning.parameters + HOST_OVERHEAD
+    counts = _small_state(profile, learning)[1]
+    return (sum(_resting(profile)) + average) * learning.parameters + counts + HOST_OVERHEAD
 
 
 def _checkpoint(profile: Profile, learning: _Learning) -> int:
@@ -190,8 +180,7 @@ def _checkpoint(profile: Profile, learning: _Learning) -> int:
     kind = profile.optimizer.kind
     state = IMPORTED_STATE_BYTES if kind == "imported" else _resting(profile)[1]
     average = AVERAGE_BYTES if profile.ema.decay else 0
-    factored = _factored(learning.parameters) if kind == "adafactor" else 0
-    return (4 + state + average) * learning.parameters + factored
+    return (4 + state + average) * learning.parameters + sum(_small_state(profile, learning))
 
 
 def _activations(profile: Profile, root: Layer) -> int:
@@ -206,6 +195,20 @@ def _width(root: Layer) -> int:
     return next((n for name, n in zip(root.tensors, root.sizes, strict=True) if name == "conv_in.bias"), SDXL_WIDTH)
 
 
-def _factored(parameters: int) -> int:
-    """Adafactor's second moments: about 18 MiB of 2.57 B parameters (rows and columns), so 0.0073 bytes each."""
-    return round(parameters * 0.0073)
+def _small_state(profile: Profile, learning: _Learning) -> tuple[int, int]:
+    """What an optimizer of ours keeps beside a value for each parameter, on the device and in host memory: adafactor's
+    fp32 second moments, by rows and columns; for a table that learns by row one a row, and each row's count of steps;
+    adamw's counts of each tensor's."""
+    rows = sum(shape[0] for shape in learning.by_row)
+    match profile.optimizer.kind:
+        case "adafactor":
+            return 4 * sum(map(_moments, learning.shapes)) + (4 + COUNT_BYTES) * rows, 0
+        case "adamw":
+            return COUNT_BYTES * rows, COUNT_BYTES * len(learning.shapes)
+        case _:
+            return 0, 0
+
+
+def _moments(shape: tuple[int, ...]) -> int:
+    """A convolution is taken as a matrix of its outputs and all the rest."""
+    return math.prod(shape) if len(shape) < 2 else shape[0] + math.prod(shape[1:])

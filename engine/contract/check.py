@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import Forecast, forecast
 from engine.contract.check_markers import check_markers
+from engine.contract.check_patterns import check_patterns
 from engine.contract.checkpoint_kind import Kind, identify
 from engine.contract.contradictions import contradictions
-from engine.contract.decode import key_path
 from engine.contract.folder import has_pictures
+from engine.contract.in_doubt import certain
 from engine.contract.layers import Layer, read_layers, select
-from engine.contract.patterns import encoders_meant, factors, mend, trained_encoders
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.profile import parse, read_text, salvage
 from engine.contract.safetensors_header import CheckpointError, Header
@@ -63,20 +63,25 @@ def check_text(text: str, path: Path) -> Checked:
     rest = profile or salvage(text, problems)
     if rest is None:
         return Checked(None, tuple(problems))
-    here = check_machine(rest, path.parent)
+    here = check_machine(rest, path.parent, wrong=() if profile else problems)
     if profile is None:
-        known = tuple(problem.path for problem in problems)
-        more = (*contradictions(rest), *here.problems)
-        found = (*problems, *(problem for problem in more if not problem.path.startswith(known)))
+        more = (*certain(contradictions, rest, problems), *here.problems)
+        found = (*problems, *(problem for problem in more if not _is_said(problem.path, problems)))
     else:
         # What the base announces comes before what the settings contradict: it says which of them is right.
         found = (*here.problems, *problems)
     return Checked(profile, found, here.forecast if profile else None, here.kind)
 
 
-def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> OnMachine:
+def _is_said(path: str, problems: Sequence[Problem]) -> bool:
+    """Of a setting, or of something in it."""
+    return any(path == said.path or path.startswith((f"{said.path}.", f"{said.path}[")) for said in problems)
+
+
+def check_machine(profile: Profile, base: Path, *, new_run: bool = True, wrong: Sequence[Problem] = ()) -> OnMachine:
     """What the profile names: does it exist, is it what it should be, is there room for what the run will write.
-    A resumed run has its pictures in the cache and its checkpoints on the disk: neither is looked at again."""
+    A resumed run has its pictures in the cache and its checkpoints on the disk: neither is looked at again. Settings
+    named in `wrong` only have their defaults: what rests on those is not said."""
     problems = list(_check_tokenizer(profile, base))
     if new_run:
         problems += [*_check_folders(profile, base), *_check_writable(profile, base)]
@@ -91,8 +96,8 @@ def check_machine(profile: Profile, base: Path, *, new_run: bool = True) -> OnMa
     except ValueError as error:
         return OnMachine((*problems, _unusable_base(str(error).rstrip("."), checkpoint)))
     trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
-    problems += check_markers(profile, header, kind)
-    problems += _check_patterns(profile, root)
+    problems += certain(lambda settings: check_markers(settings, header, kind), profile, wrong)
+    problems += certain(lambda settings: check_patterns(settings, root, header), profile, wrong)
     cost = forecast(profile, root, trained.trained, header)
     if new_run:
         problems += _check_disk(cost)
@@ -164,26 +169,6 @@ def _check_writable(profile: Profile, base: Path) -> Iterator[Problem]:
         existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             yield Problem(where, f"{folder} cannot be written", remedy)
-
-
-def _check_patterns(profile: Profile, root: Layer) -> Iterator[Problem]:
-    words = sorted({part for name in root.tensors for part in name.split(".") if not part.isdecimal()})
-    layers, rates = profile.layers, profile.optimizer.rates
-    lists = [("layers.train", pattern) for pattern in layers.train]
-    lists += [("layers.freeze", pattern) for pattern in layers.freeze]
-    # The encoders' names are their own; whether they learn at all, the contradictions have said.
-    lists += [(key_path("optimizer.rates", pattern), pattern) for pattern in rates if not encoders_meant(pattern)]
-    for path, pattern in lists:
-        if select(root.tensors, [pattern]).unmatched:
-            yield Problem(path, f'"{pattern}" matches no tensor of the UNet', mend(pattern, words))
-    trained = select(root.tensors, layers.train, layers.freeze).trained
-    if not trained:
-        yield Problem("layers.train", "nothing is left to train", "Select at least one layer.")
-    elif rates.get("*") != 0 and not trained_encoders(profile.text_encoders):
-        found = factors(trained, rates)
-        if all(found.get(name) == 0 for name in trained):
-            text = "let nothing learn: the learning rate of every layer that is trained is 0"
-            yield Problem("optimizer.rates", text, "Write a factor above 0.")
 
 
 def _check_disk(cost: Forecast) -> Iterator[Problem]:

@@ -1,25 +1,40 @@
-"""The same of what decides how far each step moves: the optimizer, the schedule, rates, text encoders."""
+"""The same of what decides how far each step moves: layers, optimizer, schedule, rates, text encoders, average."""
 
 from collections.abc import Iterator
 
 from engine.contract.curves import require_curve, warmup_steps
 from engine.contract.decode import key_path
-from engine.contract.patterns import ENCODERS, encoders_meant, trained_encoders
+from engine.contract.patterns import encoders_meant, to_train, trained_encoders
 from engine.contract.problems import Problem
 from engine.contract.rounding_loss import share_lost
 from engine.contract.sections import Profile
 
 MOSTLY = 0.9
+LINGERING = 0.5  # of the base in an average at the end
 RATES = "optimizer.rates"
 
 
 def learning_contradictions(profile: Profile) -> Iterator[Problem]:
-    """Of the sections optimizer, schedule and text_encoders."""
+    """Of the sections layers, optimizer, schedule, text_encoders and ema."""
+    yield from _layers(profile)
     yield from _optimizer(profile)
     yield from _rates(profile)
     yield from _schedule(profile)
     yield from _text_encoders(profile)
     yield from _lost(profile)
+    yield from _average(profile)
+
+
+def _layers(profile: Profile) -> Iterator[Problem]:
+    learning = trained_encoders(profile.text_encoders)
+    for name, patterns in (("train", profile.layers.train), ("freeze", profile.layers.freeze)):
+        for pattern in patterns:
+            if meant := encoders_meant(pattern):
+                text = f'"{pattern}" is of a text encoder, and here stand layers of the UNet'
+                remedy = f'Remove it, and write train = "{to_train(meant, learning)}" in [text_encoders].'
+                if name == "freeze" or meant <= set(learning):
+                    remedy = "Remove it: [text_encoders] says which of them learn."
+                yield Problem(f"layers.{name}", text, remedy)
 
 
 def _optimizer(profile: Profile) -> Iterator[Problem]:
@@ -36,9 +51,8 @@ def _rates(profile: Profile) -> Iterator[Problem]:
             yield Problem(path, "lets nothing learn: every learning rate is 0", "Write a factor above 0.")
         meant = encoders_meant(pattern)
         if meant and meant.isdisjoint(learning):
-            train = "both" if learning or len(meant) > 1 else "second" if ENCODERS[1] in meant else "first"
             text = f'"{pattern}" is of a text encoder that does not learn'
-            yield Problem(path, text, f'Remove it, or write train = "{train}" in [text_encoders].')
+            yield Problem(path, text, f'Remove it, or write train = "{to_train(meant, learning)}" in [text_encoders].')
 
 
 def _schedule(profile: Profile) -> Iterator[Problem]:
@@ -51,7 +65,8 @@ def _schedule(profile: Profile) -> Iterator[Problem]:
             yield Problem("schedule.curve", str(error), remedy)
         return
     if schedule.warmup_steps >= steps:
-        text = f"the warm-up lasts as long as the run ({steps:,} steps): the rate would never fall"
+        never = "be level at its peak" if schedule.shape == "constant" else "fall"
+        text = f"the warm-up lasts as long as the run ({steps:,} steps): the rate would never {never}"
         yield Problem("schedule.warmup_steps", text, "Write fewer, or raise train.steps.")
         return
     rest = steps - warmup_steps(schedule, steps)
@@ -101,3 +116,13 @@ def _lost(profile: Profile) -> Iterator[Problem]:
             f"what weights gain will mostly be noise at {rate:g}: {share} of the updates are less than half a bf16 step"
         )
         yield Problem("optimizer.master", text, remedy, "warning")
+
+
+def _average(profile: Profile) -> Iterator[Problem]:
+    """With warm-up the first step keeps a tenth of the base at most."""
+    ema = profile.ema
+    base = ema.decay**profile.train.steps
+    if ema.decay and not ema.warmup and base > LINGERING:
+        share = f"{100 * base:.0f}" if base < 0.995 else "more than 99"
+        text = f"the average would still be {share} % base at the end: each step keeps {ema.decay:g} of it"
+        yield Problem("ema.decay", text, "Write warmup = true in [ema], or a lower decay.", "warning")

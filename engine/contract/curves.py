@@ -7,14 +7,15 @@ from itertools import pairwise
 
 from engine.contract.noise import TIMESTEPS
 from engine.contract.sections import Point, Schedule
+from engine.contract.sections.common import OVER_THE_RUN, OVER_TIMESTEPS, Axis
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:
     """The share of the peak learning rate at `step`, an index from 0 to steps - 1.
 
-    The warm-up rises in equal parts and reaches 1 at its last step, so that no step is spent at a rate of 0; the fall
-    begins with the next step and would reach `minimum` at `steps`. A drawn curve is the whole story: it has no warm-up
-    but its own.
+    The warm-up rises in equal parts and reaches 1 at its last step, so that no step is spent at a rate of 0. The fall
+    begins at 1 as well, with the step after it, and would reach `minimum` at `steps`: 0.5, 1, 1, 0.75, 0.5, 0.25 are
+    two steps of warm-up and four of a linear fall. A drawn curve is the whole story: it has no warm-up but its own.
     """
     if schedule.shape == "curve":
         return piecewise(schedule.curve, step / steps)
@@ -60,7 +61,7 @@ def _half_cosine(x: float) -> float:
 
 def require_curve(points: Sequence[Point], steps: int) -> None:
     """Raises ValueError, saying what is wrong with it, for a curve of the rate that means nothing over `steps`."""
-    _require_line(points, 1.0, "shares of the run go from 0 to 1")
+    _require_line(points, OVER_THE_RUN)
     # Straight in between: it is highest beside one of its points, or at an end of the run.
     beside = {int(point.at * steps) + more for point in points for more in (0, 1)}
     if not any(piecewise(points, step / steps) for step in {0, steps - 1, *beside} if step < steps):
@@ -82,19 +83,19 @@ def piecewise(points: Sequence[Point], x: float) -> float:
 def over_timesteps(points: Sequence[Point]) -> tuple[float, ...]:
     """A drawn curve's value at each timestep, (1000,). Raises ValueError, saying what is wrong with it, for a curve
     that means nothing there."""
-    _require_line(points, TIMESTEPS - 1, f"timesteps go from 0 to {TIMESTEPS - 1}")
+    _require_line(points, OVER_TIMESTEPS)
     values = tuple(piecewise(points, timestep) for timestep in range(TIMESTEPS))
     if not any(values):
         raise ValueError("is 0 at every whole timestep")
     return values
 
 
-def _require_line(points: Sequence[Point], last: float, axis: str) -> None:
+def _require_line(points: Sequence[Point], axis: Axis) -> None:
     if not points:
         raise ValueError("has no points")
-    beyond = next((point for point in points if point.at > last), None)
+    beyond = next((point for point in points if point.at > axis.last), None)
     if beyond:
-        raise ValueError(f"has a point at {beyond.at:g}: {axis}")
+        raise ValueError(f"has a point at {beyond.at:g}: {axis.words}")
     wrong = next((pair for pair in pairwise(points) if pair[1].at <= pair[0].at), None)
     if wrong:
         raise ValueError(f"has a point at {wrong[1].at:g} after one at {wrong[0].at:g}: points go from left to right")

@@ -10,9 +10,11 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
 from engine.contract.problems import Problem
+from engine.contract.sections.common import Axis
 
 S = TypeVar("S", bound=Struct)
 LONGEST_NAME = 255
+CAUTIOUS = 0.8  # how alike words must be; `adamw8bit` is less like "adamw"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -51,7 +53,7 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
     """One field's value, checked against its type and range. `default` is only named in the remedy."""
     bare, meta = unwrap(annotation)
     if isinstance(bare, type) and issubclass(bare, Struct):
-        return _decode_pair(bare, raw, path) if bare.__struct_config__.array_like else decode(bare, raw, path)
+        return decode(bare, raw, path)
     if get_origin(bare) is tuple:
         return _decode_tuple(get_args(bare)[0], meta, raw, path)
     if get_origin(bare) is dict:
@@ -69,16 +71,22 @@ def decode_value(annotation: Any, raw: Any, path: str, default: Any = NODEFAULT)
             return msgspec.convert(raw, annotation, strict=True), []
     except msgspec.ValidationError:
         pass
+    if isinstance(raw, list) and (found := _wrong_element(bare, raw, path)):
+        return None, [found]
     text = f"{_shown(raw)} is not {expected(annotation)}"
     return None, [Problem(path, text, _remedy(annotation, raw, default))]
 
 
 def _decode_tuple(item: Any, meta: Meta, raw: Any, path: str) -> tuple[Any, list[Problem]]:
     if not isinstance(raw, list):
-        return None, [Problem(path, f"{_shown(raw)} is not a list", "Write it in square brackets.")]
+        example = f", as {as_toml(meta.examples[0])}" if meta.examples else ""
+        return None, [Problem(path, f"{_shown(raw)} is not a list", f"Write it in square brackets{example}.")]
     if meta.min_length and len(raw) < meta.min_length:
         return None, [Problem(path, "the list is empty", "Name at least one.")]
-    decoded = [decode_value(item, value, f"{path}[{index}]") for index, value in enumerate(raw)]
+    if isinstance(item, type) and issubclass(item, Struct) and item.__struct_config__.array_like:
+        decoded = _decode_points(item, meta, raw, path)
+    else:
+        decoded = [decode_value(item, value, f"{path}[{index}]") for index, value in enumerate(raw)]
     return tuple(value for value, _ in decoded), [problem for _, found in decoded for problem in found]
 
 
@@ -100,7 +108,11 @@ def _decode_table(item: Any, raw: Any, path: str) -> tuple[Any, list[Problem]]:
 
 def key_path(path: str, key: str) -> str:
     """The path of an entry of a table, the key as TOML writes it: `optimizer.rates."mid_block.*"`."""
-    return f"{path}.{key if _BARE_KEY.fullmatch(key) else msgspec.json.encode(key).decode()}"
+    return f"{path}.{_key(key)}"
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else msgspec.json.encode(key).decode()
 
 
 def path_parts(path: str) -> list[str]:
@@ -109,17 +121,57 @@ def path_parts(path: str) -> list[str]:
     return [msgspec.json.decode(part, type=str) if part.startswith('"') else part for part in found]
 
 
-def _decode_pair(kind: type[S], raw: Any, path: str) -> tuple[S | None, list[Problem]]:
-    """A struct that is written as a list of two numbers, a point of a curve: its fields' values in order."""
+def _decode_points(kind: type[S], meta: Meta, raw: list[Any], path: str) -> list[tuple[S | None, list[Problem]]]:
+    """The points of a curve; `meta` is the curve's."""
+    example = meta.examples[0] if meta.examples else [[0, 1]]
+    if raw and not any(isinstance(entry, list) for entry in raw):
+        text = "pairs of two numbers are expected: where, and how much"
+        return [(None, [Problem(path, text, f"Write it as {as_toml(example)}.")])]
+    axis = (meta.extra or {}).get("axis")
+    return [
+        _decode_pair(kind, entry, f"{path}[{index}]", axis=axis, example=example[-1]) for index, entry in enumerate(raw)
+    ]
+
+
+def _decode_pair(
+    kind: type[S], raw: Any, path: str, *, axis: Axis | None, example: Any
+) -> tuple[S | None, list[Problem]]:
+    """A struct that is written as a list of two numbers: its fields' values in order, the first on the axis."""
     fields = msgspec.structs.fields(kind)
     if not isinstance(raw, list) or len(raw) != len(fields) or not all(_is_number(value) for value in raw):
         text = "two numbers are expected: where, and how much"
-        return None, [Problem(path, text, "Write it as [500, 0.4].")]
+        return None, [Problem(path, text, f"Write it as {as_toml(example)}.")]
     decoded = [
         decode_value(field.type, value, f"{path}.{field.name}") for field, value in zip(fields, raw, strict=True)
     ]
     problems = [problem for _, found in decoded for problem in found]
+    # The type of a point, made for any axis, does not know this one.
+    if axis and not 0 <= raw[0] <= axis.last:
+        others = [problem for problem in problems if problem.path != f"{path}.{fields[0].name}"]
+        problems = [Problem(f"{path}.{fields[0].name}", axis.words, "Put the point there."), *others]
     return (None, problems) if problems else (kind(*(value for value, _ in decoded)), [])
+
+
+def _wrong_element(bare: Any, raw: list[Any], path: str) -> Problem | None:
+    """The first that does not belong, where one of the types that a value may have is a list."""
+    element = next((get_args(one)[0] for one in get_args(bare) if get_origin(one) is list), None)
+    if element is None:
+        return None
+    for place, value in enumerate(raw, start=1):
+        _, found = decode_value(element, value, path)
+        if found:
+            text = f"element {place} of the list, {_shown(value)}, is not {expected(element)}"
+            return Problem(path, text, found[0].remedy)
+    return None
+
+
+def as_toml(value: Any) -> str:
+    """A plain value as TOML writes it in one line; the keys of a table in quotes where TOML wants them."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(key)} = {as_toml(one)}' for key, one in value.items())} }}" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return msgspec.json.encode(value).decode()
 
 
 def expected(annotation: Any) -> str:
@@ -159,20 +211,52 @@ def _range(meta: Meta) -> str:
 
 def _remedy(annotation: Any, raw: Any, default: Any) -> str:
     bare, meta = unwrap(annotation)
-    if near := difflib.get_close_matches(str(raw), choices(bare), 1, 0.5):
-        return f'Did you mean "{near[0]}"?'
+    if word := _word_meant(bare, meta, raw):
+        return f'Did you mean "{word}"?'
     if bare in (int, float, bool) and isinstance(raw, str) and _is_plain_value(raw):
         return "Remove the quotes."
+    if bare is float and isinstance(raw, str) and (share := _share(annotation, meta, raw)) is not None:
+        return f"Write {_shown(share)}."
     number = _is_number(raw)
     if bare in (int, float) and number and meta.ge is not None and raw < meta.ge:
         return f"The least allowed is {meta.ge:,}."
     if bare in (int, float) and number and meta.le is not None and raw > meta.le:
         return f"The most allowed is {meta.le:,}."
+    if advice := (meta.extra or {}).get("remedy"):
+        return str(advice)
     if default is not NODEFAULT:
         return f"The default is {_shown(default)}."
     if not _is_finite(raw):
         return "Write a finite number."
     return "Write it in quotes." if bare is str and not isinstance(raw, str) else "Correct it."
+
+
+def _word_meant(bare: Any, meta: Meta, raw: Any) -> str:
+    """The word that somebody means who writes `raw`, as far as that can be guessed; cautiously where a field has a
+    remedy for whatever else is written."""
+    if not choices(bare) or not isinstance(raw, (str, int)):
+        return ""
+    extra = meta.extra or {}
+    words = {_letters(word): word for word in choices(bare)}
+    said = _letters(str(raw))
+    if meant := (words | extra.get("aliases", {})).get(said):
+        return str(meant)
+    near = difflib.get_close_matches(said, words, 1, CAUTIOUS if extra.get("remedy") else 0.5)
+    return words[near[0]] if near else ""
+
+
+def _letters(word: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", word.lower())
+
+
+def _share(annotation: Any, meta: Meta, text: str) -> float | None:
+    """What `10 %` means to a field that takes it as 0.1, or as 10 where percent is its unit."""
+    match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%\s*", text)
+    if match is None:
+        return None
+    percent = (meta.extra or {}).get("unit") == "percentile"
+    share = float(match[1]) if percent else float(f"{float(match[1]) / 100:.12g}")
+    return None if decode_value(annotation, share, "")[1] else share
 
 
 def _is_number(raw: Any) -> bool:

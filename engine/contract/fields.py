@@ -19,7 +19,8 @@ FieldKind = Literal[
 
 @dataclass(frozen=True)
 class FormField:
-    """One setting. `path` is its dotted name in the file; `default` is NODEFAULT where the person must write it."""
+    """One setting. `path` is its dotted name in the file; `default` is NODEFAULT where the person must write it;
+    `example` is a list or a table that it could be, as plain TOML values, None for other kinds."""
 
     path: str
     section: str
@@ -32,6 +33,7 @@ class FormField:
     default: Any
     expected: str
     annotation: Any
+    example: Any = None
 
     @property
     def required(self) -> bool:
@@ -82,6 +84,7 @@ def _form_field(section: str, field: msgspec.structs.FieldInfo) -> FormField:
         default=_default(field),
         expected=expected(field.type),
         annotation=field.type,
+        example=meta.examples[0] if meta.examples and get_origin(bare) in (tuple, dict) else None,
     )
 
 

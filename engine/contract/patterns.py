@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from engine.contract.sections import TextEncoders
 from engine.contract.unet_names import LEVELS
@@ -16,7 +17,7 @@ _DEPTH = "depth:"
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a diffusers name is one that `pattern` means. `depth:N` and `depth:A-B` mean what computes after so many
+    """Whether a diffusers name is one that `pattern` means. `depth:N` and `depth:A-B` mean the blocks after so many
     halvings of the picture. A pattern with `*`, `?` or `[` is a shell pattern over the whole name, case-sensitive, `*`
     crossing dots (`down_blocks.1.*`, `*.bias`). Any other matches names that contain it as whole dotted parts: `attn1`,
     `mid_block`, `attentions.0`, `to_q.weight`; `attn` alone matches nothing.
@@ -64,12 +65,23 @@ def trained_encoders(settings: TextEncoders) -> tuple[str, ...]:
     return _TRAINED[settings.train]
 
 
+def to_train(meant: AbstractSet[str], learning: Collection[str]) -> str:
+    """What text_encoders.train must be for one of `meant` to learn, beside those that do."""
+    every = meant | set(learning)
+    return "both" if len(every) > 1 else "second" if ENCODERS[1] in every else "first"
+
+
 def mend(pattern: str, words: Sequence[str]) -> str:
     """What to write instead of a pattern that matches nothing; `words` are the parts that names have."""
     if pattern.lower().startswith(_DEPTH.rstrip(":")):
         return f"Depths go from 0, the whole picture, to {LEVELS - 1}: write `depth:{LEVELS - 1}` or `depth:0-1`."
-    near = difflib.get_close_matches(pattern.strip("*."), words, 1, 0.6)
-    return f"Did you mean `{near[0]}`?" if near else "Patterns look like `*`, `mid_block.*` or `attn2`."
+    if (meant := encoders_meant(pattern)) and meant.isdisjoint(words):
+        return "Text encoders are chosen in [text_encoders], not by layer."
+    parts = [part for part in pattern.strip("*.").split(".") if part not in words and not part.isdecimal()]
+    for part in (*parts, pattern.strip("*.")):
+        if near := difflib.get_close_matches(part, words, 1, 0.6):
+            return f"Did you mean `{near[0]}`?"
+    return "Patterns look like `*`, `mid_block.*` or `attn2`."
 
 
 def _depths(text: str) -> range:

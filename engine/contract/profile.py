@@ -1,7 +1,6 @@
 """The profile: what a run is told. Reading, checking and writing it; its fields are in `sections`."""
 
 import hashlib
-import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +11,12 @@ import msgspec
 from engine.contract import places
 from engine.contract.contradictions import contradictions
 from engine.contract.decode import decode, path_parts
-from engine.contract.noise import TIMESTEPS
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.sections import Profile
 
 NOTEPADS_MARK = "\ufeff"
 MOST_BYTES = 1 << 20
 _CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
-_AXES = {
-    r"objective\.\w+_curve": f"timesteps go from 0 to {TIMESTEPS - 1}",
-    r"schedule\.curve": "shares of the run go from 0 to 1",
-}
 # The choice that a curve belongs to.
 _CHOICES = {"objective.timestep_curve": ("objective", "timesteps"), "schedule.curve": ("schedule", "shape")}
 
@@ -30,15 +24,7 @@ _CHOICES = {"objective.timestep_curve": ("objective", "timesteps"), "schedule.cu
 def decode_profile(raw: dict[str, Any]) -> tuple[Profile | None, list[Problem]]:
     """Plain TOML values as a profile, with every problem of types, ranges and impossible pairs."""
     profile, problems = decode(Profile, raw)
-    return (profile, problems + contradictions(profile)) if profile else (None, [*map(_on_axis, problems)])
-
-
-def _on_axis(problem: Problem) -> Problem:
-    """Curves lie over the timesteps or the run, which the type of their points, made for any axis, does not know."""
-    for pattern, axis in _AXES.items():
-        if re.fullmatch(rf"{pattern}\[\d+\]\.at", problem.path):
-            return Problem(problem.path, axis, "Put the point there.")
-    return problem
+    return (profile, problems + contradictions(profile)) if profile else (None, problems)
 
 
 def parse(text: str, source: str) -> tuple[Profile | None, list[Problem]]:

@@ -100,8 +100,8 @@ class Learner:
         return self._masters.share_lost(rates)
 
     @contextmanager
-    def shown(self, *, compute: bool) -> Iterator[Mapping[str, Tensor]]:
-        if self._average:
+    def shown(self, *, average: bool, compute: bool) -> Iterator[Mapping[str, Tensor]]:
+        if average and self._average:
             with self._computing_with(self._average.tensors() if compute else {}):
                 yield self._average.tensors()
             return

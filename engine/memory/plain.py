@@ -93,8 +93,8 @@ class PlainPlan:
     def share_lost(self, rates: Callable[[str], float]) -> float:
         return self._learner.share_lost(rates)
 
-    def shown(self, *, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
-        return self._learner.shown(compute=compute)
+    def shown(self, *, average: bool = True, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
+        return self._learner.shown(average=average, compute=compute)
 
     def optimizer_state(self) -> Mapping[str, Tensor]:
         return self._learner.optimizer_state()

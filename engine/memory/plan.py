@@ -116,10 +116,10 @@ class Plan(Protocol):
         """The share of updates that bf16 weights rounded to the nearest would not take at these rates. A host read."""
         ...
 
-    def shown(self, *, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
-        """The weights that are meant for others, fp32, by name: the running average, or what the optimizer itself
-        averages, else the masters. With `compute` the networks compute with them inside. Outside nothing has changed.
-        """
+    def shown(self, *, average: bool = True, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
+        """The weights that are meant for others, fp32, by name: the running average if there is one and it is wanted
+        (`average`), or what the optimizer itself averages, else the masters. With `compute` the networks compute with
+        them inside. Outside nothing has changed."""
         ...
 
     def optimizer_state(self) -> Mapping[str, Tensor]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from engine.contract.sections import TextEncoders as Settings
+from engine.contract.text_tensors import FIRST, SECOND, learning_text
 from engine.model.components import TextEncoders
 from engine.model.single_file import Checkpoint
 from engine.model.text import states_2_of, states_of
-
-FIRST, SECOND = "text_encoder.", "text_encoder_2."
-TOKEN_EMBEDDING = "embeddings.token_embedding.weight"
-# What its outputs do not depend on: the UNet reads the states before the last layer.
-_UNREAD_NORM = "final_layer_norm."
 
 
 class Conditioner(nn.Module):
@@ -46,29 +42,13 @@ class Conditioner(nn.Module):
 
 def trainable(conditioner: Conditioner, settings: Settings) -> frozenset[str]:
     """Its parameters that learn, as its own `named_parameters` calls them."""
-    return select((name for name, _ in conditioner.named_parameters()), settings)
+    return learning_text((name for name, _ in conditioner.named_parameters()), settings)
 
 
 def stored(checkpoint: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     """What `checkpoint` holds for a conditioner: its parameters by name, one at a time, as they are stored."""
     yield from ((FIRST + name, tensor) for name, tensor in checkpoint.text_encoder().items())
     yield from ((SECOND + name, tensor) for name, tensor in checkpoint.text_encoder_2().items())
-
-
-def select(names: Iterable[str], settings: Settings) -> frozenset[str]:
-    """Of both encoders' parameters those that learn: all of the chosen encoders that a gradient can reach. The first
-    one's last layer and final norm never do; the second one's do, through the pooled vector."""
-    every = list(names)
-    prefixes = {"none": (), "first": (FIRST,), "second": (SECOND,), "both": (FIRST, SECOND)}[settings.train]
-    layers = f"{FIRST}encoder.layers."
-    last = max(int(name.removeprefix(layers).split(".")[0]) for name in every if name.startswith(layers))
-    unread = (f"{FIRST}{_UNREAD_NORM}", f"{layers}{last}.")
-    frozen = settings.token_embedding == "frozen"
-    return frozenset(
-        name
-        for name in every
-        if name.startswith(prefixes) and not name.startswith(unread) and not (frozen and name.endswith(TOKEN_EMBEDDING))
-    )
 
 
 def _tracking(encoder: nn.Module) -> torch.set_grad_enabled:

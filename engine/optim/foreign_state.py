@@ -7,7 +7,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from engine.optim.import_path import ImportedOptimizerError
+from engine.optim.import_path import wrong_class
 
 
 class Record(Struct, forbid_unknown_fields=True):
@@ -45,8 +45,7 @@ class Encoder:
         plain = type(value) in (Tensor, nn.Parameter)
         if not (isinstance(value, Tensor) and plain and value.layout is torch.strided and not value.is_complex()):
             what = f"{type(value).__name__} ({key.rsplit('.', 1)[-1]})"
-            text = f"the optimizer keeps a {what}, which a checkpoint cannot hold"
-            raise ImportedOptimizerError(text, "Choose another optimizer.")
+            raise wrong_class(f"the optimizer keeps a {what}, which a checkpoint cannot hold")
         return self._tensor(value, key)
 
     def _tensor(self, value: Tensor, key: str) -> Any:

@@ -14,11 +14,9 @@ import torch
 from msgspec import convert, structs
 from torch import Size, Tensor, nn
 
-from engine.optim.foreign_state import Encoder, Record, decoded, fitting, tensor_differs
-from engine.optim.import_path import ImportedOptimizerError, find, first_line
+from engine.optim.foreign_state import Encoder, Record, decoded, fitting
+from engine.optim.import_path import ANOTHER, CORRECT, find, first_line, wrong_class
 from engine.optim.optimizer import Masters
-
-__all__ = ["Imported", "ImportedOptimizerError", "check", "find"]
 
 # No parameter has a name like these: torch allows neither an empty name nor a dot in one.
 RECORD, SHARED = "..record", "..shared"
@@ -27,8 +25,9 @@ NO_FACTORS: Mapping[str, float] = MappingProxyType({})
 
 class Imported:
     """`shapes` are the parameters' shapes, `rates` the factor by which one's learning rate differs (absent: 1): each
-    distinct factor is a parameter group. Raises ImportedOptimizerError. What a parameter holds between steps means
-    nothing: a step takes every master anew."""
+    distinct factor is a parameter group. What a parameter holds between steps means nothing: a step takes every master
+    anew. ImportedOptimizerError, with the first line of what the class itself raised, comes from the constructor and
+    from all that lets the class work: `finish_step`, `rehearse`, `evaluating`."""
 
     def __init__(
         self,
@@ -41,6 +40,7 @@ class Imported:
         learning_rate: float,
     ) -> None:
         self.path, self.taken, self._device = path, 0, device
+        self._remedy = CORRECT if arguments else ANOTHER
         self._parameters = {name: nn.Parameter(torch.zeros(shape, device=device)) for name, shape in shapes.items()}
         self._gradients = {name: torch.zeros_like(parameter) for name, parameter in self._parameters.items()}
         groups: dict[float, list[str]] = {}
@@ -60,7 +60,7 @@ class Imported:
         self._used: set[str] = set()  # parameters that hold a master, or one that was
         self._averages = all(callable(getattr(self._optimizer, mode, None)) for mode in ("train", "eval"))
         if self._averages:
-            self._optimizer.train()  # type: ignore[attr-defined]
+            self._switch("train")
 
     @property
     def whole(self) -> bool:
@@ -94,7 +94,27 @@ class Imported:
             parameter.grad = None
         for name in names:
             self._parameters[name].grad = self._gradients[name]
-        self._optimizer.step()
+        with self._working("its first step" if self.taken < 2 else f"step {self.taken}"):
+            self._optimizer.step()
+
+    def _switch(self, mode: str) -> None:
+        with self._working(f"its {mode}()"):
+            getattr(self._optimizer, mode)()
+
+    @contextmanager
+    def _working(self, doing: str) -> Iterator[None]:
+        """The class's own code: it may raise anything."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if "closure" in str(error).lower():
+                text = (
+                    f"{self.path} wants to compute the loss by itself (a closure), which this training cannot give it"
+                )
+                raise wrong_class(text) from error
+            raise wrong_class(f"{self.path} fails in {doing}: {first_line(error)}", self._remedy) from error
 
     @contextmanager
     def evaluating(self, masters: Masters) -> Iterator[Mapping[str, Tensor]]:
@@ -105,10 +125,10 @@ class Imported:
             return
         self._fill(self._parameters, masters)
         try:
-            self._optimizer.eval()  # type: ignore[attr-defined]
+            self._switch("eval")
             yield {name: parameter.detach() for name, parameter in self._parameters.items()}
         finally:
-            self._optimizer.train()  # type: ignore[attr-defined]
+            self._switch("train")
             self._fill(self._used, masters)
             self._clear_unused()
 
@@ -140,7 +160,7 @@ class Imported:
 
     def state_dict(self) -> dict[str, Tensor]:
         """`<parameter>..<key>` is a tensor of the optimizer's, of whatever dtype; all else is JSON in one uint8 tensor.
-        Raises ImportedOptimizerError for what neither can hold (`check` finds that before a run)."""
+        Raises ImportedOptimizerError for what neither can hold (the trial finds that before a run)."""
         encoder, kept = Encoder(), self._optimizer.state
         names: dict[Tensor, str] = {parameter: name for name, parameter in self._parameters.items()}
         groups = [dict(group) for group in self._optimizer.param_groups]
@@ -218,55 +238,6 @@ class Imported:
         if surplus := sorted(state.keys() - wanted):
             raise ValueError(f"optimizer state holds what does not belong to it: {', '.join(surplus[:3])} ...")
         return record
-
-
-def check(
-    path: str,
-    arguments: Mapping[str, object],
-    *,
-    device: torch.device | None = None,
-    dims: Iterable[int] = (2,),
-    factors: Iterable[float] = (1.0,),
-    learning_rate: float = 1e-3,
-) -> None:
-    """A step, a save and a resume of tiny parameters, one for each number of dimensions and learning-rate factor, on
-    the CPU by default. Raises ImportedOptimizerError for what would end a run. What says that it is not implemented for
-    the CPU is judged no further than its construction."""
-    device, factors = device or torch.device("cpu"), tuple(factors)
-    shapes = {f"{dim}d.{at}": Size([2] * dim) for dim in dims for at in range(len(factors))}
-    rates = {name: factors[int(name.split(".")[1])] for name in shapes}
-
-    def made() -> Imported:
-        return Imported(path, arguments, shapes, device, rates=rates, learning_rate=learning_rate)
-
-    first, second = made(), made()
-    try:
-        _try(first, second, {name: learning_rate * factor for name, factor in rates.items()})
-    except (torch.OutOfMemoryError, ImportedOptimizerError):
-        raise
-    except Exception as error:  # whatever a package raises in its first step
-        if isinstance(error, NotImplementedError) and device.type == "cpu":
-            return
-        text = f"{path} fails in its first step: {first_line(error)}"
-        if "closure" in str(error).lower():
-            text = f"{path} wants to compute the loss by itself (a closure), which this training cannot give it"
-        raise ImportedOptimizerError(text, "Correct its arguments, or choose another.") from error
-
-
-def _try(first: Imported, second: Imported, rates: Mapping[str, float]) -> None:
-    first.begin_step()
-    for name, rate in rates.items():
-        master = torch.full(first._shapes()[name], 1.0, device=first._device)
-        first.update(name, master, master * 0.1, rate)
-    stepped = {name: master.clone() for name, master in first.finish_step().items()}
-    before = {key: tensor.clone() for key, tensor in first.state_dict().items()}
-    second.load_state_dict(before)
-    with first.evaluating(stepped.__getitem__):
-        pass
-    after = first.state_dict()
-    if before.keys() != after.keys() or any(tensor_differs(before[key], after[key]) for key in before):
-        text = f"{first.path} changes its state by its own train() and eval(), so that a preview would change the run"
-        raise ImportedOptimizerError(text, "Choose another.")
 
 
 def _numbers(optimizer: torch.optim.Optimizer) -> dict[str, bool | int | float]:

@@ -1,7 +1,6 @@
 """A run's parts, put together: networks, plan, objective, pace, and the loop that holds them."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 
@@ -9,7 +8,6 @@ import torch
 
 from engine import __version__
 from engine.contract.budget import export_bytes
-from engine.contract.patterns import factors
 from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
@@ -28,6 +26,7 @@ from engine.run.precision import DTYPES
 from engine.run.preview import Previewer
 from engine.run.session import Session
 from engine.run.train import Training
+from engine.run.verify import learning_factors
 
 STEERING = "steering.json"
 
@@ -50,7 +49,7 @@ def assemble(
     reader = _conditioner(profile, base.checkpoint, device)
     text = conditioner.trainable(reader, profile.text_encoders) if reader else frozenset[str]()
     trained = base.trained | text
-    rates = _product(factors(trained, profile.optimizer.rates), conditions.rates(text, profile.text_encoders))
+    rates = learning_factors(profile, trained)
     make_optimizer = partial(
         build,
         profile.optimizer,
@@ -79,10 +78,7 @@ def assemble(
     preflight.rehearse_update(plan)
     previewer = Previewer(session, profile, base.checkpoint, dataset, device, conditioner=reader)
 
-    averaged = profile.ema.previews or not profile.ema.decay
-
-    def draw(step: int) -> None:
-        previewer.draw(unet, step, plan.shown if averaged else nullcontext)
+    shown = partial(plan.shown, average=profile.ema.previews)
 
     steering = Steering(session.run.path / STEERING)
     return Training(
@@ -92,7 +88,7 @@ def assemble(
         objective=objective,
         pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
         batches=_batches(profile, dataset),
-        draw=draw,
+        draw=lambda step: previewer.draw(unet, step, shown),
         state=_state(profile, base, dataset),
         device=device,
         step=0,
@@ -106,14 +102,6 @@ def _conditioner(profile: Profile, base: Checkpoint, device: torch.device) -> Co
         return None
     encoders = components.load_text_encoders(base, device, DTYPES[profile.model.precision])
     return Conditioner(encoders, checkpointing=profile.memory.checkpointing)
-
-
-def _product(*several: dict[str, float]) -> dict[str, float]:
-    """Factors by name, where not 1."""
-    product: dict[str, float] = {}
-    for name, factor in chain.from_iterable(each.items() for each in several):
-        product[name] = product.get(name, 1.0) * factor
-    return product
 
 
 def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Mapping[str, float]) -> None:

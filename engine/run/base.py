@@ -12,11 +12,8 @@ from engine.contract.safetensors_header import CheckpointError
 from engine.contract.sections import Profile
 from engine.model import components
 from engine.model.single_file import Checkpoint, open_checkpoint
-from engine.optim import imported
-from engine.optim.import_path import ImportedOptimizerError
 from engine.run.errors import RunError
-
-UNET_DIMS = (1, 2, 4)  # biases, linear layers, convolutions
+from engine.run.verify import optimizer_problems
 
 
 @dataclass(frozen=True)
@@ -32,32 +29,15 @@ def open_base(profile: Profile, *, resumed: bool) -> Base:
     """Raises ProfileError with everything that is wrong on this machine."""
     if wrong := errors(check.check_machine(profile, Path.cwd(), new_run=not resumed).problems):
         raise ProfileError("profile", wrong)
-    require_optimizer(profile)
     base = open_checkpoint(Path(profile.model.base), Path(profile.model.vae) if profile.model.vae else None)
     try:
         components.verify(base)
     except CheckpointError as error:
         raise ProfileError("profile", [Problem("model.base", str(error), "Fetch the file again.")]) from error
     layers = read_layers(base.header)
+    if wrong := optimizer_problems(profile, base.header):
+        raise ProfileError("profile", wrong)
     return Base(base, layers, select(layers.tensors, profile.layers.train, profile.layers.freeze).trained)
-
-
-def require_optimizer(profile: Profile) -> None:
-    """An imported optimizer is tried on one number. Raises ProfileError: the check cannot import a package that
-    imports torch, and hours of caching are no time to find out."""
-    settings = profile.optimizer
-    if settings.kind != "imported":
-        return
-    try:
-        imported.check(
-            settings.import_path,
-            settings.arguments,
-            dims=UNET_DIMS,
-            factors={1.0, *settings.rates.values()},
-            learning_rate=settings.learning_rate,
-        )
-    except ImportedOptimizerError as error:
-        raise ProfileError("profile", [Problem(f"optimizer.{error.field}", error.text, error.remedy)]) from error
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from engine.contract.sections import TextEncoders
+from engine.contract.text_tensors import TOKEN_EMBEDDING
 from engine.data.batches import Contexts, TokenIds
 from engine.memory.plan import Embedded, Tokens
-from engine.model.conditioner import SECOND, TOKEN_EMBEDDING, Conditioner
+from engine.model.conditioner import Conditioner
 from engine.optim.optimizer import Caution
 from engine.run.dataset import Dataset, Prompt
 
@@ -29,11 +30,6 @@ def cautions(names: Iterable[str], settings: TextEncoders) -> dict[str, Caution]
         name: Caution(row_wise=name.endswith(TOKEN_EMBEDDING), element_clip=settings.element_clip, most_kept=MOST_KEPT)
         for name in names
     }
-
-
-def rates(names: Iterable[str], settings: TextEncoders) -> dict[str, float]:
-    """Factors on the learning rate, for the trained tensors `names` of a conditioner."""
-    return {name: settings.rate_2 if name.startswith(SECOND) else settings.rate for name in names}
 
 
 class Previewed:

@@ -13,7 +13,7 @@ from engine import __version__
 from engine.contract import events
 from engine.contract.profile import digest
 from engine.contract.sections import Profile
-from engine.model.conditioner import FIRST, SECOND
+from engine.contract.text_tensors import FIRST, SECOND
 from engine.model.export import Exported, Trained, export
 from engine.model.export_diffusers import export_diffusers
 from engine.model.single_file import Checkpoint

@@ -113,13 +113,11 @@ def _finish(session: Session, profile: Profile, base: Base, training: Training, 
     if not profile.save.export:
         return None
     write = partial(write_export, session, profile, base.checkpoint, step=training.step, dataset=dataset)
-    plan = training.plan
-    if not profile.ema.decay:
+    plan, path = training.plan, None
+    if not profile.ema.decay or profile.ema.export in ("latest", "both"):
+        with plan.shown(average=False, compute=False) as weights:
+            path = write(weights)
+    if profile.ema.decay and profile.ema.export in ("average", "both"):
         with plan.shown(compute=False) as weights:
-            return write(weights)
-    if profile.ema.export == "latest":
-        return write(plan.weights())
-    if profile.ema.export == "both":
-        write(plan.weights())
-    with plan.shown(compute=False) as weights:
-        return write(weights, suffix="-average", which="average")
+            path = write(weights, suffix="-average", which="average")
+    return path

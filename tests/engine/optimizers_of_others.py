@@ -108,3 +108,84 @@ class Sharpness(torch.optim.SGD):
 
 def a_function(params, lr):
     return torch.optim.SGD(params, lr)
+
+
+class FailsAtOnce(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("no rate like this.\nand more of it")
+
+
+class FailsLater(ProdigyLike):
+    def step(self, closure=None):
+        super().step()
+        if self.calls == 3:
+            raise AssertionError("no rate like this")
+
+
+class FailsWhenShown(ScheduleFreeLike):
+    def eval(self):
+        raise RuntimeError("no rate like this")
+
+
+class Hidden(torch.optim.SGD):
+    """Divides by a sum that it keeps in an attribute of itself, a tensor."""
+
+    def __init__(self, params, lr=1e-3):
+        super().__init__(params, lr=lr)
+        self.total = torch.zeros(())
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self.total += parameter.grad.abs().sum().cpu()
+                    parameter.sub_(parameter.grad / self.total, alpha=group["lr"])
+
+
+class LookaheadLike(torch.optim.SGD):
+    """Every ten steps halfway back to weights that it keeps in an attribute (Zhang et al. 2019, 1907.08610)."""
+
+    def __init__(self, params, lr=1e-3, *, hidden=False):
+        super().__init__(params, lr=lr)
+        self.slow, self.count, self.hidden = {}, 0, hidden
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step()
+        self.count += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                kept = self.slow if self.hidden else self.state[parameter]
+                slow = kept.setdefault(parameter if self.hidden else "slow", parameter.clone())
+                if self.count % 10 == 0:
+                    parameter.lerp_(slow, 0.5)
+                    slow.copy_(parameter)
+
+
+class Noisy(torch.optim.SGD):
+    """Adds noise from torch's own generator."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.add_(torch.randn_like(parameter), alpha=group["lr"])
+
+
+class OneRate(torch.optim.SGD):
+    """A resting group is none, as for Prodigy."""
+
+    def step(self, closure=None):
+        if len({group["lr"] for group in self.param_groups if group["lr"]}) > 1:
+            raise RuntimeError("Setting different lr values in different parameter groups is not supported")
+        super().step()
+
+
+class OddState(torch.optim.SGD):
+    """Its state is no table: torch allows whatever one likes."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter] = parameter.detach() * 2

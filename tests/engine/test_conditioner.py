@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from engine.contract import events
+from engine.contract.profile import decode_profile
 from engine.contract.safetensors_header import read_header
 from engine.contract.sections import Profile, TextEncoders
 from engine.data.batches import Batches, Order
@@ -22,11 +24,12 @@ from engine.model.conditioner import Conditioner, stored, trainable
 from engine.model.single_file import Checkpoint, open_checkpoint
 from engine.model.text import encode, tokenize
 from engine.model.tokenizers import Tokenizers, load_tokenizers
-from engine.run.conditions import cautions, on_device, rates
+from engine.run.conditions import cautions, on_device
 from engine.run.dataset import Dataset, prepare, rehearsal_batch
 from engine.run.errors import RunError
 from engine.run.finish import write_export
 from engine.run.preview import Previewer
+from engine.run.verify import learning_factors
 from tests.end_to_end.harness import changed, copy_pictures, of_type, session_in, write_profile
 
 CPU = torch.device("cpu")
@@ -197,9 +200,13 @@ def test_the_checkpoint_names_its_tensors_as_the_conditioner_does(base):
 def test_each_encoder_has_its_rate_and_every_tensor_its_caution(base):
     settings = TextEncoders(train="both", rate=0.3, rate_2=0.02, token_embedding="row_wise", element_clip=4.0)
     names = trainable(make(base), settings)
-    factors, kept = rates(names, settings), cautions(names, settings)
+    raw = {"model": {"base": "x"}, "data": {"folders": [{"path": "x"}]}, "optimizer": {"rates": {"mlp": 0.5}}}
+    profile, _ = decode_profile(raw | {"text_encoders": msgspec.to_builtins(settings)})
+    assert profile is not None
+    factors, kept = learning_factors(profile, names), cautions(names, settings)
     assert factors.keys() == kept.keys() == names
-    assert all(factor == (0.02 if "encoder_2" in name else 0.3) for name, factor in factors.items())
+    for name, factor in factors.items():
+        assert factor == pytest.approx((0.02 if "encoder_2" in name else 0.3) * (0.5 if ".mlp." in name else 1))
     assert all(caution.element_clip == 4.0 and caution.most_kept == 0.99 for caution in kept.values())
     by_row = {name for name, caution in kept.items() if caution.row_wise}
     assert by_row == {
@@ -281,7 +288,7 @@ def drawn(profile: Profile, base: Checkpoint, place: Path, conditioner: Conditio
     session = session_in(place)
     dataset = prepare(session, profile, base, CPU)
     unet = load_unet(base, CPU, torch.float32)
-    Previewer(session, profile, base, dataset, CPU, conditioner=conditioner).draw(unet, 7)
+    Previewer(session, profile, base, dataset, CPU, conditioner=conditioner).draw(unet, 7, nullcontext)
     assert not [warned for warned in of_type(session.run, events.Warned) if warned.code == "preview-failed"]
     return [np.asarray(Image.open(path)) for path in sorted(session.run.samples.glob("*.png"))]
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Size
 
 from engine.optim.foreign_state import Record
-from engine.optim.imported import Imported, ImportedOptimizerError, check, find
+from engine.optim.import_path import ImportedOptimizerError, find
+from engine.optim.imported import Imported
 
 HERE = "tests.engine.optimizers_of_others"
 CPU = torch.device("cpu")
@@ -168,6 +169,21 @@ def test_a_schedule_free_optimizer_shows_its_average_and_trains_on_unchanged():
     assert_same(train(optimizer, masters, range(3, 5)), train(plain, others, range(3, 5)))
 
 
+@pytest.mark.parametrize(
+    ("path", "fails_in"),
+    [("FailsAtOnce", "its first step"), ("FailsLater", "step 3"), ("FailsWhenShown", "its eval()")],
+)
+def test_what_the_class_raises_is_told_by_its_first_line(path, fails_in):
+    optimizer = made(f"{HERE}.{path}", {})
+    with pytest.raises(ImportedOptimizerError) as raised:
+        if path == "FailsAtOnce":
+            optimizer.rehearse("b.weight", torch.zeros(SHAPES["b.weight"]))
+        masters = train(optimizer, masters_of(), range(4 if path == "FailsLater" else 1))
+        with optimizer.evaluating(masters.__getitem__):
+            pass
+    assert str(raised.value) == f"{HERE}.{path} fails in {fails_in}: no rate like this. Choose another class."
+
+
 def test_a_preview_that_fails_leaves_the_optimizer_training():
     optimizer = made(f"{HERE}.ScheduleFreeLike", {})
     masters = train(optimizer, masters_of(), range(2))
@@ -245,41 +261,6 @@ def test_state_that_does_not_fit_is_refused_with_nothing_changed():
 
 
 @pytest.mark.parametrize(
-    ("path", "arguments", "field", "text", "remedy"),
-    [
-        ("Prodigy", {}, "import_path", '"Prodigy" is not the import path of a class', "as in `torch.optim.NAdam`"),
-        ("torch..SGD", {}, "import_path", "is not the import path", "as in"),
-        ("nosuchpackage.sub.Prodigy", {}, "import_path", "nosuchpackage is not installed", "pip install nosuch"),
-        ("torch.optimm.SGD", {}, "import_path", "there is no module torch.optimm", "as in"),
-        ("torch.optim.Nadam", {}, "import_path", "torch.optim has no Nadam", "Did you mean `torch.optim.NAdam`?"),
-        (f"{HERE}.a_function", {}, "import_path", "not a subclass of torch.optim.Optimizer", "AnyArguments, Demanding"),
-        ("torch.optim.lr_scheduler.StepLR", {}, "import_path", "not a subclass", "as in"),
-        (f"{HERE}.WithoutRate", {}, "import_path", "takes no learning rate `lr`", "Choose another"),
-        ("torch.optim.NAdam", {"bettas": [1, 2]}, "arguments.bettas", "no argument `bettas`", "mean `betas`? Known"),
-        ("torch.optim.NAdam", {"zzz": 1}, "arguments.zzz", "no argument `zzz`", "Known there: betas, eps"),
-        ("torch.optim.NAdam", {"lr": 1}, "arguments.lr", "the learning rate", "Set optimizer.learning_rate"),
-        (f"{HERE}.AnyArguments", {"lr": 1}, "arguments.lr", "the learning rate", "Set optimizer.learning_rate"),
-        ("torch.optim.NAdam", {"params": []}, "arguments.params", "selected layers", "layers.train"),
-        (f"{HERE}.Demanding", {}, "arguments.radius", "needs the argument `radius`", "Set it"),
-        (f"{HERE}.ProdigyLike", {"betas": [2, 0.9]}, "arguments.betas", "Invalid betas at index 0: 2", "Correct"),
-        ("torch.optim.NAdam", {"betas": 1}, "import_path", "refuses these settings", "Correct"),
-        ("torch.optim.LBFGS", {}, "import_path", "wants to compute the loss by itself", "choose another"),
-        (f"{HERE}.Sharpness", {}, "import_path", "wants to compute the loss by itself", "choose another"),
-        ("torch.optim.SparseAdam", {}, "import_path", "fails in its first step: SparseAdam does", "another"),
-        (f"{HERE}.KeepsAnObject", {}, "import_path", "keeps a object (generator), which a checkpoint", "another"),
-        (f"{HERE}.SwapsWhenShown", {}, "import_path", "changes its state by its own train() and eval()", "another"),
-    ],
-)  # fmt: skip
-def test_each_mistake_is_told_where_it_is_and_what_to_do(path, arguments, field, text, remedy):
-    with pytest.raises(ImportedOptimizerError) as raised:
-        check(path, arguments)
-    error = raised.value
-    assert error.field == field
-    assert text in error.text and "\n" not in error.text and not error.text.endswith(".")
-    assert remedy in error.remedy and error.remedy[-1] in ".?"
-
-
-@pytest.mark.parametrize(
     ("source", "words"),
     [
         ("raise RuntimeError('CUDA Setup failed.\\nLong story')", "fails with RuntimeError: CUDA Setup failed"),
@@ -292,26 +273,14 @@ def test_a_broken_package_is_told_by_its_first_line(source, words, tmp_path, mon
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportedOptimizerError, match=words) as raised:
         find("broken_package.Optimizer", {})
-    assert "Mend the installation of broken_package" in raised.value.remedy and "\n" not in str(raised.value)
-
-
-@every_optimizer
-def test_good_optimizers_pass_the_check(path, arguments):
-    check(path, arguments, dims=(1, 2, 4), factors=(1.0, 0.1))
-
-
-def test_the_check_asks_for_every_number_of_dimensions_that_will_be_trained():
-    check("torch.optim.Muon", {}, dims=(2,))
-    with pytest.raises(ImportedOptimizerError, match="refuses these settings: Muon only supports 2D"):
-        check("torch.optim.Muon", {}, dims=(2, 4))
-
-
-def test_the_check_lets_pass_what_only_another_device_can_do():
-    check(f"{HERE}.ForOtherDevices", {})
+    assert "Mend the installation of broken_package" in raised.value.problems[0].remedy and "\n" not in str(
+        raised.value
+    )
 
 
 def test_further_keywords_are_passed_on_and_lists_become_tuples():
-    check(f"{HERE}.AnyArguments", {"momentum": 0.5})
+    built = find(f"{HERE}.AnyArguments", {"momentum": 0.5})([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    assert built.defaults["momentum"] == 0.5
     arguments = {"betas": [0.8, 0.95]}
     given = copy.deepcopy(arguments)
     optimizer = find("torch.optim.NAdam", arguments)([torch.nn.Parameter(torch.zeros(2))], lr=0.1)

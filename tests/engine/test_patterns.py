@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.patterns import depth, encoders_meant, factors, matcher, mend, trained_encoders
+from engine.contract.patterns import depth, encoders_meant, factors, matcher, mend, to_train, trained_encoders
 from engine.contract.sections import TextEncoders
 from engine.contract.unet_names import unet_names
 
@@ -59,6 +59,15 @@ def test_depths_that_are_none_match_nothing_and_say_how_to_write_one(names: list
 def test_other_patterns_are_mended_by_the_nearest_word():
     assert mend("atn2", ["attn1", "attn2", "ff"]) == "Did you mean `attn2`?"
     assert "Patterns look like" in mend("zzzz", ["attn1"])
+    assert mend("mid_blok.attentions.0", ["mid_block", "attentions"]) == "Did you mean `mid_block`?"
+    assert mend("text_encoder.*", ["attn1"]) == "Text encoders are chosen in [text_encoders], not by layer."
+    assert mend("text_encoder.self_atn", ["text_encoder", "self_attn"]) == "Did you mean `self_attn`?"
+
+
+def test_what_must_be_trained_for_an_encoder_to_learn_keeps_those_that_do():
+    first, second = frozenset({"text_encoder"}), frozenset({"text_encoder_2"})
+    assert [to_train(first, ()), to_train(second, ()), to_train(first | second, ())] == ["first", "second", "both"]
+    assert to_train(second, ("text_encoder",)) == "both" and to_train(first, ("text_encoder",)) == "first"
 
 
 def test_factors_of_patterns_that_meet_multiply(names: list[str]):

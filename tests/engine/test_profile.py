@@ -8,10 +8,13 @@ import pytest
 
 from engine.contract import places
 from engine.contract.check import check_file
+from engine.contract.decode import as_toml, unwrap
 from engine.contract.fields import form_fields, sections
+from engine.contract.noise import TIMESTEPS
 from engine.contract.problems import ProfileError
 from engine.contract.profile import differences, digest, dump, load, parse, resolved, salvage
 from engine.contract.sections import Profile
+from engine.contract.sections.common import OVER_TIMESTEPS
 
 MINIMAL = '[model]\nbase = "base.safetensors"\n[[data.folders]]\npath = "pictures"\n'
 
@@ -241,6 +244,7 @@ def test_a_profile_in_another_encoding_is_said(tmp_path: Path):
         ("[-5, 1]", "[1].at", "timesteps go from 0 to 999"),
         ("[nan, 1]", "[1].at", "timesteps go from 0 to 999"),
         ("[5e9, 1]", "[1].at", "timesteps go from 0 to 999"),
+        ("[1000, 1]", "[1].at", "timesteps go from 0 to 999"),
         ("[5, -1]", "[1].value", "-1 is not a number from 0 to 1,000,000,000"),
     ],
 )
@@ -288,6 +292,7 @@ def test_a_wrong_curve_that_is_not_used_leaves_the_choice_of_timesteps_alone():
     [
         ("[1]", "[1]", "two numbers are expected"),
         ("[-0.5, 1]", "[1].at", "shares of the run go from 0 to 1"),
+        ("[50, 1]", "[1].at", "shares of the run go from 0 to 1"),
         ("[0.5, -1]", "[1].value", "-1 is not a number from 0"),
     ],
 )
@@ -297,8 +302,101 @@ def test_a_wrong_point_of_the_schedule_speaks_of_the_run(point: str, path: str, 
     assert list(found) == [f"schedule.curve{path}"] and found[f"schedule.curve{path}"][0].startswith(text)
     rest = salvage(start, parse(start, "p")[1])
     assert rest is not None and rest.schedule.shape == "cosine" and rest.schedule.curve == ()
-    beyond = problems_of(f"{MINIMAL}[schedule]\nshape = 'curve'\ncurve = [[0, 1], [50, 1]]\n")
-    assert beyond["schedule.curve"][0] == "has a point at 50: shares of the run go from 0 to 1"
+
+
+def test_an_axis_is_named_as_long_as_it_is():
+    assert OVER_TIMESTEPS.last == TIMESTEPS - 1 and f"0 to {TIMESTEPS - 1}" in OVER_TIMESTEPS.words
+
+
+@pytest.mark.parametrize(
+    ("curve", "remedy"),
+    [
+        ("[schedule]\ncurve = {}", "Write it as [[0, 1.0], [0.5, 0.4]]."),
+        ("[objective]\nweight_curve = {}", "Write it as [[0, 1.0], [500, 0.4]]."),
+    ],
+)
+@pytest.mark.parametrize("written", ["[0, 0.1, 1]", "[0.5, 0.4]", "['0.5 0.4']", "[{ at = 0 }]"])
+def test_a_curve_without_any_pair_is_one_problem(curve: str, remedy: str, written: str):
+    """The outer brackets forgotten, say."""
+    found = problems_of(f"{MINIMAL}{curve.format(written)}\n")
+    assert [*found.values()] == [("pairs of two numbers are expected: where, and how much", remedy)]
+    assert next(iter(found)).endswith("curve")
+
+
+def test_a_wrong_point_is_mended_in_the_numbers_of_its_axis():
+    found = problems_of(f"{MINIMAL}[schedule]\ncurve = [[0, 1], [1]]\n[objective]\nweight_curve = [[1], [2, 1]]\n")
+    assert {path: remedy for path, (_, remedy) in found.items()} == {
+        "schedule.curve[1]": "Write it as [0.5, 0.4].",
+        "objective.weight_curve[0]": "Write it as [500, 0.4].",
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("ema.decay = 99.9", "The most allowed is 0.9999."),
+        ("ema.decay = 1.0", "The most allowed is 0.9999."),
+        ("ema.decay = nan", "Write 0.9999 or less, as 0.999; 0 is none."),
+        ("ema.decay = '99.9%'", "Write 0.999."),
+        ("optimizer.beta1 = 1", "Write a share below 1, as 0.9; 0 is none."),
+        ("optimizer.learning_rate = 0", "Write a number above 0 and at most 1, as 1e-6."),
+        ("text_encoders.train = 'CLIP-L'", 'Did you mean "first"?'),
+        ("text_encoders.train = 'clip_l'", 'Did you mean "first"?'),
+        ("text_encoders.train = 'te1'", 'Did you mean "first"?'),
+        ("text_encoders.train = 'bigG'", 'Did you mean "second"?'),
+        ("text_encoders.train = 'OpenCLIP'", 'Did you mean "second"?'),
+        ("text_encoders.train = 'clip-g'", 'Did you mean "second"?'),
+        ("text_encoders.train = 'te2'", 'Did you mean "second"?'),
+        ("text_encoders.train = true", 'Did you mean "both"?'),
+        ("text_encoders.train = false", 'Did you mean "none"?'),
+        ("text_encoders.train = 3", 'The default is "none".'),
+        ("text_encoders.train = ['first']", 'The default is "none".'),
+        ("optimizer.kind = 'prodigy'", 'kind = "imported" and import_path = "prodigyopt.Prodigy"'),
+        ("optimizer.kind = 'lion'", 'kind = "imported" and import_path = "prodigyopt.Prodigy"'),
+        ("optimizer.kind = 'adamw8bit'", 'kind = "imported" and import_path = "prodigyopt.Prodigy"'),
+        ("optimizer.kind = 'PagedAdamW'", 'kind = "imported" and import_path = "prodigyopt.Prodigy"'),
+        ("optimizer.kind = 'AdamW'", 'Did you mean "adamw"?'),
+        ("optimizer.kind = 'adam'", 'Did you mean "adamw"?'),
+        ("optimizer.kind = 'AdaFactor'", 'Did you mean "adafactor"?'),
+        ("optimizer.kind = 'adafaktor'", 'Did you mean "adafactor"?'),
+        ("optimizer.import_path = 'Prodigy'", 'Write package and class, as "prodigyopt.Prodigy".'),
+        ("schedule.shape = 'warmup-stable-decay'", 'Did you mean "wsd"?'),
+        ("schedule.shape = 'cosine_with_restarts'", 'Did you mean "restarts"?'),
+        ("schedule.shape = 'constant_with_warmup'", 'Did you mean "constant"?'),
+        ("schedule.shape = 'Cosine'", 'Did you mean "cosine"?'),
+        ("schedule.warmup = '10%'", "Write 0.1."),
+        ("schedule.warmup = '12.5 %'", "Write 0.125."),
+        ("schedule.warmup = '150%'", "The default is 0.1."),
+        ("train.damping = '95%'", "Write 95.0."),
+        ("layers.train = 'attn2'", 'Write it in square brackets, as ["attn1", "mid_block.*"].'),
+    ],
+)
+def test_a_remedy_says_what_is_meant(setting: str, remedy: str):
+    path, _, value = setting.partition(" = ")
+    section, name = path.split(".")
+    found = problems_of(f"{MINIMAL}[{section}]\n{name} = {value}\n")
+    assert list(found) == [path] and found[path][1].endswith(remedy if remedy.endswith((".", "?")) else f"{remedy}.")
+
+
+def test_aliases_and_examples_are_sound():
+    """Every alias leads to a word and is written as it is looked up; every example is valid and goes through TOML."""
+    for field in form_fields().values():
+        extra = unwrap(field.annotation)[1].extra or {}
+        for alias, word in extra.get("aliases", {}).items():
+            assert word in field.choices and alias not in field.choices and alias.isalnum() and alias == alias.lower()
+        if field.example is not None:
+            assert field.problems(field.example) == []
+            assert tomllib.loads(f"x = {as_toml(field.example)}") == {"x": field.example}
+    shown = {path for path, field in form_fields().items() if field.example is not None}
+    assert shown >= {"layers.train", "layers.freeze", "schedule.curve", "objective.timestep_curve"}
+    assert shown >= {path for path, field in form_fields().items() if field.kind in ("table", "points")}
+
+
+@pytest.mark.parametrize("section", ["train", "optimizer", "schedule", "layers", "text_encoders", "ema", "memory"])
+def test_labels_and_help_are_short(section: str):
+    for field in form_fields().values():
+        if field.section == section:
+            assert len(field.label) <= 20 and len(field.help) <= 205, field.path
 
 
 def test_a_profile_that_a_run_kept_before_there_were_these_settings_still_means_the_same():

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from engine.contract.sections import MasterKind, Optimizer, TextEncoders
+from engine.contract.text_tensors import TOKEN_EMBEDDING
 from engine.memory.plain import PlainPlan, predict
 from engine.memory.plan import Judged, Tokens
-from engine.model.conditioner import TOKEN_EMBEDDING, trainable
+from engine.model.conditioner import trainable
 from engine.optim.adafactor import Adafactor, AdafactorSettings
 from engine.optim.build import build
 from engine.optim.optimizer import Caution

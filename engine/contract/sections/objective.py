@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from engine.contract.sections.common import Point, about
+from engine.contract.sections.common import OVER_TIMESTEPS, Point, about
 
 PredictionType = Literal["v_prediction", "epsilon", "flow"]
 NullCondition = Literal["empty_prompt", "zeros"]
@@ -76,6 +76,8 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Weight curve",
             "Further factors on the loss by timestep, drawn: [timestep 0 to 999, factor] points. Empty: 1 everywhere.",
             kind="points",
+            axis=OVER_TIMESTEPS,
+            examples=[[[0, 1.0], [500, 0.4]]],
         ),
     ] = ()
     noise_offset: Annotated[
@@ -122,6 +124,8 @@ class Objective(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Timestep curve",
             "Of curve: [timestep 0 to 999, how often] points; only their proportions count.",
             kind="points",
+            axis=OVER_TIMESTEPS,
+            examples=[[[0, 1.0], [500, 0.4]]],
         ),
     ] = ()
     stratified: Annotated[

@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from engine.contract.sections.common import Point, about
+from engine.contract.sections.common import OVER_THE_RUN, Point, about
 
 MasterKind = Literal["split", "fp32", "stochastic", "nearest"]
 # What a package's optimizer may be given in a file.
 Argument = bool | int | float | str | list[float]
+_KEPT = "Write a share below 1, as {}; 0 is none."
 
 
 class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,57 +20,132 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         about(
             "Optimizer",
             "adafactor: arXiv 1804.04235, least memory; adamw: arXiv 1711.05101, its moments in host memory; imported: "
-            "one of an installed package.",
+            "one of an installed package, as Prodigy.",
+            remedy='For one of a package: kind = "imported" and import_path = "prodigyopt.Prodigy".',
         ),
     ] = "adafactor"
-    learning_rate: Annotated[float, about("Learning rate", "The peak; the schedule scales it.", gt=0, le=1)] = 1e-6
+    learning_rate: Annotated[
+        float,
+        about(
+            "Learning rate",
+            "How far a step moves a weight, at the peak; the schedule makes it less. About 1e-6 for adafactor and "
+            "adamw; Prodigy wants 1.",
+            gt=0,
+            le=1,
+            remedy="Write a number above 0 and at most 1, as 1e-6.",
+        ),
+    ] = 1e-6
     rates: Annotated[
         dict[str, Annotated[float, about("Factor", "On the learning rate.", ge=0, le=1000)]],
         about(
             "Rates by layer",
-            "Factors on the learning rate by pattern, as in layers.train; where several match, they multiply. 0 rests.",
+            "A factor on the learning rate for each pattern, written as in layers.train: 0.5 halves it, 0 stops these "
+            "layers. Where several match they multiply, also with text_encoders.rate.",
             kind="pattern",
+            examples=[{"mid_block.*": 0.5}],
         ),
     ] = {}
     master: Annotated[
         MasterKind,
         about(
             "Master weights",
-            "Beside bf16 weights, in host memory: split 2 bytes a parameter, exactly fp32; fp32 4 bytes; stochastic "
-            "nothing, rounds by chance, noisy; nearest nothing, and small updates are lost.",
+            "Finer weights beside those in bf16, in host memory. split: 2 bytes a parameter, exactly fp32; fp32: 4 "
+            "bytes; stochastic: none, rounds by chance, noisy; nearest: none, loses small updates.",
         ),
     ] = "split"
-    weight_decay: Annotated[float, about("Weight decay", "Decoupled, times the learning rate.", ge=0, le=1)] = 0.0
+    weight_decay: Annotated[
+        float,
+        about(
+            "Weight decay",
+            "Pulls weights towards 0: each step takes this times the learning rate of every weight. 0: off.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
     decay_exponent: Annotated[
-        float, about("Decay exponent", "Second moments forget with 1 - step^-this.", gt=0, le=1)
+        float,
+        about(
+            "Decay exponent",
+            "How fast adafactor forgets how large gradients were: higher remembers longer. Step n keeps the share "
+            "1 - 1/n^this; leave it unless you know why.",
+            gt=0,
+            le=1,
+        ),
     ] = 0.8
     clip_threshold: Annotated[
         float,
-        about("Update clip", "Greatest root mean square of one tensor's update, in learning rates.", gt=0, le=100),
+        about(
+            "Update clip",
+            "The most that adafactor moves the weights of a tensor in a step, on average (RMS). 1 means: as far as the "
+            "learning rate.",
+            gt=0,
+            le=100,
+        ),
     ] = 1.0
     momentum: Annotated[
         float,
-        about("Momentum", "Share of the last update that adafactor keeps, in bf16 on the host; 0: none.", ge=0, lt=1),
+        about(
+            "Momentum",
+            "How much of its last direction adafactor keeps, as 0.9: steadier steps for 2 bytes of host memory a "
+            "parameter. 0: none.",
+            ge=0,
+            lt=1,
+            remedy=_KEPT.format(0.9),
+        ),
     ] = 0.0
-    beta1: Annotated[float, about("Beta 1", "Share of the first moment that is kept.", ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, about("Beta 2", "Share of the second moment that is kept.", ge=0, lt=1)] = 0.999
-    epsilon: Annotated[float, about("Epsilon", "Added to the root of the second moment.", gt=0, le=1)] = 1e-8
+    beta1: Annotated[
+        float,
+        about(
+            "Beta 1",
+            "How much of its last direction adamw keeps in a step: 0.9 averages over about 10 steps.",
+            ge=0,
+            lt=1,
+            remedy=_KEPT.format(0.9),
+        ),
+    ] = 0.9
+    beta2: Annotated[
+        float,
+        about(
+            "Beta 2",
+            "How much adamw keeps of how large gradients were: 0.999 averages over about 1000 steps; for a short run, "
+            "0.99.",
+            ge=0,
+            lt=1,
+            remedy=_KEPT.format(0.999),
+        ),
+    ] = 0.999
+    epsilon: Annotated[
+        float,
+        about(
+            "Epsilon",
+            "Keeps adamw from dividing by 0: weights whose gradients are far smaller than this hardly move.",
+            gt=0,
+            le=1,
+        ),
+    ] = 1e-8
     moments: Annotated[
         Literal["fp32", "bf16"],
-        about("Moments", "Both in host memory: fp32 8 bytes a parameter; bf16, rounded by chance, 4."),
+        about("Moments", "What adamw remembers, in host memory: fp32 8 bytes a parameter; bf16, rounded by chance, 4."),
     ] = "fp32"
     import_path: Annotated[
         str,
         about(
             "Import path",
-            "Of a class that works like torch.optim's, in a package that is installed beside this program.",
+            "The package and class of an optimizer that works like torch.optim's; install the package beside this "
+            "program.",
             examples=["prodigyopt.Prodigy"],
             pattern=r"^$|^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$",
+            remedy='Write package and class, as "prodigyopt.Prodigy".',
         ),
     ] = ""
     arguments: Annotated[
         dict[str, Argument],
-        about("Its arguments", "Given to the class by name; lists stand for tuples. learning_rate gives its lr."),
+        about(
+            "Its arguments",
+            "What its documentation lets you set, by name. Write a list where that says tuple; learning_rate gives "
+            "its lr.",
+            examples=[{"betas": [0.9, 0.99]}],
+        ),
     ] = {}
 
 
@@ -80,30 +156,67 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["cosine", "linear", "constant", "polynomial", "restarts", "wsd", "rex", "curve"],
         about(
             "Shape",
-            "How the rate falls after the warm-up. restarts: several cosines; wsd: level, then a straight fall at the "
-            "end; rex: arXiv 2107.04197; curve: drawn.",
+            "How the rate falls after the warm-up. restarts: several cosines; wsd (warm-up, stable, decay): level, "
+            "then straight down at the end; rex: slowly, then fast (arXiv 2107.04197); curve: drawn.",
+            aliases={
+                "warmupstabledecay": "wsd",
+                "trapezoidal": "wsd",
+                "cosinewithrestarts": "restarts",
+                "cosinewithhardrestarts": "restarts",
+                "cosineannealing": "cosine",
+                "cosinewithminlr": "cosine",
+                "constantwithwarmup": "constant",
+                "poly": "polynomial",
+            },
         ),
     ] = "cosine"
     warmup: Annotated[
-        float, about("Warm-up", "Share of the steps in which the rate rises to its peak.", "share", ge=0, le=0.9)
+        float,
+        about(
+            "Warm-up",
+            "Share of the steps, at the start, in which the rate rises to its peak: 0.1 is a tenth.",
+            "share",
+            ge=0,
+            le=0.9,
+        ),
     ] = 0.1
     warmup_steps: Annotated[
         int,
         about(
-            "Warm-up steps", "The warm-up in steps, instead of a share; 0: as a share.", "steps", ge=0, le=10_000_000
+            "Warm-up steps",
+            "The warm-up in steps; above 0 it counts instead of the share.",
+            "steps",
+            ge=0,
+            le=10_000_000,
         ),
     ] = 0
-    minimum: Annotated[float, about("Minimum", "Where the fall ends, as a share of the peak.", "share", ge=0, le=1)] = (
-        0.0
-    )
-    power: Annotated[float, about("Power", "Of the polynomial: 1 falls straight.", gt=0, le=20)] = 2.0
-    cycles: Annotated[int, about("Cycles", "How often the rate falls.", ge=1, le=1000)] = 4
+    minimum: Annotated[
+        float,
+        about("Minimum", "Where the fall ends, as a share of the peak: 0.1 of 1e-6 is 1e-7.", "share", ge=0, le=1),
+    ] = 0.0
+    power: Annotated[
+        float, about("Power", "Of the polynomial: 1 falls straight, higher falls faster at first.", gt=0, le=20)
+    ] = 2.0
+    cycles: Annotated[int, about("Cycles", "How often the rate falls from its peak.", ge=1, le=1000)] = 4
     decay: Annotated[
-        float, about("Decay", "Share of the steps, at the end, in which wsd falls.", "share", gt=0, le=1)
+        float,
+        about(
+            "Final fall",
+            "Share of the steps, at the end, in which wsd falls: 0.2 is the last fifth.",
+            "share",
+            gt=0,
+            le=1,
+        ),
     ] = 0.2
     curve: Annotated[
         tuple[Point, ...],
-        about("Curve", "Of the rate as a share of the peak, drawn: [share of the run from 0 to 1, rate] points."),
+        about(
+            "Curve",
+            "The rate as a share of the peak, drawn: points of [share of the run from 0 to 1, rate]; straight between "
+            "them. It has no other warm-up.",
+            axis=OVER_THE_RUN,
+            examples=[[[0, 1.0], [0.5, 0.4]]],
+        ),
     ] = ()
 
 
@@ -112,23 +225,66 @@ class TextEncoders(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     train: Annotated[
         Literal["none", "first", "second", "both"],
-        about("Trained", "first: CLIP-L; second: OpenCLIP bigG."),
+        about(
+            "Trained",
+            "Which of SDXL's two text encoders learn. first: CLIP-L, the small one; second: OpenCLIP bigG, the large "
+            "one.",
+            aliases={
+                **dict.fromkeys(("clipl", "te1", "textencoder", "textencoder1", "l", "1"), "first"),
+                **dict.fromkeys(("clipg", "bigg", "clipbigg", "openclip", "openclipbigg", "te2"), "second"),
+                **dict.fromkeys(("textencoder2", "g", "2"), "second"),
+                **dict.fromkeys(("true", "all", "yes"), "both"),
+                **dict.fromkeys(("false", "no", "off"), "none"),
+            },
+        ),
     ] = "none"
     rate: Annotated[
-        float, about("First's rate", "Factor on the learning rate for the first encoder.", ge=0, le=100)
+        float,
+        about(
+            "CLIP-L's rate",
+            "A factor on the learning rate for CLIP-L: 0.1 of 1e-6 is 1e-7. Factors of optimizer.rates that match it "
+            "multiply with this one.",
+            ge=0,
+            le=100,
+        ),
     ] = 0.1
     rate_2: Annotated[
-        float, about("Second's rate", "Factor on the learning rate for the second encoder.", ge=0, le=100)
+        float,
+        about(
+            "bigG's rate",
+            "A factor on the learning rate for bigG: 0.1 of 1e-6 is 1e-7. Factors of optimizer.rates that match it "
+            "multiply with this one.",
+            ge=0,
+            le=100,
+        ),
     ] = 0.1
     token_embedding: Annotated[
         Literal["frozen", "row_wise"],
-        about("Token embedding", "row_wise: each token has a second moment and a clip of its own, and rests unread."),
+        about(
+            "Token embedding",
+            "The table of what single words mean. frozen: it stays; row_wise: each word learns by itself, and those "
+            "in no caption of a step stay as they are.",
+        ),
     ] = "frozen"
     element_clip: Annotated[
-        float, about("Element clip", "Greatest element of an update, in learning rates.", gt=0, le=1000)
+        float,
+        about(
+            "Element clip",
+            "The most that a single number of a text encoder moves in a step, in learning rates. 1 means: as far as "
+            "the learning rate.",
+            gt=0,
+            le=1000,
+        ),
     ] = 5.0
     stop_after: Annotated[
-        int, about("Stop after", "Step after which they rest; 0: never.", "steps", ge=0, le=10_000_000)
+        int,
+        about(
+            "Stop after",
+            "The step after which text encoders learn no more; the UNet goes on. 0: they learn to the end.",
+            "steps",
+            ge=0,
+            le=10_000_000,
+        ),
     ] = 0
 
 
@@ -136,12 +292,25 @@ class Ema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A running average of the trained weights, in fp32 in host memory."""
 
     decay: Annotated[
-        float, about("Decay", "Share of the average that a step keeps, as 0.999; 0: no average.", ge=0, lt=1)
+        float,
+        about(
+            "Kept a step (0: off)",
+            "How much of the average each step keeps: 0.999 averages over about the last 1000 steps. 0: no average.",
+            ge=0,
+            le=0.9999,  # in fp32, what a slower one adds to a weight in a step is lost
+            remedy="Write 0.9999 or less, as 0.999; 0 is none.",
+        ),
     ] = 0.0
     warmup: Annotated[
-        bool, about("Warm-up", "Keep less in the beginning, (1 + step) / (10 + step), so that the base is forgotten.")
+        bool,
+        about(
+            "Warm-up",
+            "Keep less in the beginning, so that the base is soon forgotten: (1 + n) / (10 + n) after n steps, where "
+            "that is less.",
+        ),
     ] = True
-    previews: Annotated[bool, about("Previews", "Draw them with the average.")] = True
+    previews: Annotated[bool, about("Previews", "Draw previews with the average, not with the latest weights.")] = True
     export: Annotated[
-        Literal["average", "latest", "both"], about("Export", "Which weights the finished file holds.")
+        Literal["average", "latest", "both"],
+        about("Export", "Which weights the finished file holds; both writes two files."),
     ] = "average"

@@ -19,13 +19,17 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         about("Accumulation", "Micro-batches summed, in fp32, before each update.", "micro-batches", ge=1, le=4096),
     ] = 16
     max_grad_norm: Annotated[
-        float, about("Gradient clip", "Greatest global L2 norm of a step's gradient; 0 does not clip.", ge=0, le=1e6)
+        float,
+        about(
+            "Gradient clip", "Longer gradients (global L2 norm) are scaled down to this; 0 does not clip.", ge=0, le=1e6
+        ),
     ] = 1.0
     damping: Annotated[
         float,
         about(
             "Spike damping",
-            "A step whose loss is above this percentile of the last 100 has its gradient scaled down to it. 0: off.",
+            "Steps of unusually high loss move less: above this percentile of the last 100 losses, as 95, the gradient "
+            "is scaled down to it. 0: off.",
             "percentile",
             ge=0,
             le=100,
@@ -35,7 +39,8 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         about(
             "Skipped steps",
-            "Steps in a row without a finite gradient, which change nothing, before the run stops.",
+            "How many steps in a row may fail (a gradient that is no number) before the run stops; they change "
+            "nothing.",
             "steps",
             ge=1,
             le=1000,
@@ -59,14 +64,21 @@ class Layers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...],
         about(
             "Trained",
-            "Patterns over tensor names: `*` everything, `mid_block.*` a block, `attn2` every tensor with that part, "
-            "`depth:2` or `depth:0-1` what computes after so many halvings of the picture.",
+            "Patterns over tensor names: `*` everything, `mid_block.*` a block, `attn2` whatever has that part, "
+            "`depth:2` or `depth:0-1` the blocks after so many halvings of the picture.",
             kind="pattern",
             min_length=1,
+            examples=[["attn1", "mid_block.*"]],
         ),
     ] = ("*",)
     freeze: Annotated[
-        tuple[str, ...], about("Frozen", "Patterns taken out again of what is trained.", kind="pattern")
+        tuple[str, ...],
+        about(
+            "Frozen",
+            "Patterns of what shall not learn: it is taken out again of what `train` names.",
+            kind="pattern",
+            examples=[["norm1", "time_embedding"]],
+        ),
     ] = ()
 
 
@@ -94,7 +106,5 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     checkpointing: Annotated[
         bool,
-        about(
-            "Activation checkpointing", "Recompute activations in the backward pass: less memory, a quarter more time."
-        ),
+        about("Checkpointing", "Recompute activations in the backward pass: far less memory, a quarter more time."),
     ] = True
