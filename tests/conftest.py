@@ -1,6 +1,8 @@
 """What every test shares: no network, the demo's files, and folders of its own for runs, caches and profiles."""
 
+import fcntl
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,37 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # For this process and for every engine that a test starts.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# The files that take longest: begun first, or the last one running would be waited for alone.
+_LONGEST = (
+    "test_demo",
+    "test_engine",
+    "test_engine_process",
+    "test_learning",
+    "test_profile_fields",
+    "test_profile_screen",
+    "test_profile_keys",
+    "test_photographs",
+    "test_conditioning",
+    "test_compare",
+    "test_screens",
+    "test_tokenizers",
+    "test_run_screen",
+    "test_cli",
+    "test_loading",
+)
+
 _THIS_MACHINE = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: a test that waits for a screen or an engine leaves its core to another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,14 +81,32 @@ def _refuse_others(host: Any) -> None:
         pytest.fail(f"a test may not reach {name}")
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` that all of the suite's processes share: the first to ask has `make` fill it, while the others
+    wait. Never written to afterwards. A folder that a failed or killed maker left is made anew."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, made = shared / name, shared / f"{name}.made"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's files, built once for all tests; never written to."""
-    from engine.model.demo import build_demo
 
-    folder = tmp_path_factory.mktemp("built") / "demo"
-    build_demo(folder, lambda done, total: None)
-    return folder
+    def build(folder: Path) -> None:
+        from engine.model.demo import build_demo
+
+        build_demo(folder / "demo", lambda done, total: None)
+
+    return made_once(tmp_path_factory, "built", build) / "demo"
 
 
 @pytest.fixture(scope="session")

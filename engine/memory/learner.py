@@ -128,7 +128,7 @@ class Learner:
             # Contiguous: some files store a matrix the other way round, and it is read as a view.
             self._masters.start(name, master.to(self.device, torch.float32).contiguous())
             if self._average:
-                self._average.start(name, master)
+                self._average.start(name, self._masters.read(name))  # as it is kept, which may be coarser
 
     def restore(
         self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]

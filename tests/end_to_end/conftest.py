@@ -1,11 +1,14 @@
 """A handful of pictures, and one whole run of them to compare with."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from engine.contract import rundir
 from engine.contract.rundir import RunDir
 from engine.run.session import Session
+from tests.conftest import made_once
 from tests.end_to_end.harness import copy_pictures, run_here, session_in, write_profile
 
 
@@ -20,10 +23,29 @@ def session(tmp_path: Path) -> Session:
     return session_in(tmp_path / "runs")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> tuple[Path, RunDir]:
-    """An uninterrupted run of five steps, and the profile it ran."""
-    place = tmp_path_factory.mktemp("whole")
-    copy_pictures(demo_folder, place / "pictures")
-    profile = write_profile(place, demo_folder)
-    return profile, run_here(profile, place / "runs")
+    """An uninterrupted run of five steps, and the profile it ran; neither is ever written to."""
+
+    def train(folder: Path) -> None:
+        copy_pictures(demo_folder, folder / "pictures")
+        run_here(write_profile(folder, demo_folder), folder / "runs")
+
+    folder = made_once(tmp_path_factory, "whole", train)
+    (run,) = rundir.all_runs(folder / "runs")
+    return folder / "small.toml", run
+
+
+@pytest.fixture
+def finished(whole: tuple[Path, RunDir], tmp_path: Path) -> tuple[Path, RunDir]:
+    """The same, to be gone on with: the run's folder is the test's own."""
+    profile, run = whole
+    return profile, RunDir(shutil.copytree(run.path, tmp_path / "finished"))
+
+
+@pytest.fixture
+def encoded(whole: tuple[Path, RunDir], place: Path) -> Path:
+    """`place` with its pictures encoded already, where that is not what is tested."""
+    profile, _ = whole
+    shutil.copytree(profile.parent / "cache", place / "cache")
+    return place

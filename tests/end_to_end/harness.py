@@ -37,7 +37,7 @@ timesteps = "noisier_half"
 conditional_dropout = 0.3
 [train]
 steps = {steps}
-accumulate = 3
+accumulate = {accumulate}
 batch_size = 2
 [optimizer]
 learning_rate = 1e-3
@@ -66,7 +66,9 @@ def copy_pictures(demo: Path, folder: Path, count: int = 5) -> Path:
     return folder
 
 
-def write_profile(folder: Path, demo: Path, *, steps: int = 5, precision: str = "fp32", name: str = "small") -> Path:
+def write_profile(
+    folder: Path, demo: Path, *, steps: int = 5, accumulate: int = 3, precision: str = "fp32", name: str = "small"
+) -> Path:
     """A profile over `folder`/pictures, its cache beside it."""
     path = folder / f"{name}.toml"
     text = PROFILE
@@ -76,6 +78,7 @@ def write_profile(folder: Path, demo: Path, *, steps: int = 5, precision: str = 
         "cache": folder / "cache",
         "pictures": folder / "pictures",
         "steps": steps,
+        "accumulate": accumulate,
         "precision": precision,
     }.items():
         text = text.replace("{" + key + "}", str(value))
@@ -93,9 +96,9 @@ def changed(profile: Path | Profile, **sections: dict[str, object]) -> Profile:
 
 
 class StopAt(Session):
-    """A session in which somebody asks to stop at the n-th time the engine looks."""
+    """A session in which somebody asks to stop at a certain point."""
 
-    looks_left: int
+    looks_left: int  # until somebody asks; below 0 nobody does
 
     def watch(self, look: Callable[[events.Event], None]) -> None:
         """Have each event looked at as soon as it has been written."""
@@ -116,6 +119,16 @@ class StopAt(Session):
 
         return look
 
+    def stop_in(self, phase: str, looks: int) -> Callable[[events.Event], None]:
+        """Somebody asks to stop at the n-th time the engine looks in a phase; "" is from the start."""
+        self.looks_left = -1 if phase else looks
+
+        def look(event: events.Event) -> None:
+            if isinstance(event, events.Phase) and event.name == phase and self.looks_left < 0:
+                self.looks_left = looks
+
+        return look
+
     def poll(self, *, now: bool = False) -> None:
         super().poll(now=now)
         self.looks_left -= 1
@@ -128,6 +141,7 @@ def run_here(
     runs: Path,
     *,
     run: RunDir | None = None,
+    stop_in: str = "",
     stop_at: int = -1,
     stop_after_step: int | None = None,
     watch: Callable[[events.Event], None] = lambda event: None,
@@ -139,7 +153,7 @@ def run_here(
     emitter = Emitter(None)
     emitter.attach(run.events)
     session = StopAt(run, emitter, rundir.new_token())
-    session.looks_left = stop_at
+    session.watch(session.stop_in(stop_in, stop_at))
     session.watch(session.stop_after(stop_after_step))
     session.watch(watch)
     if session_of is not None:

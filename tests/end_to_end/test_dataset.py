@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from transformers import CLIPTextModel
 
 from engine.contract import events
@@ -67,6 +68,24 @@ def test_raising_the_longest_caption_encodes_again_what_was_cut_and_nothing_else
         assert [len(context) // 77 for context in contexts] == list(dataset.chunks)
     assert lengths == [(1, 1, 1), (2, 1, 2), (2, 1, 3), (2, 1, 3)]
     assert [entries[1] - entries[0], entries[2] - entries[1], entries[3] - entries[2]] == [2, 1, 0]
+
+
+def test_an_edited_caption_and_a_replaced_picture_are_encoded_again_and_nothing_else(
+    place, demo_folder, demo_checkpoint
+):
+    profile = write_profile(place, demo_folder)
+
+    def entries() -> set[Path]:
+        prepared(session_in(place / "runs"), profile, demo_checkpoint)
+        return set((place / "cache").rglob("*.safetensors"))
+
+    first = entries()
+    assert first and entries() == first
+    pictures = sorted((place / "pictures").glob("*.png"))
+    pictures[0].with_suffix(".txt").write_text("something else entirely")
+    Image.open(pictures[1]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(pictures[2])
+    added = entries() - first
+    assert sorted(path.relative_to(place / "cache").parts[0] for path in added) == ["latents", "text"]
 
 
 def counts_of_captions(session: Session) -> list[tuple[int, int]]:

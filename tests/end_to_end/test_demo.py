@@ -17,7 +17,7 @@ from engine.contract.buckets import Bucket, Placement
 from engine.contract.rundir import RunDir
 from engine.contract.sections import Objective as Settings
 from engine.memory.plain import predict
-from engine.memory.plan import MicroBatch
+from engine.memory.plan import Embedded, MicroBatch
 from engine.model.components import load_unet, load_vae, unet_config
 from engine.model.latents import encode_posterior, load_image
 from engine.model.single_file import Checkpoint, open_checkpoint
@@ -117,8 +117,7 @@ def mean_loss(checkpoint: Checkpoint, question: Question) -> float:
     micro = MicroBatch(
         noisy_latents=question.noisy_latents,
         network_time=question.network_time,
-        prompt_embeds=torch.zeros(count, 77, config["cross_attention_dim"]),
-        pooled_prompt_embeds=torch.zeros(count, pooled),
+        condition=Embedded(torch.zeros(count, 77, config["cross_attention_dim"]), torch.zeros(count, pooled)),
         time_ids=torch.tensor([[256.0, 256.0, 0.0, 0.0, 160.0, 160.0]] * count),
     )
     with torch.no_grad():

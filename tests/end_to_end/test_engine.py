@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,15 @@ from tests.end_to_end.harness import (
     run_here,
     write_profile,
 )
+
+
+@pytest.fixture(autouse=True)
+def generator_left_alone() -> Iterator[None]:
+    """No run, however it ends, moves torch's global generator."""
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_run_goes_through_its_phases_and_leaves_what_it_promised(whole: tuple[Path, RunDir]):
@@ -69,65 +79,79 @@ def test_previews_carry_their_settings(whole: tuple[Path, RunDir]):
     assert facts["prompt"] == sampled.prompt == "a red circle" and facts["step"] == 5
 
 
-@pytest.mark.parametrize("stop_at", [1, 9, 24, 32])
-def test_stopping_anywhere_and_going_on_gives_bitwise_the_same_weights(
-    whole: tuple[Path, RunDir], tmp_path: Path, stop_at: int
+# Where a run is stopped: at which look in which phase; the first is before any. Training looks between the steps and
+# after each micro-batch: two of its stops discard half a window.
+STOPS = (
+    ("", 1),
+    ("scan", 3),
+    ("cache", 9),
+    ("load", 2),
+    ("preflight", 1),
+    ("train", 3),
+    ("train", 8),
+    ("save", 1),
+    ("train", 2),
+    ("preview", 2),
+    ("export", 400),
+)
+
+
+def test_stopping_in_every_phase_and_going_on_gives_bitwise_the_same_weights(
+    whole: tuple[Path, RunDir], place: Path, demo_folder: Path
 ):
-    profile, uninterrupted = whole
-    run = run_here(profile, tmp_path, stop_at=stop_at)
-    last = all_events(run)[-1]
-    assert isinstance(last, events.Finished) and last.reason == "stopped"
-    assert not list(run.exports.iterdir())
-    run_here(profile, tmp_path, run=run)
+    """One run, stopped again and again, arrives at the weights of the one that was left alone. It keeps to the pictures
+    it started with: once they are encoded they are taken away."""
+    _, uninterrupted = whole
+    profile, run = write_profile(place, demo_folder), rundir.create(place / "runs", "stopped")
+    step = 0
+    for phase, look in STOPS:
+        before = len(all_events(run))
+        run_here(profile, place / "runs", run=run, stop_in=phase, stop_at=look)
+        said = all_events(run)[before:]
+        assert all(event.step == step for event in said if isinstance(event, events.Started)), phase
+        assert not phase or phase in [event.name for event in said if isinstance(event, events.Phase)]
+        assert isinstance(said[-1], events.Finished) and said[-1].reason == "stopped" and said[-1].step >= step, phase
+        assert not list(run.exports.iterdir())
+        step = said[-1].step
+        if phase == "load":
+            shutil.rmtree(place / "pictures")
+    run_here(profile, place / "runs", run=run)
+    assert all_events(run)[-1].reason == "finished"
     assert_same_weights(run, uninterrupted)
-    started = of_type(run, events.Started)
-    assert started[-1].step == last.step and (len(started) == 2 or stop_at < 3)
-
-
-def test_stopping_at_every_look_always_ends_stopped_or_finished(whole: tuple[Path, RunDir], tmp_path: Path):
-    """A run that is stopped again and again, a look later each time, still arrives at the same weights."""
-    profile, uninterrupted = whole
-    run = rundir.create(tmp_path, "small")
-    for stop_at in range(6, 60, 7):
-        run_here(profile, tmp_path, run=run, stop_at=stop_at)
-        last = all_events(run)[-1]
-        assert isinstance(last, events.Finished)
-        if last.reason == "finished":
-            break
-    else:
-        run_here(profile, tmp_path, run=run)
-    assert_same_weights(run, uninterrupted)
-
-
-def test_training_leaves_the_global_generators_alone(place: Path, demo_folder: Path):
-    torch.manual_seed(123)
-    before = torch.get_rng_state()
-    run_here(write_profile(place, demo_folder, steps=1), place / "runs")
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_bf16_trains_and_resumes_bitwise_too(place: Path, demo_folder: Path):
-    profile = write_profile(place, demo_folder, steps=3, precision="bf16")
+    profile = changed(write_profile(place, demo_folder, steps=2, accumulate=2, precision="bf16"), "data", resolution=64)
     straight = run_here(profile, place / "runs")
-    broken = run_here(profile, place / "runs", stop_after_step=2)
+    broken = run_here(profile, place / "runs", stop_after_step=1)
     assert all_events(broken)[-1].reason == "stopped"
     run_here(profile, place / "runs", run=broken)
     assert_same_weights(straight, broken)
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(whole: tuple[Path, RunDir], tmp_path: Path):
-    profile, uninterrupted = whole
-    run = run_here(profile, tmp_path)
-    weights = run.checkpoints / "step-000005" / "weights.safetensors"
+def damage(checkpoint: Path) -> None:
+    weights = checkpoint / "weights.safetensors"
     data = bytearray(weights.read_bytes())
     data[-100] ^= 1
     weights.write_bytes(data)
+
+
+def damage_manifest(checkpoint: Path) -> None:
+    (checkpoint / "manifest.json").write_bytes(b'{"weights\xff":{}}')
+
+
+@pytest.mark.parametrize("damaged_by", [damage, damage_manifest])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    whole: tuple[Path, RunDir], finished: tuple[Path, RunDir], damaged_by: Callable[[Path], None]
+):
+    profile, run = finished
+    damaged_by(run.checkpoints / "step-000005")
     for path in run.exports.iterdir():
         path.unlink()
-    run_here(profile, tmp_path, run=run)
+    run_here(profile, run.path.parent, run=run)
     assert "step-000005 is damaged" in of_type(run, events.Warned)[-1].text
     assert of_type(run, events.Started)[-1].step == 4
-    assert_same_weights(run, uninterrupted)
+    assert_same_weights(run, whole[1])
 
 
 def changed(profile: Path, section: str, **values: object) -> Profile:
@@ -146,72 +170,71 @@ def changed(profile: Path, section: str, **values: object) -> Profile:
     ],
 )
 def test_settings_that_matter_cannot_change_on_resume(
-    whole: tuple[Path, RunDir], tmp_path: Path, section: str, values: dict[str, object], named: str
+    finished: tuple[Path, RunDir], section: str, values: dict[str, object], named: str
 ):
-    profile, _ = whole
-    run = run_here(profile, tmp_path)
+    profile, run = finished
     with pytest.raises(RunError, match=named) as caught:
-        run_here(changed(profile, section, **values), tmp_path, run=run)
+        run_here(changed(profile, section, **values), run.path.parent, run=run)
     assert caught.value.code == "resume-differs"
 
 
-def test_a_finished_run_can_be_made_longer(whole: tuple[Path, RunDir], tmp_path: Path):
-    profile, _ = whole
-    run = run_here(profile, tmp_path)
-    run_here(changed(profile, "train", steps=6), tmp_path, run=run)
+def test_a_finished_run_can_be_made_longer(finished: tuple[Path, RunDir]):
+    profile, run = finished
+    run_here(changed(profile, "train", steps=6), run.path.parent, run=run)
     assert [event.step for event in of_type(run, events.Step)] == [1, 2, 3, 4, 5, 6]
     said = [event.text for event in of_type(run, events.Warned) if event.code == "resume-changed"]
     assert said == ["the run goes on with other settings: train.steps was 5, is 6"]
 
 
-def test_a_resume_never_encodes_other_numbers_under_the_old_keys(place: Path, demo_folder: Path):
-    """Stopped before its first checkpoint, another background in the profile, the cache deleted: refused, nothing
-    written."""
-    profile = write_profile(place, demo_folder)
-    run = run_here(profile, place / "runs", stop_after_step=1)
+def test_a_resume_never_encodes_other_numbers_under_the_old_keys(finished: tuple[Path, RunDir], tmp_path: Path):
+    """Without a checkpoint, as if stopped before the first, another background in the profile, the cache gone: refused,
+    nothing written."""
+    profile, run = finished
     shutil.rmtree(run.checkpoints)
     run.checkpoints.mkdir()
-    shutil.rmtree(place / "cache")
+    profile = changed(profile, "data", background="#000000", cache=str(tmp_path / "cache"))
     with pytest.raises(RunError, match=r"data\.background was #ffffff, is #000000"):
-        run_here(changed(profile, "data", background="#000000"), place / "runs", run=run)
-    assert not list((place / "cache").rglob("*.safetensors"))
+        run_here(profile, tmp_path, run=run)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def damage(checkpoint: Path) -> None:
-    weights = checkpoint / "weights.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-100] ^= 1
-    weights.write_bytes(data)
+@pytest.fixture
+def at_step_4(finished: tuple[Path, RunDir]) -> tuple[Path, RunDir]:
+    """The run as it was before its last step."""
+    profile, run = finished
+    shutil.rmtree(run.checkpoints / "step-000005")
+    for path in run.exports.iterdir():
+        path.unlink()
+    return profile, run
 
 
-def test_if_every_checkpoint_is_damaged_nothing_begins_anew(whole: tuple[Path, RunDir], tmp_path: Path):
-    profile, _ = whole
-    run = run_here(profile, tmp_path)
+def test_if_every_checkpoint_is_damaged_nothing_begins_anew(finished: tuple[Path, RunDir]):
+    profile, run = finished
     for checkpoint in run.checkpoints.iterdir():
         damage(checkpoint)
     with pytest.raises(RunError, match="not one checkpoint") as caught:
-        run_here(profile, tmp_path, run=run)
+        run_here(profile, run.path.parent, run=run)
     assert caught.value.code == "checkpoint-damaged" and len(list(run.checkpoints.iterdir())) == 2
 
 
-def test_pruning_keeps_what_verifies_and_never_loses_what_was_just_written(whole: tuple[Path, RunDir], tmp_path: Path):
-    """Step 5 damaged, going on from step 4: the steps that follow must not be pruned for the damaged one's sake."""
-    profile, uninterrupted = whole
-    run = run_here(changed(profile, "save", every=1, keep=1), tmp_path, stop_after_step=4)
+def test_pruning_keeps_what_verifies_and_never_loses_what_was_just_written(
+    whole: tuple[Path, RunDir], at_step_4: tuple[Path, RunDir]
+):
+    """Step 9 damaged, going on from step 4: the steps that follow must not be pruned for the damaged one's sake."""
+    profile, run = at_step_4
     shutil.copytree(run.checkpoints / "step-000004", run.checkpoints / "step-000009")
     damage(run.checkpoints / "step-000009")
-    run_here(changed(profile, "save", every=1, keep=1), tmp_path, run=run)
+    run_here(changed(profile, "save", every=1, keep=1), run.path.parent, run=run)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000005"]
-    assert_same_weights(run, uninterrupted)
+    assert_same_weights(run, whole[1])
 
 
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(
-    place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A weight becomes NaN after step 3, with keep = 1: what step 2 left must survive whatever follows."""
-    profile = write_profile(place, demo_folder, steps=12)
-    profile.write_text(profile.read_text().replace("keep = 2", "keep = 1"))
-    run = rundir.create(place / "runs", "poisoned")
+    profile = changed(write_profile(encoded, demo_folder, steps=12, accumulate=1), "save", keep=1)
+    run = rundir.create(encoded / "runs", "poisoned")
     plans: list[PlainPlan] = []
     original = PlainPlan.__init__
 
@@ -221,62 +244,53 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(
 
     def poison(event: events.Event) -> None:
         if isinstance(event, events.Step) and event.step == 3:
-            next(iter(plans[0]._parameters.values())).data.fill_(float("nan"))
+            next(iter(plans[0]._learner.parameters.values())).data.fill_(float("nan"))
 
     monkeypatch.setattr(PlainPlan, "__init__", remember)
     with pytest.raises(RunError, match=r"not finite|no finite") as caught:
-        run_here(profile, place / "runs", run=run, watch=poison)
+        run_here(profile, encoded / "runs", run=run, watch=poison)
     assert caught.value.code == "not-finite" and "step 2" in caught.value.remedy
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000002"]
 
 
-def test_a_checkpoint_with_a_damaged_manifest_is_passed_over(whole: tuple[Path, RunDir], tmp_path: Path):
-    profile, uninterrupted = whole
-    run = run_here(profile, tmp_path)
-    (run.checkpoints / "step-000005" / "manifest.json").write_bytes(b'{"weights\xff":{}}')
-    for path in run.exports.iterdir():
-        path.unlink()
-    run_here(profile, tmp_path, run=run)
-    assert of_type(run, events.Started)[-1].step == 4
-    assert_same_weights(run, uninterrupted)
-
-
-def test_a_checkpoint_moved_to_another_disk_does_not_end_the_run(whole: tuple[Path, RunDir], tmp_path: Path):
-    profile, uninterrupted = whole
-    run = run_here(profile, tmp_path, stop_after_step=2)
-    elsewhere = shutil.move(run.checkpoints / "step-000002", tmp_path / "moved")
-    (run.checkpoints / "step-000002").symlink_to(elsewhere)
+def test_a_checkpoint_moved_to_another_disk_does_not_end_the_run(
+    whole: tuple[Path, RunDir], at_step_4: tuple[Path, RunDir], tmp_path: Path
+):
+    profile, run = at_step_4
+    elsewhere = shutil.move(run.checkpoints / "step-000004", tmp_path / "moved")
+    (run.checkpoints / "step-000004").symlink_to(elsewhere)
     run_here(changed(profile, "save", keep=1), tmp_path, run=run)
-    assert_same_weights(run, uninterrupted)
+    assert_same_weights(run, whole[1])
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-000005"]
     assert (tmp_path / "moved" / "manifest.json").exists()
 
 
-def test_a_cache_entry_lost_in_the_middle_costs_no_step(place: Path, demo_folder: Path):
-    profile = write_profile(place, demo_folder, steps=40)
-    run = rundir.create(place / "runs", "lost")
+def test_a_cache_entry_lost_in_the_middle_costs_no_step(encoded: Path, demo_folder: Path):
+    profile = write_profile(encoded, demo_folder, steps=40, accumulate=1)
+    run = rundir.create(encoded / "runs", "lost")
 
     def lose_the_cache(event: events.Event) -> None:
         if isinstance(event, events.Step) and event.step == 3:
-            for entry in (place / "cache" / "latents").rglob("*.safetensors"):
+            for entry in (encoded / "cache" / "latents").rglob("*.safetensors"):
                 entry.unlink()
 
     with pytest.raises(CacheError, match="disappeared"):
-        run_here(profile, place / "runs", run=run, watch=lose_the_cache)
+        run_here(profile, encoded / "runs", run=run, watch=lose_the_cache)
     steps, saved = of_type(run, events.Step), of_type(run, events.Saved)
     assert saved[-1].step == steps[-1].step >= 3
 
 
-def test_a_preview_that_cannot_be_written_is_a_warning(place: Path, demo_folder: Path):
-    run = rundir.create(place / "runs", "unpreviewed")
+def test_a_preview_that_cannot_be_written_is_a_warning(encoded: Path, demo_folder: Path):
+    run = rundir.create(encoded / "runs", "unpreviewed")
     run.samples.rmdir()
     run.samples.write_text("in the way")
-    run_here(write_profile(place, demo_folder, steps=1), place / "runs", run=run)
+    run_here(write_profile(encoded, demo_folder, steps=1, accumulate=1), encoded / "runs", run=run)
     assert "preview-failed" in [event.code for event in of_type(run, events.Warned)]
     assert isinstance(all_events(run)[-1], events.Finished) and list(run.exports.iterdir())
 
 
 def test_a_preview_that_is_not_finite_is_a_warning_and_costs_no_step(
-    place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+    encoded: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What a diverging network draws; the loop has its own judgement of whether to go on."""
 
@@ -284,7 +298,7 @@ def test_a_preview_that_is_not_finite_is_a_warning_and_costs_no_step(
         raise ValueError("the VAE decoded to values that are not finite")
 
     monkeypatch.setattr("engine.run.preview.latents.decode_latents", broken_decoder)
-    run = run_here(write_profile(place, demo_folder, steps=2), place / "runs")
+    run = run_here(write_profile(encoded, demo_folder, steps=2, accumulate=1), encoded / "runs")
     assert "preview-failed" in [event.code for event in of_type(run, events.Warned)]
     assert all_events(run)[-1].reason == "finished" and list(run.exports.iterdir())
 
@@ -293,7 +307,7 @@ def test_names_in_no_encoding_train_and_resume(place: Path, demo_folder: Path):
     picture = next((place / "pictures").glob("*.png"))
     picture.with_suffix(".txt").unlink()
     os.rename(picture, os.fsencode(picture.parent) + b"/caf\xe9.png")  # noqa: PTH104 - bytes are the point
-    profile = write_profile(place, demo_folder, steps=2)
+    profile = write_profile(place, demo_folder, steps=2, accumulate=1)
     run = run_here(profile, place / "runs", stop_after_step=1)
     run_here(profile, place / "runs", run=run)
     assert all_events(run)[-1].reason == "finished"
@@ -309,9 +323,9 @@ def test_micro_batches_are_counted_within_the_coming_step(whole: tuple[Path, Run
             assert event.step == done + 1 and 1 <= event.micro <= 3
 
 
-def test_save_and_sample_are_obeyed_in_a_pause_and_pointless_ones_refused_aloud(place: Path, demo_folder: Path):
-    profile = write_profile(place, demo_folder, steps=4)
-    run = rundir.create(place / "runs", "paused")
+def test_save_and_sample_are_obeyed_in_a_pause_and_pointless_ones_refused_aloud(encoded: Path, demo_folder: Path):
+    profile = write_profile(encoded, demo_folder, steps=4, accumulate=1)
+    run = rundir.create(encoded / "runs", "paused")
     session_of: list[StopAt] = []
 
     def steer(event: events.Event) -> None:
@@ -325,7 +339,7 @@ def test_save_and_sample_are_obeyed_in_a_pause_and_pointless_ones_refused_aloud(
         if isinstance(event, events.Step) and event.step == 3:
             session._obey("resume")
 
-    run_here(profile, place / "runs", run=run, watch=steer, session_of=session_of)
+    run_here(profile, encoded / "runs", run=run, watch=steer, session_of=session_of)
     written = [
         type(event).__name__
         for event in all_events(run)
@@ -335,38 +349,12 @@ def test_save_and_sample_are_obeyed_in_a_pause_and_pointless_ones_refused_aloud(
     assert [event.command for event in of_type(run, events.Refused)] == ["resume"]
 
 
-def test_an_edited_caption_and_a_replaced_picture_are_encoded_again_and_nothing_else(place: Path, demo_folder: Path):
-    profile = write_profile(place, demo_folder, steps=1)
-    run_here(profile, place / "runs")
-    entries = set((place / "cache").rglob("*.safetensors"))
-    run_here(profile, place / "runs")
-    assert set((place / "cache").rglob("*.safetensors")) == entries
-    pictures = sorted((place / "pictures").glob("*.png"))
-    pictures[0].with_suffix(".txt").write_text("something else entirely")
-    Image.open(pictures[1]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(pictures[2])
-    run_here(profile, place / "runs")
-    added = set((place / "cache").rglob("*.safetensors")) - entries
-    assert sorted(path.relative_to(place / "cache").parts[0] for path in added) == ["latents", "text"]
-
-
-def test_a_resumed_run_keeps_to_the_pictures_it_started_with(
-    whole: tuple[Path, RunDir], place: Path, demo_folder: Path
-):
-    profile = write_profile(place, demo_folder)
-    _, uninterrupted = whole
-    run = run_here(profile, place / "runs", stop_after_step=3)
-    for file in (place / "pictures").iterdir():
-        file.unlink()
-    run_here(profile, place / "runs", run=run)
-    assert_same_weights(run, uninterrupted)
-
-
-def test_damaged_pictures_are_named_and_left_out(place: Path, demo_folder: Path):
-    (place / "pictures" / "zero.png").touch()
-    (place / "pictures" / "text.jpg").write_text("not a picture")
-    whole_picture = next((place / "pictures").glob("0*.png")).read_bytes()
-    (place / "pictures" / "half.png").write_bytes(whole_picture[: len(whole_picture) // 2])
-    run = run_here(write_profile(place, demo_folder, steps=1), place / "runs")
+def test_damaged_pictures_are_named_and_left_out(encoded: Path, demo_folder: Path):
+    (encoded / "pictures" / "zero.png").touch()
+    (encoded / "pictures" / "text.jpg").write_text("not a picture")
+    whole_picture = next((encoded / "pictures").glob("0*.png")).read_bytes()
+    (encoded / "pictures" / "half.png").write_bytes(whole_picture[: len(whole_picture) // 2])
+    run = run_here(write_profile(encoded, demo_folder, steps=1, accumulate=1), encoded / "runs")
     named = " ".join(event.text for event in of_type(run, events.Warned))
     assert all(name in named for name in ("zero.png", "text.jpg", "half.png"))
     assert isinstance(all_events(run)[-1], events.Finished)
@@ -396,24 +384,24 @@ class FaultyPlan(PlainPlan):
         found = super().gradient(window, computed)
         type(self).windows += 1
         bad = type(self).windows in self.faulty_windows
-        return WindowGradient(found.losses, float("nan"), finite=False) if bad else found
+        return WindowGradient(found.losses, float("nan"), sound=False) if bad else found
 
 
 @pytest.mark.parametrize(("faulty", "ends"), [({3}, True), ({3, 4, 5}, False)])
 def test_a_window_that_is_not_finite_is_skipped_and_three_in_a_row_end_the_run(
-    place: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch, faulty: set[int], ends: bool
+    encoded: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch, faulty: set[int], ends: bool
 ):
-    monkeypatch.setattr("engine.run.job.PlainPlan", FaultyPlan)
+    monkeypatch.setattr("engine.run.assemble.PlainPlan", FaultyPlan)
     monkeypatch.setattr(FaultyPlan, "faulty_windows", frozenset(faulty))  # the first window is the rehearsal
     monkeypatch.setattr(FaultyPlan, "windows", 0)
-    run = rundir.create(place / "runs", "faulty")
-    profile = write_profile(place, demo_folder, steps=6)
+    run = rundir.create(encoded / "runs", "faulty")
+    profile = write_profile(encoded, demo_folder, steps=6, accumulate=1)
     if ends:
-        run_here(profile, place / "runs", run=run)
+        run_here(profile, encoded / "runs", run=run)
         assert [event.step for event in of_type(run, events.Step)] == [1, 3, 4, 5, 6]
     else:
         with pytest.raises(RunError, match="3 steps in a row") as caught:
-            run_here(profile, place / "runs", run=run)
+            run_here(profile, encoded / "runs", run=run)
         assert "learning_rate" in caught.value.remedy and not list(run.checkpoints.iterdir())
         assert [event.step for event in of_type(run, events.Step)] == [1]
     assert [event.step for event in of_type(run, events.Skipped)] == sorted(n - 1 for n in faulty)

@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> Path:
 
 def train(home: Path, demo: Path, name: str, *changes: tuple[str, str]) -> RunDir:
     """The small profile with some of its text replaced, run to its end."""
-    profile = write_profile(home, demo, steps=STEPS, name=name)
+    profile = write_profile(home, demo, steps=STEPS, accumulate=1, name=name)
     text = profile.read_text()
     for old, new in changes:
         assert old in text
@@ -155,7 +155,7 @@ def test_exports_may_lie_on_another_disk(home: Path, demo_folder: Path):
     (home / "disk").mkdir()
     run.exports.rmdir()
     run.exports.symlink_to(home / "disk")
-    run_here(write_profile(home, demo_folder, steps=1, name="elsewhere"), home / "runs", run=run)
+    run_here(write_profile(home, demo_folder, steps=1, accumulate=1, name="elsewhere"), home / "runs", run=run)
     assert isinstance(all_events(run)[-1], events.Finished)
     assert folder_of(run).is_file() and folder_of(run).resolve().parent == (home / "disk").resolve()
 

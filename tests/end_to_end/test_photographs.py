@@ -33,7 +33,7 @@ tokenizer = "{demo}/tokenizer"
 precision = "bf16"
 
 [data]
-resolution = 128
+resolution = 96
 bucket_step = 32
 
 [[data.folders]]
@@ -41,7 +41,7 @@ path = "photographs"
 
 [train]
 steps = 3
-accumulate = 3
+accumulate = 2
 
 [optimizer]
 learning_rate = 1e-3
@@ -54,7 +54,7 @@ threads = 1
 prompts = ["a tabby cat", "a rocket at night"]
 width = 96
 height = 64
-sampler_steps = 3
+sampler_steps = 2
 every = 2
 """
 

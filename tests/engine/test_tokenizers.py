@@ -208,16 +208,27 @@ def from_source(source: str, header: Header, pair: Path, one: Path, place: Path,
     return load_tokenizers(None, sdxl(header))
 
 
+@pytest.fixture(scope="module")
+def of_transformers(published: CLIPTokenizer) -> dict[str, list[int]]:
+    return {caption: ids(published, caption) for caption in (*captions(), *CUT)}
+
+
+@pytest.fixture(scope="module")
+def fingerprint(pair: Path, header: Header) -> str:
+    return load_tokenizers(pair, sdxl(header)).fingerprint
+
+
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_source_gives_the_ids_of_transformers(source, header, pair, one, published, tmp_path, monkeypatch):
+def test_every_source_gives_the_ids_of_transformers(
+    source, header, pair, one, of_transformers, fingerprint, tmp_path, monkeypatch
+):
     found: Tokenizers = from_source(source, header, pair, one, tmp_path, monkeypatch)
     first, second = found.files
     assert first == second and len(first.vocabulary) == 49408 and len(first.merges) == 48894
-    assert found.fingerprint == load_tokenizers(pair, sdxl(header)).fingerprint
-    for caption in (*captions(), *CUT):
-        expected = ids(published, caption)
-        assert ids(found.tokenizer, caption) == expected, caption
-        assert ids(found.tokenizer_2, caption) == expected, caption
+    assert found.fingerprint == fingerprint
+    for tokenizer in {found.tokenizer, found.tokenizer_2}:
+        for caption, expected in of_transformers.items():
+            assert ids(tokenizer, caption) == expected, caption
 
 
 def test_the_captions_are_hard_enough(published):
@@ -304,27 +315,38 @@ def test_a_hub_out_of_reach_is_one_sentence_with_a_remedy_and_no_error_if_a_pack
 
 @pytest.fixture
 def hub(pair: Path) -> Iterator[tuple[str, list[str]]]:
-    """A hub on this machine: its address, and what it was asked for."""
+    """A hub on this machine: its address, and what it was asked for. It has CLIP's repository, one with two files of
+    rubbish, and one that sends a byte a tenth of a second, without end."""
     asked: list[str] = []
+    over = threading.Event()
 
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
-            self.answer(b"")
+            self.begin()
 
         def do_GET(self):
-            self.answer((pair / self.path.rpartition("/")[2]).read_bytes())
+            body = self.begin()
+            if body is not None:
+                self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):
+                while body is None and not over.wait(0.1):
+                    self.wfile.write(b" ")
 
-        def answer(self, body):
+        def begin(self):
+            """What is to be sent; None for what drips."""
             asked.append(f"{self.command} {self.path} {self.headers.get('authorization')}")
-            file = pair / self.path.rpartition("/")[2]
-            found = file.is_file() and self.path.startswith(f"/{CLIP_REPOSITORY}/resolve/main/")
+            repository, _, name = self.path.removeprefix("/").partition("/resolve/main/")
+            file = pair / name
+            known = {CLIP_REPOSITORY: lambda: file.read_bytes(), "some/rubbish": lambda: b"{}" * 50}
+            found = file.is_file() and (repository in known or repository == "some/dripping")
+            body = known[repository]() if found and repository in known else None if found else b""
             self.send_response(200 if found else 404)
             if found:
-                self.send_header("ETag", f'"{sha1(file.read_bytes()).hexdigest()}"')
+                self.send_header("ETag", f'"{sha1(self.path.encode() if body is None else body).hexdigest()}"')
                 self.send_header("X-Repo-Commit", "a" * 40)
-            self.send_header("Content-Length", str(file.stat().st_size if found else 0))
+            self.send_header("Content-Length", str(100 if body is None else len(body)))
             self.end_headers()
-            self.wfile.write(body if found else b"")
+            return body
 
         def log_message(self, *arguments):
             pass
@@ -333,87 +355,38 @@ def hub(pair: Path) -> Iterator[tuple[str, list[str]]]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_the_hub_is_asked_before_a_package_and_only_once(header, pair, hub, empty_hub):
-    address, asked = hub
-    code = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_tokenizers import load_tokenizers, published_header, sdxl
-for _ in range(2):
-    print(load_tokenizers(None, sdxl(published_header()), fetch=True).fingerprint)
-"""
-    environment = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [load_tokenizers(pair, sdxl(header)).fingerprint] * 2
-    assert list((empty_hub / CACHED / "snapshots").iterdir())
-    files = [line.split()[1] for line in asked if line.startswith("GET") and CLIP_REPOSITORY in line]
-    assert files == [f"/{CLIP_REPOSITORY}/resolve/main/{name}" for name in ("vocab.json", "merges.txt")]
-    assert all(line.endswith(" None") for line in asked), "nobody's token is sent"
-
-
-@pytest.fixture
-def bad_hub() -> Iterator[str]:
-    """A hub on this machine that sends two files of rubbish, and after that a byte a tenth of a second, without end."""
-    sent: list[str] = []
-    over = threading.Event()
-
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.begin()
-
-        def do_GET(self):
-            if CLIP_REPOSITORY in self.path:  # its package asks for other things too
-                sent.append(self.path)
-            self.begin()
-            if len(sent) <= 2:
-                self.wfile.write(b"{}" * 50)
-            with contextlib.suppress(ConnectionError):
-                while len(sent) > 2 and not over.wait(0.1):
-                    self.wfile.write(b" ")
-
-        def begin(self):
-            self.send_response(200)
-            self.send_header("ETag", f'"{sha1(self.path.encode()).hexdigest()}"')
-            self.send_header("X-Repo-Commit", "a" * 40)
-            self.send_header("Content-Length", "100")
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
     over.set()
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_rubbish_from_the_hub_is_not_kept_and_a_hub_that_drips_is_left(bad_hub, empty_hub):
+def test_the_hub_is_asked_before_a_package_and_only_once_and_rubbish_or_dripping_is_left(fingerprint, hub, empty_hub):
+    """In a process of its own: the address is read when the hub's package is imported."""
+    address, asked = hub
     code = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_tokenizers import load_tokenizers, published_header, sdxl
 from engine.model import tokenizers
-tokenizers._DEADLINE = 2.0
 for _ in range(2):
+    print(load_tokenizers(None, sdxl(published_header()), fetch=True).fingerprint)
+tokenizers._DEADLINE = 1.0
+for tokenizers.CLIP_REPOSITORY in ("some/rubbish", "some/dripping"):
     print(tokenizers._fetch())
 """
-    environment = os.environ | {"HF_ENDPOINT": bad_hub, "HF_HUB_OFFLINE": "0"}
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    rubbish, dripping = done.stdout.splitlines()
+    *fingerprints, rubbish, dripping = done.stdout.splitlines()
+    assert fingerprints == [fingerprint] * 2
+    assert list((empty_hub / CACHED / "snapshots").iterdir())
+    files = [line.split()[1] for line in asked if line.startswith("GET") and CLIP_REPOSITORY in line]
+    assert files == [f"/{CLIP_REPOSITORY}/resolve/main/{name}" for name in ("vocab.json", "merges.txt")]
+    assert all(line.endswith(" None") for line in asked), "nobody's token is sent"
     assert rubbish.startswith("what it sent is no tokenizer: ")
-    assert dripping == "it was not done after 2 seconds"
-    assert not [path for path in empty_hub.rglob("*.json") if path.exists()]
+    assert dripping == "it was not done after 1 seconds"
+    kept = {path for path in empty_hub.rglob("*.json") if path.exists()}
+    assert {path.relative_to(empty_hub).parts[0] for path in kept} == {CACHED}, "rubbish is not kept"
