@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.contract.seeding import derive
 from engine.optim.hosted import HostTensors
-from engine.optim.optimizer import Caution, Masters
+from engine.optim.optimizer import Caution, ReadMaster
 from engine.optim.pieces import as_rows, pieces
 from engine.optim.rounding import stochastic_bf16
 from engine.optim.state import take_over, unchanged
@@ -81,7 +81,7 @@ class Adafactor:
     def finish_step(self) -> Mapping[str, Tensor]:
         return {}
 
-    def evaluating(self, masters: Masters) -> AbstractContextManager[Mapping[str, Tensor]]:  # noqa: ARG002
+    def evaluating(self, masters: ReadMaster) -> AbstractContextManager[Mapping[str, Tensor]]:  # noqa: ARG002
         return nullcontext({})
 
     def rehearse(self, name: str, master: Tensor) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.contract.seeding import derive
 from engine.optim.hosted import HostTensors
-from engine.optim.optimizer import Caution, Masters
+from engine.optim.optimizer import Caution, ReadMaster
 from engine.optim.pieces import as_elements, as_rows, pieces
 from engine.optim.rounding import stochastic_bf16
 from engine.optim.state import take_over, unchanged
@@ -33,7 +33,7 @@ class AdamWSettings:
 
 
 @dataclass(frozen=True)
-class _Pace:
+class _Motion:
     """How far one piece's moments move, and what corrects the bias they began with. Cautious by rows, columns of them;
     a row that rests moves nothing."""
 
@@ -91,16 +91,16 @@ class AdamW:
             self._counts[name] += 1
         for part in pieces(gradients):
             piece = gradients[part]
-            pace = self._pace(name, part, piece)
+            motion = self._motion(name, part, piece)
             start = part.start * piece.shape[1]
-            denominator = self._denominator(name, shaped(seconds)[part], piece, pace, start=start)
+            denominator = self._denominator(name, shaped(seconds)[part], piece, motion, start=start)
             resting = shaped(firsts)[part]
             first = resting.float()  # the resting tensor itself where that is fp32
-            first.lerp_(piece, pace.fresh1)
+            first.lerp_(piece, motion.fresh1)
             if self.settings.weight_decay:
                 decay = 1 - lr * self.settings.weight_decay
-                weights[part].mul_(decay if pace.moves is None else torch.where(pace.moves, decay, 1.0))
-            moved += self._apply(name, weights[part], first, denominator, pace, lr=lr)
+                weights[part].mul_(decay if motion.moves is None else torch.where(motion.moves, decay, 1.0))
+            moved += self._apply(name, weights[part], first, denominator, motion, lr=lr)
             del denominator
             self._keep(resting, first, f"moment {name}", start=start)
             del first
@@ -111,7 +111,7 @@ class AdamW:
     def finish_step(self) -> Mapping[str, Tensor]:
         return {}
 
-    def evaluating(self, masters: Masters) -> AbstractContextManager[Mapping[str, Tensor]]:  # noqa: ARG002
+    def evaluating(self, masters: ReadMaster) -> AbstractContextManager[Mapping[str, Tensor]]:  # noqa: ARG002
         return nullcontext({})
 
     def rehearse(self, name: str, master: Tensor) -> None:
@@ -137,17 +137,17 @@ class AdamW:
         take_over(self.state_dict(), state)
         self.taken = int(state["taken"])
 
-    def _pace(self, name: str, part: slice, gradient: Tensor) -> _Pace:
+    def _motion(self, name: str, part: slice, gradient: Tensor) -> _Motion:
         """Counts the rows that move."""
         beta1, beta2 = self.settings.beta1, min(self.settings.beta2, self._cautions[name].most_kept)
         if not self._cautions[name].row_wise:
             steps = int(self._counts[name])
             correction1, correction2 = 1 - beta1**steps, 1 - beta2**steps
-            return _Pace(1 - beta1, beta2, 1 - beta2, correction1, correction2**0.5)
+            return _Motion(1 - beta1, beta2, 1 - beta2, correction1, correction2**0.5)
         moves = (gradient != 0).any(1, keepdim=True)
         self._counts[name][part] += moves.squeeze(1)
         counts = self._counts[name][part].clamp(min=1).double().unsqueeze(1)
-        return _Pace(
+        return _Motion(
             fresh1=moves * (1 - beta1),
             kept2=torch.where(moves, beta2, 1.0),
             fresh2=1 - beta2,
@@ -156,24 +156,24 @@ class AdamW:
             moves=moves,
         )
 
-    def _denominator(self, name: str, resting: Tensor, gradient: Tensor, pace: _Pace, *, start: int) -> Tensor:
+    def _denominator(self, name: str, resting: Tensor, gradient: Tensor, motion: _Motion, *, start: int) -> Tensor:
         second = resting.float()
-        second.mul_(pace.kept2).addcmul_(gradient, gradient, value=pace.fresh2)
+        second.mul_(motion.kept2).addcmul_(gradient, gradient, value=motion.fresh2)
         self._keep(resting, second, f"second moment {name}", start=start)
-        return second.sqrt().div_(pace.root2).add_(self.settings.epsilon)
+        return second.sqrt().div_(motion.root2).add_(self.settings.epsilon)
 
     def _apply(
-        self, name: str, weights: Tensor, first: Tensor, denominator: Tensor, pace: _Pace, *, lr: float
+        self, name: str, weights: Tensor, first: Tensor, denominator: Tensor, motion: _Motion, *, lr: float
     ) -> Tensor:
         """One piece of the master; returns the sum of squares of its update, of which `lr` is taken. Overwrites
         `denominator`."""
-        limit, correction = self._cautions[name].element_clip, pace.correction1
+        limit, correction = self._cautions[name].element_clip, motion.correction1
         if limit == math.inf and not isinstance(correction, Tensor):  # as torch does it
             weights.addcdiv_(first, denominator, value=-(lr / correction))
             return torch.div(first, denominator, out=denominator).div_(correction).square_().sum()
         update = torch.div(first, denominator, out=denominator).div_(correction).clamp_(-limit, limit)
-        if pace.moves is not None:
-            update.masked_fill_(~pace.moves, 0.0)
+        if motion.moves is not None:
+            update.masked_fill_(~motion.moves, 0.0)
         weights.sub_(update, alpha=lr)
         return update.square_().sum()
 

@@ -16,7 +16,7 @@ from torch import Size, Tensor, nn
 
 from engine.optim.foreign_state import Encoder, Record, decoded, fitting
 from engine.optim.import_path import ANOTHER, CORRECT, find, first_line, wrong_class
-from engine.optim.optimizer import Masters
+from engine.optim.optimizer import ReadMaster
 
 # No parameter has a name like these: torch allows neither an empty name nor a dot in one.
 RECORD, SHARED = "..record", "..shared"
@@ -117,7 +117,7 @@ class Imported:
             raise wrong_class(f"{self.path} fails in {doing}: {first_line(error)}", self._remedy) from error
 
     @contextmanager
-    def evaluating(self, masters: Masters) -> Iterator[Mapping[str, Tensor]]:
+    def evaluating(self, masters: ReadMaster) -> Iterator[Mapping[str, Tensor]]:
         """Schedule-free optimizers train one point and show another. Afterwards the parameters are the masters again,
         read anew: computing back from the shown point would not return to them bit by bit."""
         if not self._averages:
@@ -133,7 +133,7 @@ class Imported:
             self._clear_unused()
 
     @torch.no_grad()
-    def _fill(self, names: Iterable[str], masters: Masters) -> None:
+    def _fill(self, names: Iterable[str], masters: ReadMaster) -> None:
         for name in names:
             self._parameters[name].copy_(masters(name))
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Size, Tensor
 
-Masters = Callable[[str], Tensor]
+ReadMaster = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Optimizer(Protocol):
         """The masters that only now are ready, fp32."""
         ...
 
-    def evaluating(self, masters: Masters) -> AbstractContextManager[Mapping[str, Tensor]]:
+    def evaluating(self, masters: ReadMaster) -> AbstractContextManager[Mapping[str, Tensor]]:
         """Inside, the weights to be shown to others, by name, fp32; empty where these are the masters themselves."""
         ...
 
