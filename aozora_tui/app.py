@@ -58,7 +58,7 @@ THEME = Theme(
 )
 # From so many columns or rows on, the screen has this class.
 WIDTHS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
-HEIGHTS = [(0, "-flat"), (15, "-short"), (32, "-tall")]
+HEIGHTS = [(0, "-flat"), (15, "-short"), (22, "-usual"), (32, "-tall")]
 TICK_SECONDS = 1.0
 SLOW_TICK_SECONDS = 2.0
 

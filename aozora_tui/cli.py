@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aozora_tui import commands, look, terminal
+from aozora_tui import commands, look, steering, terminal
 from aozora_tui.commands import Context
-from aozora_tui.text import read_factor
 from engine import __version__
 
 _TO_A_RUN = (
@@ -17,6 +16,11 @@ _TO_A_RUN = (
 )
 _ENDINGS = """exit codes: 0 finished, or stopped by command; 1 failed; 2 wrong profile or arguments;
 130 Ctrl-C (the first saves and stops the run, the second leaves at once)"""
+
+_PATTERNS = """patterns:
+  attn2, mid_block, to_q.weight  names that contain it as whole dotted parts
+  down_blocks.1.*, *.bias        the whole name, * standing for anything
+  depth:2, depth:0-1             the blocks after so many halvings of the picture, 0 to 2"""
 
 
 def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = None) -> int:
@@ -79,12 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     _run(add("watch", commands.watch, "follow a run: live, ended or crashed", display, lines), "by default the newest")
     add("runs", commands.list_runs, "list every run", document)
     for name, text in _TO_A_RUN:
-        _run(add(name, commands.send, text), "by default the one that is live")
-    rate = add("lr", commands.steer_rate, "scale the learning rate of a run from now on; 1 takes that back")
-    rate.add_argument("factor", metavar="FACTOR", type=_factor, help="what the schedule's rate is multiplied with")
-    _run(rate, "by default the one that is live")
-    again = "let a paused run go on, or restart one that stopped, failed or crashed"
-    _run(add("resume", commands.resume, again), "by default the paused one; if no run is live, the newest")
+        _run(add(name, steering.send, text), "by default the one that is live")
+    rate = add("lr", steering.steer_rate, "scale the learning rate of a run from now on; 1 takes that back")
+    rate.add_argument(
+        "factor", metavar="FACTOR", help="what the schedule's rate is multiplied with, as 0.5; 0: nothing is learnt"
+    )
+    _run(rate, "by default the one that is live; it may stand first")
+    again = "let a paused run go on, or restart one that stopped, failed or crashed and follow it"
+    _run(
+        add("resume", commands.resume, again, display, lines, detach),
+        "by default the paused one; if no run is live, the newest",
+    )
     _profile(add("check", look.check, "list every problem of a profile, then what it will cost", document))
     add("doctor", look.doctor, "look at the driver, torch, the disk and the terminal", document)
     inspect = add("inspect", look.inspect, "say what a checkpoint file is", document)
@@ -97,21 +106,25 @@ def _parser() -> argparse.ArgumentParser:
         diff.add_argument(
             name, metavar=name.upper(), type=Path, help=f"{what}: a .safetensors file or diffusers folder"
         )
-    layers = add("layers", look.layers, "say what a selection of layers trains", document)
-    layers.add_argument("source", metavar="CHECKPOINT_OR_PROFILE", help="a profile stands for its base and selection")
-    for name, text in (("--train", "select these instead"), ("--freeze", "but not these")):
-        layers.add_argument(
-            name, metavar="PATTERN", action="extend", nargs="+", default=[], help=f"{text}: as in layers.train"
-        )
-    layers.add_argument("--depth", metavar="N", type=_depth, default=2, help="levels of the tree, by default 2")
+    _layers(add("layers", look.layers, "say what a selection of layers trains", document))
     return parser
 
 
-def _factor(written: str) -> float:
-    try:
-        return read_factor(written)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _layers(layers: argparse.ArgumentParser) -> None:
+    layers.add_argument("source", metavar="CHECKPOINT_OR_PROFILE", help="a profile stands for its base and selection")
+    for name, text in (("--train", "select this instead"), ("--freeze", "but not this")):
+        layers.add_argument(
+            name, metavar="PATTERN", action="append", default=[], help=f"{text}, as in layers.train; may be repeated"
+        )
+    layers.add_argument(
+        "--depth",
+        metavar="N",
+        type=_depth,
+        default=2,
+        help="how deep the tree is shown: 0 the sum, 1 the blocks, 2 what is in them (default), and so on",
+    )
+    layers.epilog = _PATTERNS
+    layers.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def _depth(written: str) -> int:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from aozora_tui.terminal import complain, fitted, on_terminal, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aozora_tui.follow import Ending
+    from engine.contract.check import Checked
     from engine.contract.problems import Problem
-    from engine.contract.rundir import CommandName, RunDir
+    from engine.contract.rundir import RunDir
 
 EXIT_INTERRUPTED = 130
 START_SECONDS = 60.0  # a cold disk may take that long to bring up the interpreter
@@ -43,11 +46,10 @@ def app(context: Context) -> int:
 def train(context: Context) -> int:
     from aozora_tui import runs
     from aozora_tui.find_profile import find_profile, shipped
-    from engine.contract.check import check_file
 
     args = context.args
     path = find_profile(args.profile) if args.profile else shipped("demo")
-    checked = check_file(path)
+    checked = check(path, context)
     complain_of(path, checked.problems)
     if not checked.ok:
         return 2
@@ -55,18 +57,28 @@ def train(context: Context) -> int:
         return _detached(runs.launch(path, engine_command=context.engine), as_json=args.json)
     if not (args.plain or args.json) and on_terminal():
         return _open(runs.launch(path, engine_command=context.engine), mouse=context.mouse)
-    return _attend(path, context)
+    return _attend(lambda: runs.launch(path, engine_command=context.engine), context)
 
 
-def _attend(path: Path, context: Context) -> int:
-    """Start a run and follow it in lines. Ctrl-C or SIGTERM stops it; a second Ctrl-C only ends the following."""
+def check(path: Path, context: Context) -> "Checked":
+    """All that is known to be wrong with a profile before a run of it is started."""
+    from aozora_tui.diff_process import StatusLine
+    from aozora_tui.verify import check_for_start
+
+    with StatusLine() as status:
+        return check_for_start(path, engine_command=context.engine, asking=status.say)
+
+
+def _attend(start: "Callable[[], RunDir]", context: Context, *, offset: int = 0) -> int:
+    """Start a run and follow it in lines, its events from `offset` on. Ctrl-C or SIGTERM stops it; a second Ctrl-C only
+    ends the following."""
     import signal
 
-    from aozora_tui import follow, runs
+    from aozora_tui import follow
 
     asked = False
     with follow.Interrupts() as interrupts:
-        run = runs.launch(path, engine_command=context.engine)
+        run = start()
 
         def each_round() -> None:
             nonlocal asked
@@ -76,7 +88,7 @@ def _attend(path: Path, context: Context) -> int:
                 complain(f"stopping {run.name}: it saves first; Ctrl-C again leaves without waiting for it")
 
         try:
-            ending = follow.follow(run, say, json=context.args.json, each_round=each_round)
+            ending = follow.follow(run, say, json=context.args.json, offset=offset, each_round=each_round)
         except KeyboardInterrupt:
             if not asked:  # both came within one round
                 follow.ask_to_stop(run)
@@ -100,7 +112,7 @@ def _detached(run: "RunDir", *, as_json: bool) -> int:
 
 def _open(run: "RunDir", *, mouse: bool) -> int:
     """The app on a run; afterwards, on the bare terminal again, what became of it."""
-    from aozora_tui import follow, runs
+    from aozora_tui import follow, run_history, runs
     from aozora_tui.app import run_app
     from engine.contract import events, rundir
 
@@ -111,7 +123,8 @@ def _open(run: "RunDir", *, mouse: bool) -> int:
     if ending.state in rundir.LIVE_STATES:
         say(f"{run.name} goes on without the app: `aozora-tui watch {run.name}` shows it again")
     elif isinstance(ending.final, events.Finished) and ending.final.export:
-        say(f"export: {run.path / ending.final.export}")
+        for path in run_history.exports(run):
+            say(f"export: {path}")
     return _end(run, ending)
 
 
@@ -141,66 +154,40 @@ def _end(run: "RunDir", ending: "Ending") -> int:
     return ending.exit_code
 
 
-# -- commands to a run -------------------------------------------------------------------------------------------------
-
-
-def send(context: Context) -> int:
-    from engine.contract import rundir
-
-    name: CommandName = context.args.command_name
-    run = _addressed(context.args.run, rundir.LIVE_STATES)
-    rundir.send(run, name)
-    said = {"stop": "save and stop", "save": "save a checkpoint", "sample": "draw its previews", "pause": "pause"}
-    say(f"asked {run.name} to {said[name]}")
-    return 0
-
-
-def steer_rate(context: Context) -> int:
-    from aozora_tui import text
-    from engine.contract import rundir
-
-    factor: float = context.args.factor
-    run = _addressed(context.args.run, rundir.LIVE_STATES)
-    rundir.send(run, "lr", factor)
-    scaled = f"scale its learning rate by {text.factor(factor)}" if factor != 1 else "learn at its scheduled rate again"
-    say(f"asked {run.name} to {scaled}")
-    return 0
+# -- again and which ---------------------------------------------------------------------------------------------------
 
 
 def resume(context: Context) -> int:
     from aozora_tui import follow, runs
+    from aozora_tui.steering import addressed
     from engine.contract import places, rundir
 
-    if context.args.run is None and not runs.live(places.runs_folder()):
+    args = context.args
+    if args.run is None and not runs.live(places.runs_folder()):
         run = rundir.find(places.runs_folder(), None)
     else:
-        run = _addressed(context.args.run, frozenset({"paused"}))
+        run = addressed(args.run, frozenset({"paused"}))
     if runs.state_now(run) == "paused":
         rundir.send(run, "resume")
         say(f"asked {run.name} to go on")
         return 0
     offset = run.events.stat().st_size if run.events.exists() else 0
-    runs.resume(run, engine_command=context.engine)
-    if not runs.wait_until_started(run, START_SECONDS):
-        return _end(run, follow.follow(run, lambda _: True, offset=offset))
-    say(f"{run.name} goes on from {follow.starting_point(run)}: `aozora-tui watch {run.name}` shows it")
-    return 0
 
+    def restart() -> "RunDir":
+        runs.resume(run, engine_command=context.engine)
+        return run
 
-def _addressed(name: str | None, states: "frozenset[str]") -> "RunDir":
-    """The run called `name`, or without one the only run in one of `states`. Raises ValueError otherwise."""
-    from aozora_tui import runs
-    from engine.contract import places, rundir
-
-    if name is not None:
-        return rundir.find(places.runs_folder(), name)
-    fitting = [run for run in rundir.all_runs(places.runs_folder()) if runs.standing(run) in states]
-    what = "live" if len(states) > 1 else next(iter(states))
-    if not fitting:
-        raise ValueError(f"no run is {what}: `aozora-tui runs` lists them all")
-    if len(fitting) > 1:
-        raise ValueError(f"{len(fitting)} runs are {what} ({', '.join(run.name for run in fitting)}): name the one")
-    return fitting[0]
+    if args.detach:
+        restart()
+        if not runs.wait_until_started(run, START_SECONDS):
+            return _end(run, follow.follow(run, lambda _: True, offset=offset))
+        where = follow.starting_point(run)
+        said = f"{run.name} goes on from {where}: `aozora-tui watch {run.name}` shows it"
+        say(to_json({"run": run.name, "folder": str(run.path)}) if args.json else said)
+        return 0
+    if not (args.plain or args.json) and on_terminal():
+        return _open(restart(), mouse=context.mouse)
+    return _attend(restart, context, offset=offset)
 
 
 def list_runs(context: Context) -> int:
@@ -222,7 +209,8 @@ def list_runs(context: Context) -> int:
         step = f"{run.step}/{run.steps}" if run.steps else "-"
         seen = text.age(run.age)
         sign = "-" if run.state == "unreadable" else seen if seen == "now" else f"{seen} ago"
-        rows.append((run.name, run.state, step, loss, sign, run.folder))
+        state = run.state if run.factor == 1 else f"{run.state} x{text.factor(run.factor)}"
+        rows.append((run.name, state, step, loss, sign, run.folder))
     for line in text.table([[text.printable(cell) for cell in row] for row in rows]):
         say(line)
     for run in found:

@@ -10,13 +10,12 @@ from types import TracebackType
 
 import msgspec
 
-from aozora_tui import runs
+from aozora_tui.engine_process import ENGINE, PACKAGES
 from aozora_tui.inspect_file import placed
 from aozora_tui.text import printable, rate, size
-from engine.contract import events, places
+from engine.contract import events
 from engine.contract.comparison import Comparison, read_side
 
-_PACKAGES = Path(places.__file__).resolve().parents[2]
 _LAST_WORDS = 8  # lines
 _INTERRUPTED = 130
 
@@ -48,6 +47,10 @@ class StatusLine:
             pace = rate(event.rate)
         self._put(printable(f"{event.phase} {amount}  {pace}".rstrip()))
 
+    def say(self, text: str) -> None:
+        """Of what has no number."""
+        self._put(printable(text))
+
     def _put(self, text: str) -> None:
         if self._stream is None or text == self._shown:
             return
@@ -72,7 +75,7 @@ def compare(
     paths = [placed(path).absolute() for path in (a, b)]
     for path in paths:
         read_side(path)  # what is wrong with a file is told at once, not after torch has been loaded
-    command = [*(engine_command or runs.ENGINE), "diff", *map(str, paths), *(["--all"] if every else [])]
+    command = [*(engine_command or ENGINE), "diff", *map(str, paths), *(["--all"] if every else [])]
     with tempfile.TemporaryFile() as result:  # a pipe of 64 KiB would have to be emptied while stderr is read
         last_words, code = _run(command, result.fileno(), progress)
         result.seek(0)
@@ -86,7 +89,6 @@ def compare(
 
 def _run(command: Sequence[str], output: int, progress: Callable[[events.Progress], None]) -> tuple[list[str], int]:
     """(its last words, exit code). In our own process group: Ctrl-C and Ctrl-Z at the keyboard reach it as well."""
-    # From the packages' own folder, so that a folder called `engine` where the person stands is not taken for ours.
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -94,7 +96,7 @@ def _run(command: Sequence[str], output: int, progress: Callable[[events.Progres
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        cwd=_PACKAGES,
+        cwd=PACKAGES,
     )
     last_words: list[str] = []
     try:

@@ -75,6 +75,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("profile.undo", "f7,u", "undo", "undo", "Take the last change back, in whichever field it was.", rank=5),
         Key("profile.default", "f8,x", "default", "default", "Put the field back to its default.", rank=7),
         Key("profile.problem", "f10,n", "problem", "problem", "Go to the next problem.", rank=6),
+        Key("profile.all", "a", "all_rows", "all", "Show the settings without effect too, or no longer.", rank=8),
         _move("profile.next", "down", "next_field", "next field", "Next field."),
         _move("profile.previous", "up", "previous_field", "field before", "Field before."),
         _move("profile.into", "right,l", "enter_form", "into the form", "From the sections into the form."),

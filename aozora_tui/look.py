@@ -1,22 +1,27 @@
 """The commands that look at things: profiles, checkpoints, the machine. Heavy imports are inside them."""
 
 import sys
+from typing import TYPE_CHECKING
 
+from aozora_tui import commands
 from aozora_tui.commands import Context, complain_of, to_json
 from aozora_tui.terminal import complain, fitted, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engine.contract.check import Checked
 
 
 def check(context: Context) -> int:
     import msgspec
 
-    from aozora_tui import plain
     from aozora_tui.find_profile import find_profile
-    from engine.contract.check import check_file
 
     path = find_profile(context.args.profile)
-    checked = check_file(path)
-    cost = checked.forecast
+    checked = commands.check(path, context)
     if context.args.json:
+        cost = checked.forecast
         document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(checked.problems)}
         forecast = None if cost is None else {**msgspec.to_builtins(cost), "device": cost.device}
         say(to_json({**document, "forecast": forecast}))
@@ -24,13 +29,23 @@ def check(context: Context) -> int:
     complain_of(path, checked.problems)
     if checked.ok:
         say(f"{path} can be trained")
-    said = plain.forecast(cost) if cost else []
-    if checked.profile and checked.ok:
-        said = [plain.tokenizer(checked.profile.model, path.parent), plain.objective(checked.profile.objective), *said]
-    for line in said:
+    for line in _summary(checked, path.parent):
         for part in fitted(line, sys.stdout, indent=" " * 15):
             say(part)
     return 0 if checked.ok else 2
+
+
+def _summary(checked: "Checked", start: "Path") -> list[str]:
+    """What a profile will do and cost; of one that is wrong only the cost. Relative names start at `start`."""
+    from aozora_tui import learning, plain
+
+    cost, profile = checked.forecast, checked.profile
+    if profile is None:
+        return []
+    said = [plain.tokenizer(profile.model, start), plain.objective(profile.objective)] if checked.ok else []
+    if cost is None:
+        return [*said, plain.NOT_BUILT] if checked.ok else []
+    return [*said, *learning.rates_line(profile, start), *plain.forecast(cost)]
 
 
 def doctor(context: Context) -> int:
@@ -85,7 +100,9 @@ def layers(context: Context) -> int:
         say(line)
     for pattern, remedy in chosen.unmatched.items():
         complain(printable(f"{pattern} matches no layer. {remedy}"))
-    return 2 if chosen.unmatched else 0
+    if not chosen.trained:
+        complain("nothing is left to train: select at least one layer.")
+    return 2 if chosen.unmatched or not chosen.trained else 0
 
 
 def diff(context: Context) -> int:

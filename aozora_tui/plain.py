@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aozora_tui.text import duration, factor, printable, rate, sentence, size, updates
+from aozora_tui.text import duration, printable, rate, scaled, sentence, size, updates
 from engine.contract import events, places
 from engine.contract.budget import GIB, Forecast
 from engine.contract.layers import human
@@ -23,6 +23,8 @@ PHASES = {
     "save": "saving a checkpoint",
     "export": "writing the export",
 }
+# The one base of which nothing can be known before the run.
+NOT_BUILT = "cost           known once the demo's files are there: the run begins with building them"
 # Weight of the newest micro-batch time in the mean that the ETA rests on.
 _NEWEST = 0.1
 
@@ -31,7 +33,7 @@ _NEWEST = 0.1
 class View:
     """What the lines so far have said: enough for the next one. `tenth` is the last tenth of a phase's progress that
     was printed; `pace` the mean seconds of a micro-batch; `held` the line of a return to training, which waits for more
-    training to come. Paths in events start at `folder`, the run's."""
+    training to come. Paths in events start at `folder`, the run's; `exports` are those that this start has written."""
 
     run: str
     folder: Path = Path()
@@ -41,6 +43,7 @@ class View:
     tenth: int = -1
     phase: str = ""
     held: str = ""
+    exports: tuple[str, ...] = ()
 
 
 def fold(view: View, event: events.AnyEvent) -> tuple[View, list[str]]:
@@ -48,7 +51,8 @@ def fold(view: View, event: events.AnyEvent) -> tuple[View, list[str]]:
     if isinstance(event, events.Phase):
         # After the last checkpoint the engine goes back to training only to end.
         view, held = replace(view, tenth=-1, phase=event.name, held=""), event.name == "train" and view.phase == "save"
-        return (replace(view, held=_phase(event)), []) if held else (view, [_phase(event)])
+        line = _phase(event, again=event.name == "export" and bool(view.exports))
+        return (replace(view, held=line), []) if held else (view, [line])
     before = [view.held] if view.held and not isinstance(event, events.Finished | events.Failed) else []
     view, said = _fold(replace(view, held=""), event)
     return view, before + said
@@ -70,6 +74,8 @@ def _fold(view: View, event: events.AnyEvent) -> tuple[View, list[str]]:
             return view, [_step(view, event)]
         case events.Micro():
             return view, []
+        case events.Saved(kind="export"):
+            return replace(view, exports=_with(view.exports, event.path)), _other(view, event)
         case _:
             return view, _other(view, event)
 
@@ -95,9 +101,15 @@ def forecast(cost: Forecast) -> list[str]:
 
 def tokenizer(model: Model, start: Path) -> str:
     """Where CLIP's tokenizer will be taken from; relative names start at `start`."""
-    base = places.expand(model.base, start)
+    from engine.contract.check import is_demo
+
+    base, folder = places.expand(model.base, start), None
+    if model.tokenizer:
+        folder = places.expand(model.tokenizer, start)
+        if is_demo(folder) and not folder.exists():
+            return "tokenizer      the demo's own"
     try:
-        first, second = find_tokenizers(places.expand(model.tokenizer, start) if model.tokenizer else None, base)
+        first, second = find_tokenizers(folder, base)
     except TokenizerError as error:
         return f"tokenizer      from the Hugging Face hub: {error.text}"
     return f"tokenizer      {first}" + (f" and {second}" if second != first else "")
@@ -117,8 +129,13 @@ def _started(event: events.Started) -> str:
     return printable(f"{event.run} {begin}, {window}, {learning}, plan {event.plan}, on {event.device}")
 
 
-def _phase(event: events.Phase) -> str:
-    return printable(PHASES.get(event.name, event.name)) + (f", step {event.step}" if event.step is not None else "")
+def _phase(event: events.Phase, *, again: bool = False) -> str:
+    name = "writing the second export" if again else PHASES.get(event.name, event.name)
+    return printable(name) + (f", step {event.step}" if event.step is not None else "")
+
+
+def _with(exports: tuple[str, ...], path: str) -> tuple[str, ...]:
+    return (*exports, path) if path not in exports else exports
 
 
 def _progress(event: events.Progress) -> str:
@@ -153,8 +170,7 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
             line = f"step {event.step} damped: loss {event.loss:.4f} is above {event.limit:.4f}"
             line += f", so its gradient counts x {event.factor:.2g}"
         case events.Steered():
-            line = f"from after step {event.step} the learning rate is the schedule's"
-            line += f" x {factor(event.factor)}" if event.factor != 1 else " again"
+            line = scaled(event.factor, event.step + 1)
         case events.Sampled():
             line = f"preview of step {event.step}: {view.folder / event.path}"
         case events.Saved():
@@ -174,8 +190,8 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
             line = f"{event.reason} at step {event.step} after {duration(event.seconds)}"
             if event.reason == "stopped":
                 line += f": `aozora-tui resume {view.run}` goes on from there"
-            export = [f"export: {view.folder / event.export}"] if event.export else []
-            return [printable(text) for text in (line, *export)]
+            exports = _with(view.exports, event.export) if event.export else ()
+            return [printable(text) for text in (line, *(f"export: {view.folder / path}" for path in exports))]
         case _:
             return []
     return [printable(line)]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aozora_tui.text import duration, factor, size
+from aozora_tui.text import duration, scaled, size
 from engine.contract import events
 from engine.contract.events import AnyEvent
 
@@ -71,7 +71,7 @@ class RunState:
     planned_lr: float = 0.0
     checkpoint: events.Saved | None = None
     samples: list[events.Sampled] = field(default_factory=list)
-    export: str | None = None
+    exports: list[str] = field(default_factory=list)
     failed: events.Failed | None = None
     finished: events.Finished | None = None
     notes: deque[Note] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
@@ -174,7 +174,8 @@ class RunState:
                 self.failed, self.micro = event, None
                 self._note(event, f"{event.text}. {event.remedy}".strip(), "error")
             case events.Finished():
-                self.finished, self.export, self.micro = event, event.export or self.export, None
+                self.finished, self.micro = event, None
+                self._exported(event.export or "")
                 self._note(event, f"{event.reason} at step {event.step} after {duration(event.seconds)}", "good")
             case _:
                 pass
@@ -184,6 +185,7 @@ class RunState:
         self.points.drop_after(event.step)
         self.samples = [sample for sample in self.samples if sample.step <= event.step]
         self.started, self.step = event, event.step
+        self.exports.clear()
         self.failed = self.finished = self.micro = self.progress = self.last_step = None
         self.paused, self._step_began = False, None
         # What was commanded for later steps the engine comes to again, and says so.
@@ -222,19 +224,23 @@ class RunState:
     def _steer(self, event: events.Steered) -> None:
         self._steered = [*(given for given in self._steered if given.step < event.step), event]
         if event.factor != self.factor:  # a resume says it again
-            scaled = f"x {factor(event.factor)}" if event.factor != 1 else "as scheduled again"
-            self._note(event, f"learning rate {scaled}, from after step {event.step}")
+            self._note(event, scaled(event.factor, event.step + 1))
         self.factor = event.factor
 
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "export":
-            self.export = event.path
+            self._exported(event.path)
             self._note(event, f"exported {event.path} ({size(event.bytes)})", "good")
         else:
             self.checkpoint = event
             self._note(
                 event, f"checkpoint of step {event.step} saved ({size(event.bytes)}, {event.seconds:.1f} s)", "good"
             )
+
+    def _exported(self, path: str) -> None:
+        """The last word of a run names one of them again."""
+        if path and path not in self.exports:
+            self.exports.append(path)
 
     def _note(self, event: AnyEvent, text: str, kind: NoteKind = "plain") -> None:
         self.notes.append(Note(event.time, kind, " ".join(text.replace("..", ".").split())))

@@ -7,14 +7,16 @@ filling its output cannot reach it. What it says is read from the run folder.
 import os
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
+from aozora_tui.engine_process import ENGINE, PACKAGES, environment
+from aozora_tui.run_history import rate_factor
 from aozora_tui.text import printable
 from engine.contract import events, places, rundir
 from engine.contract.rundir import RunDir, State
@@ -22,12 +24,7 @@ from engine.contract.rundir import RunDir, State
 # What a list of runs says of each: one whose folder cannot be read must not take the others with it.
 Standing = State | Literal["unreadable"]
 
-# The engine, run by this very interpreter.
-ENGINE = (sys.executable, "-m", "engine")
-
-_PACKAGES = Path(places.__file__).resolve().parents[2]
 _WINDOW = 1 << 16
-_FOLDER_VARIABLES = ("AOZORA_DATA", "AOZORA_CACHE", "AOZORA_RUNS", "AOZORA_PROFILES")
 
 # Engines that this process started: an ended child stays a zombie until its parent asks for its exit code.
 _children: dict[Path, "subprocess.Popen[bytes]"] = {}
@@ -37,7 +34,7 @@ _exit_codes: dict[Path, int] = {}
 class RunSummary(Struct, frozen=True, kw_only=True):
     """One run in a list. `age` is in seconds since the last event, or since the folder was made if there is none;
     `steps` is 0 and `loss` None until known. `failure` and `remedy` are filled for a run that failed, crashed or cannot
-    be read."""
+    be read; `factor`, on the learning rate by command, in `list_summaries` alone: it takes the whole file."""
 
     name: str
     state: Standing
@@ -49,6 +46,7 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     last_event: float | None
     failure: str = ""
     remedy: str = ""
+    factor: float = 1.0
 
 
 def launch(profile: Path, *, engine_command: Sequence[str] | None = None) -> RunDir:
@@ -173,8 +171,8 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
 
 def list_summaries(folder: Path, *, now: float | None = None) -> list[RunSummary]:
     """Every run in `folder`, newest first; one that is deleted meanwhile is left out."""
-    found = [look_at(run, now=now) for run in rundir.all_runs(folder)]
-    return [summary for summary in found if summary is not None]
+    found = [(run, look_at(run, now=now)) for run in rundir.all_runs(folder)]
+    return [msgspec.structs.replace(summary, factor=rate_factor(run)) for run, summary in found if summary is not None]
 
 
 def look_at(run: RunDir, *, now: float | None = None) -> RunSummary | None:
@@ -251,10 +249,6 @@ def log_tail(run: RunDir, lines: int = 8) -> list[str]:
 
 
 def _spawn(run: RunDir, command: list[str]) -> None:
-    # From the packages' own folder, so that a folder called `engine` where the person stands cannot be taken for ours;
-    # relative folders in the environment were meant from where the person stands.
-    folders = {name: os.environ[name] for name in _FOLDER_VARIABLES if os.environ.get(name)}
-    absolute = {name: str(Path(folder).expanduser().absolute()) for name, folder in folders.items()}
     _exit_codes.pop(run.path, None)
     with run.log.open("ab") as log:
         _children[run.path] = subprocess.Popen(
@@ -262,8 +256,8 @@ def _spawn(run: RunDir, command: list[str]) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
-            cwd=_PACKAGES,
-            env={**os.environ, **absolute},
+            cwd=PACKAGES,
+            env=environment(),
             start_new_session=True,
         )
 

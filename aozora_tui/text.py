@@ -13,6 +13,7 @@ _GROUPS = {
     "text_encoder_2": "text encoder 2",
     "token_embedding": "token embedding",
 }
+_BRIEF = {"text_encoder": "text 1", "text_encoder_2": "text 2", "token_embedding": "tokens"}
 
 
 def printable(text: str) -> str:
@@ -67,6 +68,8 @@ def factor(number: float) -> str:
 
 def read_factor(text: str) -> float:
     """What was written as a factor on the learning rate. Raises ValueError with the reason."""
+    if re.fullmatch(r"\s*\d*,\d+\s*", text):  # which of two numbers `1,000` means, nobody can know
+        raise ValueError(f'"{printable(text)}" has a comma: write a point, as 0.5')
     try:
         number = float(text)
     except ValueError:
@@ -76,9 +79,18 @@ def read_factor(text: str) -> float:
     return number
 
 
-def updates(shares: Mapping[str, float], write: Callable[[float], str] = "{:.1e}".format) -> str:
+def scaled(number: float, first: int) -> str:
+    """`learning rate x 0.5 from step 14 on`, `first` being the first step of which that is so."""
+    how = f"x {factor(number)}" if number != 1 else "as scheduled again"
+    return f"learning rate {how} from step {first:,} on"
+
+
+def updates(
+    shares: Mapping[str, float], write: Callable[[float], str] = "{:.1e}".format, *, briefly: bool = False
+) -> str:
     """How much a step changed what it trains, beside the weights: `UNet 1.2e-05, text encoder 1 3.0e-06`."""
-    return ", ".join(f"{printable(_GROUPS.get(name, name))} {write(share)}" for name, share in shares.items())
+    names = {**_GROUPS, **(_BRIEF if briefly else {})}
+    return ", ".join(f"{printable(names.get(name, name))} {write(share)}" for name, share in shares.items())
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -33,9 +33,9 @@ class KeyBar(Static):
     def show(self, keys: Iterable[Key], *, typing: bool, width: int) -> None:
         """`typing`: letters go into a field now, so only keys that are no letters are named."""
         ranked = sorted((key for key in keys if key.rank), key=lambda key: key.rank)
-        parts = [(name, key.label) for key in ranked if (name := _name(key, typing))]
-        common = [part for part, key in zip(parts, ranked, strict=False) if key.rank >= 90]
-        own = [part for part in parts if part not in common]
+        named = [(key.rank, (name, key.label)) for key in ranked if (name := _name(key, typing))]
+        common = [part for rank, part in named if rank >= 90]
+        own = [part for rank, part in named if rank < 90]
         chosen: list[tuple[str, str]] = []
         first = 1 if typing else 2  # help; and quit, where it is one letter
         for part in [*common[:first], *own, *common[first:]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from engine.contract.decode import unwrap
-from engine.contract.fields import FormField
+from engine.contract.fields import FormField, form_fields, sections
 
 # One entry of a table or a curve, as it is written in its field; of a curve that is not here, over the timesteps.
 EXAMPLES = {
@@ -35,6 +36,29 @@ def range_text(field: FormField) -> str:
     else:
         bounds = ""
     return "  ".join(part for part in (field.unit, bounds) if part)
+
+
+def in_lines(remedy: str) -> str:
+    """Points of a curve as they are written in its field, not as TOML writes them: `Write curve = [[0, 1.0], [1, 0.1]]
+    or other points` becomes `Write 0 1.0 and 1 0.1, each on a line, or other points`."""
+
+    def lines(found: re.Match[str]) -> str:
+        points = [point.replace(",", "") for point in re.findall(r"\[([^\[\]]+)\]", found[1])]
+        return f"{' and '.join(points)}, each on a line,"
+
+    return re.sub(r"\w+ = (\[\[.*?\]\])", lines, remedy)
+
+
+def in_form_words(remedy: str) -> str:
+    """`choose both for Trained under Text encoders` for `write train = "both" in [text_encoders]`."""
+
+    def choose(found: re.Match[str]) -> str:
+        field = form_fields().get(f"{found[4]}.{found[2]}")
+        section = next((section.label for section in sections() if section.name == found[4]), "")
+        verb = "Choose" if found[1] == "Write" else "choose"
+        return f"{verb} {found[3]} for {field.label} under {section}" if field else found[0]
+
+    return re.sub(r'(write|Write) (\w+) = "(\w+)" in \[(\w+)\]', choose, remedy)
 
 
 def _bound(value: float) -> str:

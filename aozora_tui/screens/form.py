@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from textual.widgets import Input, Static, TextArea
 
 from aozora_tui.profile_file import number
 from aozora_tui.screens.choice import Choice
-from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of, range_text
+from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of, in_form_words, in_lines, range_text
 from aozora_tui.screens.lines import KINDS as LISTS
 from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, pair, row_of, value_text
-from aozora_tui.screens.words import cursor_sign, same
+from aozora_tui.screens.words import counted, cursor_sign, same
 from engine.contract.decode import key_path
 from engine.contract.fields import FormField, Section
 from engine.contract.problems import Problem
@@ -205,7 +205,7 @@ class FieldRow(Vertical):
 
     def _said(self, problem: Problem, style: str) -> Content:
         """A problem of one entry of a list or table names its line, as soon as there are several."""
-        text, remedy = problem.text, problem.remedy
+        text, remedy = problem.text, in_lines(problem.remedy)
         if self.field.kind == "table":
             text, remedy = self._said_of_entry(problem)
             return Content.assemble((f"! {text}. ", style), remedy)
@@ -225,7 +225,7 @@ class FieldRow(Vertical):
         line = row_of(entry, self._known) if entry is not None else None
         if entry is None or line is None:
             return problem.text, problem.remedy
-        text, remedy = problem.text, problem.remedy
+        text, remedy = problem.text, in_form_words(problem.remedy)
         if self._raw[entry] == {}:  # as a line is kept that says nothing
             name, value = pair(entry)
             twice = value != {}
@@ -255,9 +255,30 @@ class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         super().__init__(classes="section-form")
         self.section = section
         self.rows = {field.path: FieldRow(field, values(field)) for field in section.fields}
+        self._hidden = Static(classes="form-hidden", markup=False)
 
     def compose(self) -> Iterable[Widget]:
         yield from self.rows.values()
+        yield self._hidden
+
+    @property
+    def shown(self) -> list[str]:
+        """The paths of the fields that can be seen, or scrolled to."""
+        return [path for path, row in self.rows.items() if row.display]
+
+    def hide(self, paths: Set[str]) -> None:
+        """Show all rows but those of `paths`; the row with the focus stays."""
+        for path, row in self.rows.items():
+            row.display = path not in paths or row.editor.has_focus
+
+    def tell_hidden(self, *, typing: bool) -> None:
+        """How many are not shown, and the key that shows them; while `typing` letters are text."""
+        count = len(self.rows) - len(self.shown)
+        them = f"{counted(count, 'setting')} without effect here: {'esc, then ' if typing else ''}a shows"
+        text = Content.styled(f"  {them} {'it' if count == 1 else 'them'}", FAINT)
+        self._hidden.display = count > 0
+        if not same(self._hidden.content, text):
+            self._hidden.update(text)
 
     def on_descendant_focus(self) -> None:
         self.call_after_refresh(self._keep_in_view)

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import SystemCommand
@@ -29,6 +29,9 @@ from aozora_tui.screens.words import counted, cut_path, is_live, plain
 from engine.contract import places
 from engine.contract.problems import errors
 from engine.contract.rundir import RunDir, all_runs
+
+if TYPE_CHECKING:
+    from engine.contract.check import Checked
 
 DEMO = "demo.toml"
 ON_PROFILES = {"start", "edit", "duplicate", "editor"}
@@ -199,17 +202,15 @@ class HomeScreen(AozoraScreen[None]):
 
     @work(thread=True, exclusive=True, group="start", exit_on_error=False)
     def _check_and_start(self, path: Path) -> None:
-        from engine.contract.check import check_file
+        checked = steer.check_for_start(self, path)
+        if checked is not None:
+            self.app.call_from_thread(self._checked, path, checked)
 
-        checked = check_file(path)
-        self.app.call_from_thread(self._checked, path, checked)
+    def _checked(self, path: Path, checked: Checked) -> None:
+        from aozora_tui.verify import could_not_ask
 
-    def _checked(self, path: Path, checked: object) -> None:
-        from engine.contract.check import Checked
-
-        assert isinstance(checked, Checked)
         if checked.ok:
-            steer.launch(self, path)
+            steer.launch(self, path, in_doubt=could_not_ask(checked))
             return
         found = errors(checked.problems)
         self.say(f"{path.name} cannot start yet", "warning")

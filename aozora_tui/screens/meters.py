@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from aozora_tui.gpu import Reading
 from aozora_tui.run_state import RunState
-from aozora_tui.screens.words import same
+from aozora_tui.screens.words import cut, plain, same
 from aozora_tui.text import factor, updates
 from aozora_tui.widgets.gauge import PERCENT, WATT, Gauge, Readout, Unit
 from aozora_tui.widgets.scale import short
@@ -21,6 +21,7 @@ from aozora_tui.widgets.scale import short
 CELSIUS = Unit("°C", of_total=False)
 PLAIN_CELSIUS = Unit("C", of_total=False)
 LR_WIDTH = 10
+WIDE = 120  # columns that the names of all groups take
 HOT = 100.0  # degrees: where the bar ends; cards throttle a little before
 
 
@@ -74,11 +75,14 @@ class Meters(Vertical):
         self.query_one("#lr-now", Readout).set_value(rate, width=max(len(rate or ""), LR_WIDTH))
 
     def _updates(self, shares: Mapping[str, float]) -> None:
+        """Of several groups also where rows are few: that they differ is what one wants to see."""
         line = self.query_one("#updates", Static)
-        text = Content(f"update / weight  {updates(shares, partial(short, digits=2))}")
+        words = updates(shares, partial(short, digits=2), briefly=self.app.size.width < WIDE)
+        text = Content(plain(cut(f"update / weight  {words}", max(self.app.size.width - 2, 20))))
         if shares and not same(line.content, text):
             line.update(text, layout=False)
         line.set_class(bool(shares), "-known")
+        line.set_class(len(shares) > 1, "-several")
 
     def _readout(self, name: str, value: str | None) -> None:
         self.query_one(f"#{name}", Readout).set_value(value)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from textual import work
 
 from aozora_tui.profile_file import ChangedOnDiskError, ProfileFile, free_path
+from aozora_tui.screens import steer
 from aozora_tui.screens.ask import Answer, Ask, problem_lines
 from aozora_tui.screens.field_words import default_of
 from aozora_tui.screens.profile_form import ProfileForm
-from aozora_tui.screens.steer import launch
 from aozora_tui.screens.words import counted, cut_path
 from engine.contract import layers as layer_tree
 from engine.contract import places
@@ -122,14 +122,20 @@ class ProfileScreen(ProfileForm):
 
     @work(thread=True, exclusive=True, group="start", exit_on_error=False)
     def _check_and_start(self, path: Path) -> None:
-        from engine.contract.check import check_file
-
-        self.app.call_from_thread(self._start_checked, path, check_file(path))
+        checked = steer.check_for_start(self, path)
+        if checked is not None:
+            self.app.call_from_thread(self._start_checked, path, checked)
 
     def _start_checked(self, path: Path, checked: Checked) -> None:
-        if checked.ok:
-            launch(self, path, self.app.pop_screen)
+        from aozora_tui.verify import could_not_ask
+
+        if not self.is_current:  # torch takes its time, and somebody went on
+            self.say(f"{path.name} is checked; it was not started", "warning")
             return
+        if checked.ok:
+            steer.launch(self, path, self.app.pop_screen, in_doubt=could_not_ask(checked))
+            return
+        self._stop_timer()
         found = errors(checked.problems)
         self.problems = checked.problems
         self._show()

@@ -55,6 +55,7 @@ class ProfileForm(AozoraScreen[None]):
         self.problems: tuple[Problem, ...] = ()
         self.verdict: Verdict | None = None
         self._idle: dict[str, str] = {}  # fields without effect, and where they would have one
+        self._asked_for: set[str] = set()  # of those the ones that are shown all the same
         self._first_field = field
         self._forms: dict[str, SectionForm] = {}
         self._timer: Timer | None = None
@@ -130,7 +131,8 @@ class ProfileForm(AozoraScreen[None]):
         profile, found = parse(self.file.text, self.file.path.name)
         known = self.verdict.still_true(self.file) if self.verdict else []  # what only the machine knows
         self.problems = (*found, *(problem for problem in known if problem not in found))
-        idle = idle_fields(profile or salvage(self.file.text, found))
+        idle = idle_fields(profile or salvage(self.file.text, found), self.file)
+        idle = self._idle if idle is None else idle
         self._idle = {path: why for path, why in idle.items() if not self.problems_of(form_fields()[path])}
         self._show()
         self._stop_timer()
@@ -162,8 +164,14 @@ class ProfileForm(AozoraScreen[None]):
 
     def action_enter_form(self) -> None:
         form = self._form()
-        if form is not None and form.section.fields:
-            form.rows[form.section.fields[0].path].take_focus()
+        if form is not None and (shown := form.shown):
+            form.rows[shown[0]].take_focus()
+
+    def action_all_rows(self) -> None:
+        """Show the fields without effect too, or no longer."""
+        self._asked_for = set() if self._asked_for >= set(self._idle) else {*form_fields()}
+        self._show_section()
+        self.say("Settings without effect are shown" if self._asked_for else "Settings without effect are not shown")
 
     def action_problem(self) -> None:
         """The next field with a problem, in the form's order, after the present one."""
@@ -217,8 +225,8 @@ class ProfileForm(AozoraScreen[None]):
         name = field_path(path)
         if name not in form_fields():
             return
-        section = form_fields()[name].section
-        self.query_one("#sections", Rows).select(section)
+        self._asked_for.add(name)
+        self.query_one("#sections", Rows).select(form_fields()[name].section)
         form = self._show_section()
         form.rows[name].take_focus()
 
@@ -246,10 +254,16 @@ class ProfileForm(AozoraScreen[None]):
     def _mark(self, form: SectionForm) -> None:
         for path, row in form.rows.items():
             field = form_fields()[path]
-            changed = not field.required and self.value(field) != default_of(field)
+            changed = not field.required and not self._is_default(field)
             named = path == "model.base" and self.verdict is not None and self.verdict.saw(self.file, path)
             note = self.verdict.base if self.verdict and named else ""
             row.mark(Marks(changed, path in self._idle, self.problems_of(field), note))
+        hidden = {path for path in self._idle.keys() - self._asked_for if self._is_default(form_fields()[path])}
+        form.hide(hidden)
+        form.tell_hidden(typing=self.typing)
+
+    def _is_default(self, field: FormField) -> bool:
+        return bool(self.value(field) == default_of(field))
 
     def _show_sections(self) -> None:
         self.query_one("#sections", Rows).set_lines([section_line(section, self.problems) for section in sections()])
@@ -289,6 +303,8 @@ class ProfileForm(AozoraScreen[None]):
             known = Known(self.file.saved(path), self.file.get(path), self._idle.get(path, ""))
             most = min(max((self.size.height - 12) // 2, 3), 6)
             text = help_text(self._at, known, width=self.size.width - 2, height=most)
+        if form := self._form():
+            form.tell_hidden(typing=self.typing)
         self.query_one("#field-help").styles.height = max(text.plain.count("\n") + 1, 3)
         self.set_line("#field-help", text)
         self.update_keys()
@@ -300,7 +316,7 @@ class ProfileForm(AozoraScreen[None]):
         form = self._form()
         if form is None or self._at is None or self._at.path not in form.rows:
             return
-        order = list(form.rows)
+        order = form.shown
         index = order.index(self._at.path) + by
         if 0 <= index < len(order):
             form.rows[order[index]].take_focus()

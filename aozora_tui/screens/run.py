@@ -253,9 +253,9 @@ class RunScreen(AozoraScreen[None]):
             return _trouble(text, "r goes on from the last checkpoint; l shows the log.")
         if self.word == "elsewhere":
             return _trouble("This run was started on another machine", "Steer it from there.")
-        if self.word == "finished" and state.export is not None:
-            path, room = home_path(self.run_dir.path / state.export), max(self.size.width - 12, 20)
-            lines = [path[begin : begin + room] for begin in range(0, len(path), room)]
+        if self.word == "finished" and state.exports:
+            paths, room = [home_path(self.run_dir.path / path) for path in state.exports], max(self.size.width - 12, 20)
+            lines = [path[begin : begin + room] for path in paths for begin in range(0, len(path), room)]
             return Content.assemble(("exported  ", "$success"), f"\n{' ' * 10}".join(lines))
         return Content()
 

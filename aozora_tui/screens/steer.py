@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.app import SystemCommand
+from textual.worker import get_current_worker
 
 from aozora_tui import runs
-from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.screens.ask import Answer, Ask, problem_lines
 from aozora_tui.screens.ask_rate import AskRate
 from aozora_tui.screens.words import cut_path
 from aozora_tui.text import factor
 from engine.contract import places, rundir
+from engine.contract.problems import Problem
 from engine.contract.rundir import CommandName, RunDir
 
 if TYPE_CHECKING:
     from aozora_tui.screens.base import AozoraScreen
+    from engine.contract.check import Checked
 
 SAID: dict[CommandName, str] = {
     "stop": "Stopping: the last finished step is saved first.",
@@ -30,8 +33,33 @@ SAID: dict[CommandName, str] = {
 }
 
 
-def launch(screen: AozoraScreen[Any], path: Path, then: Callable[[], object] = lambda: None) -> None:
-    """Start a run and show it; `then` first takes away what is in front."""
+def check_for_start(screen: AozoraScreen[Any], path: Path) -> Checked | None:
+    """For a worker's thread: the whole check, torch's part too where that is needed. None if the worker has been
+    replaced, or the app is about to end."""
+    from aozora_tui.verify import check_for_start
+
+    worker = get_current_worker()
+
+    def asking(text: str) -> None:
+        screen.app.call_from_thread(screen.say, f"{text[0].upper()}{text[1:]}")
+
+    checked = check_for_start(
+        path,
+        engine_command=screen.aozora.engine_command,
+        asking=asking,
+        should_stop=lambda: worker.is_cancelled,
+    )
+    return None if worker.is_cancelled else checked
+
+
+def launch(
+    screen: AozoraScreen[Any],
+    path: Path,
+    then: Callable[[], object] = lambda: None,
+    *,
+    in_doubt: Problem | None = None,
+) -> None:
+    """Start a run and show it; `then` first takes away what is in front. What could not be checked is said over it."""
     try:
         run = runs.launch(path, engine_command=screen.aozora.engine_command)
     except (OSError, ValueError) as error:
@@ -40,6 +68,8 @@ def launch(screen: AozoraScreen[Any], path: Path, then: Callable[[], object] = l
     screen.say(f"Started {run.name}", "good")
     then()
     screen.aozora.watch_run(run)
+    if in_doubt is not None:
+        screen.app.push_screen(Ask(f"{run.name} is started all the same", problem_lines([in_doubt]), []))
 
 
 def send(
@@ -78,13 +108,11 @@ def ask_for_rate(screen: AozoraScreen[Any], run: RunDir, *, now: float, planned:
     def answered(chosen: float | None) -> None:
         if chosen is not None:
             scaled = f"The schedule's learning rate x {factor(chosen)}, from the next step on."
-            send(
-                screen,
-                run,
-                "lr",
-                "The scheduled learning rate again, from the next step on." if chosen == 1 else scaled,
-                value=chosen,
-            )
+            special = {
+                1.0: "The scheduled learning rate again, from the next step on.",
+                0.0: "Nothing is learnt from the next step on, until the rate is raised (f).",
+            }
+            send(screen, run, "lr", special.get(chosen, scaled), value=chosen)
 
     screen.app.push_screen(AskRate(run.name, now=now, planned=planned), answered)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.profile_text import field_of
 from engine.contract.fields import form_fields
@@ -51,8 +53,14 @@ def judge(text: str, path: Path, card: int | None) -> Verdict:
     return Verdict(seen, check_text(text, path), card)
 
 
-def idle_fields(profile: Profile | None) -> dict[str, str]:
-    """The fields that do nothing beside the others, and where they would, as the end of "has no effect"."""
+def idle_fields(profile: Profile | None, file: ProfileFile) -> dict[str, str] | None:
+    """The fields that do nothing beside the others, and where they would, as the end of "has no effect". `profile` is
+    what of `file` is right: where something is wrong it may lack a choice that is. None if nothing can be known."""
     if profile is None:
-        return {}
+        return None
+    for path, field in form_fields().items():
+        chosen = file.get(path) if field.kind == "choice" else None
+        if chosen in field.choices and chosen is not None:
+            section = msgspec.structs.replace(getattr(profile, field.section), **{field.name: chosen})
+            profile = msgspec.structs.replace(profile, **{field.section: section})
     return {path: only.otherwise for path, only in ONLY_WITH.items() if not only.used(profile)}

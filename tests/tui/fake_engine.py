@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.contract import events, rundir
+from engine.contract import events, problems, rundir
 
 stopping = False
 
@@ -26,7 +26,9 @@ def arguments():
     parser.add_argument("--linger", type=float, default=0.0, help="seconds between its last word and its end")
     parser.add_argument("--mute", action="store_true", help="die before the first event, with a word in the log")
     parser.add_argument("--refuse", action="store_true", help="find the profile wrong")
-    parser.add_argument("command", choices=["train"])
+    parser.add_argument("--torch-says", help="what `verify` finds wrong with optimizer.arguments")
+    parser.add_argument("--torch-dies", action="store_true", help="`verify` ends without an answer")
+    parser.add_argument("command", choices=["train", "verify"])
     parser.add_argument("profile", nargs="?", type=Path)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--resume", type=Path)
@@ -40,6 +42,8 @@ def on_signal(number, frame):
 
 def main():
     args = arguments()
+    if args.command == "verify":
+        return verify(args)
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run = rundir.RunDir(args.resume or args.run)
@@ -61,6 +65,15 @@ def main():
     os.close(lock)
     signal.sigtimedwait([signal.SIGTERM], args.linger)
     return code
+
+
+def verify(args):
+    if args.torch_dies:
+        sys.stderr.write("Traceback (most recent call last):\nImportError: no torch here\n")
+        return 1
+    found = [problems.Problem("optimizer.arguments", args.torch_says, "Correct it.")] if args.torch_says else []
+    sys.stdout.write(rundir.msgspec.json.encode({"problems": found}).decode() + "\n")
+    return 2 if found else 0
 
 
 def train(args, run, token, write):

@@ -154,6 +154,37 @@ def test_a_profile_that_the_engine_refuses_exits_2(profile):
         assert "could not start:\n  cat.toml: 1 problem(s)\n" in done.stderr
 
 
+IMPORTED = '[optimizer]\nkind = "imported"\nimport_path = "torch.optim.Adam"\n'
+
+
+def test_what_torch_finds_wrong_starts_no_run(profile):
+    profile.write_text(GOOD + IMPORTED)
+    for words in (("train", "cat"), ("train", "cat", "--detach"), ("check", "cat")):
+        done = call(*words, engine=("--torch-says", "has no argument called beta"))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "  error: optimizer.arguments: has no argument called beta. Correct it.\n" in done.stderr
+    document = json.loads(call("check", "cat", "--json", engine=("--torch-says", "x")).stdout)
+    assert document["ok"] is False and document["problems"][0]["text"] == "x"
+    assert rundir.all_runs(places.runs_folder()) == []
+    done = call("train", "cat")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_torch_is_asked_about_imported_optimizers_only_and_after_the_check(profile):
+    assert call("check", "cat", engine=("--torch-says", "x")).returncode == 0
+    profile.write_text(GOOD + IMPORTED + "[train]\nsteps = 0\n")
+    done = call("check", "cat", engine=("--torch-says", "x"))
+    assert done.returncode == 2 and "optimizer" not in done.stderr
+
+
+def test_a_torch_that_does_not_answer_is_a_warning_and_the_run_starts(profile):
+    profile.write_text(GOOD + IMPORTED)
+    done = call("train", "cat", engine=("--torch-dies",))
+    assert done.returncode == 0 and "step 3/3" in done.stdout
+    said = "torch could not be asked about it: ImportError: no torch here. The run will tell."
+    assert f"  warning: optimizer.import_path: {said}\n" in done.stderr
+
+
 def test_ctrl_c_saves_stops_and_exits_130(profile):
     app = begin("train", profile, engine=SLOW)
     until(lambda: rundir.all_runs(places.runs_folder()) and events.last_event(only_run().events))
@@ -293,10 +324,34 @@ def test_lr_scales_the_rate_of_the_run_that_is_live(profile):
     until(lambda: factors() == [0.5, 1.0])
 
 
+def test_lr_takes_the_run_first_too_and_says_what_0_means(profile):
+    run = detached(profile, *SLOW)
+    assert call("lr", run.name, "0.25").stdout == f"asked {run.name} to scale its learning rate by 0.25\n"
+    until(lambda: '"factor":0.25' in run.events.read_text())
+    assert f" {'running x0.25'} " in call("runs").stdout
+    assert [entry["factor"] for entry in json.loads(call("runs", "--json").stdout)] == [0.25]
+    said = call("lr", "0").stdout
+    assert said == f"asked {run.name} to learn nothing until its rate is raised: `aozora-tui lr 1 {run.name}`\n"
+
+
+def test_lr_of_a_run_that_ended_says_how_to_change_the_rate(profile):
+    run = detached(profile, *SLOW)
+    call("stop")
+    until(lambda: rundir.state(run) == "stopped")
+    done = call("lr", run.name, "0.5")
+    assert done.returncode == 2 and "nobody" not in done.stderr
+    assert f"lower optimizer.learning_rate in {run.profile}" in done.stderr
+    call("resume", run.name, "--plain")
+    done = call("lr", "0.5", run.name)
+    assert done.returncode == 2 and "has finished" in done.stderr
+
+
 def test_lr_refuses_what_is_no_factor_and_needs_a_live_run(capsys):
     for wrong in ("-1", "1001", "nan", "half"):
         assert cli.main(["lr", wrong]) == 2
         assert "is not a number from 0 to 1,000, as 0.5" in capsys.readouterr().err
+    assert cli.main(["lr", "cat", "0,5"]) == 2
+    assert '"0,5" has a comma' in capsys.readouterr().err
     assert cli.main(["lr"]) == 2
     assert cli.main(["lr", "0.5"]) == 2
     assert "no run is live" in capsys.readouterr().err
@@ -306,7 +361,7 @@ def test_resume_restarts_the_newest_run_and_says_from_where(profile):
     run = detached(profile, *SLOW)
     call("stop")
     until(lambda: rundir.state(run) == "stopped")
-    done = call("resume", engine=SLOW)
+    done = call("resume", "--detach", engine=SLOW)
     assert done.returncode == 0
     assert f"{run.name} goes on from the checkpoint of step " in done.stdout
     until(lambda: rundir.state(run) == "running")
@@ -316,9 +371,21 @@ def test_resume_tells_of_an_engine_that_cannot_start(profile):
     run = detached(profile, *SLOW)
     call("stop")
     until(lambda: rundir.state(run) == "stopped")
-    done = call("resume", engine=("--mute",))
-    assert done.returncode == 1
-    assert "MemoryError" in done.stderr
+    for switches in ((), ("--detach",)):
+        done = call("resume", *switches, engine=("--mute",))
+        assert done.returncode == 1
+        assert "MemoryError" in done.stderr
+
+
+def test_resume_follows_to_the_end_as_train_does(profile):
+    run = detached(profile, *SLOW)
+    call("stop")
+    until(lambda: rundir.state(run) == "stopped")
+    before = run.events.stat().st_size
+    done = call("resume", "--json", engine=("--steps", "20000"))
+    assert done.returncode == 0
+    assert done.stdout == run.events.read_bytes()[before:].decode()
+    assert rundir.state(run) == "finished"
 
 
 def test_a_command_to_a_finished_run_is_refused(profile):
@@ -354,6 +421,14 @@ def test_check_gives_one_document(profile, capsys):
         "problems": [],
         "forecast": None,  # the demo's checkpoint is not built yet
     }
+
+
+def test_check_before_the_demo_is_built_says_so_and_complains_of_nothing(profile, capsys):
+    profile.write_text(GOOD.replace("[[data", 'tokenizer = "{data}/demo/tokenizer"\n[[data'))
+    assert cli.main(["check", "cat"]) == 0
+    done = capsys.readouterr()
+    assert done.err == "" and "missing" not in done.out and "Hugging Face" not in done.out
+    assert "cost           known once the demo's files are there" in done.out
 
 
 def test_check_of_a_wrong_profile_exits_2(profile, capsys):

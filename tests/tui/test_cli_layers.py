@@ -25,6 +25,10 @@ def document(capsys, *words, code=0):
     return json.loads(told(capsys, *words, "--json", code=code).out)
 
 
+def trained(*patterns):
+    return [word for pattern in patterns for word in ("--train", pattern)]
+
+
 def write_profile(base, extra=""):
     path = places.profiles_folder() / "mine.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +43,9 @@ def test_everything_is_trained_where_nothing_else_is_said(base, capsys):
 
 
 def test_the_tree_shows_what_is_trained_wholly_in_part_and_not_at_all(base, capsys):
-    shown = told(capsys, base, "--train", "mid_block.*", "up_blocks.1.attentions.0.*", "--depth", "2").out.splitlines()
+    shown = told(
+        capsys, base, "--train", "mid_block.*", "--train", "up_blocks.1.attentions.0.*", "--depth", "2"
+    ).out.splitlines()
     marked = {line[: line.index("  ", 6)].strip() for line in shown[1:-2]}
     assert {"◧ UNet", "■ Middle block", "◧ Up block 1", "□ Down block 0"} <= marked
     assert {"■ Attention 0", "□ Attention 1", "□ Upsampler 0"} <= marked
@@ -59,9 +65,9 @@ def test_depth_says_how_far_down_it_goes(base, capsys, depth, parts):
 
 def test_the_shortest_patterns_select_the_same(base, capsys):
     blocks = ("down_blocks.2.resnets.*", "down_blocks.2.attentions.*")
-    found = document(capsys, base, "--train", *blocks)
+    found = document(capsys, base, *trained(*blocks))
     assert found["shortest"] == ["down_blocks.2.*"]
-    again = document(capsys, base, "--train", *found["shortest"])
+    again = document(capsys, base, *trained(*found["shortest"]))
     assert again["trained"] == found["trained"]
 
 
@@ -71,7 +77,7 @@ def test_patterns_that_cannot_be_said_shorter_stay_as_they_were_given(base, caps
 
 
 def test_patterns_that_match_nothing_are_named_and_exit_2(base, capsys):
-    done = told(capsys, base, "--train", "attn2", "attn", "--freeze", "nowhere", code=2)
+    done = told(capsys, base, *trained("attn2", "attn"), "--freeze", "nowhere", code=2)
     assert "attn matches no layer. " in done.err and "nowhere matches no layer. " in done.err
     assert "attn2 matches" not in done.err and "trains " in done.out
     found = document(capsys, base, "--train", "attn", code=2)
@@ -117,3 +123,49 @@ def test_ascii_marks_need_no_unicode(base, capsys, monkeypatch):
 )
 def test_nearly_all_and_nearly_nothing_are_not_rounded_away(part, whole, said):
     assert layers_report._percent(part, whole) == said
+
+
+def test_options_may_stand_before_the_file_as_the_usage_has_them(base, capsys):
+    assert document(capsys, "--train", "attn2", base)["train"] == ["attn2"]
+    assert "depth:0-1" in told(capsys, "--help").out
+
+
+def test_a_selection_of_nothing_exits_2(base, capsys):
+    done = told(capsys, base, "--train", "attn2", "--freeze", "attn2", code=2)
+    assert done.err == "nothing is left to train: select at least one layer.\n"
+
+
+ENCODERS = '[text_encoders]\ntrain = "both"\nrate = 0.5\n'
+
+
+def test_text_encoders_that_learn_have_rows_and_count(base, capsys):
+    write_profile(base, ENCODERS)
+    rows = {part["path"]: part for part in document(capsys, "mine", "--depth", "0")["parts"]}
+    assert list(rows) == ["", "text_encoder", "text_encoder_2"]
+    # CLIP-L and OpenCLIP bigG with its projection, as transformers counts them.
+    first, second = rows["text_encoder"], rows["text_encoder_2"]
+    assert (first["parameters"], second["parameters"]) == (123_060_480, 694_659_840)
+    assert first["trained"] < first["parameters"] - 49408 * 768  # its last layer is read by nobody
+    assert second["trained"] == second["parameters"] - 49408 * 1280
+    assert (first["rates"], second["rates"], rows[""]["rates"]) == ([0.5], [0.1], [1.0])
+    checked = json.loads(check(capsys, "mine", "--json").out)["forecast"]
+    found = document(capsys, "mine")
+    assert (found["trained"], found["parameters"]) == (checked["trained"], checked["total"])
+
+
+def test_rates_that_differ_are_a_column_and_a_line_of_the_check(base, capsys):
+    write_profile(base, "[optimizer.rates]\nmid_block = 0.5\nattn2 = 0.1\n")
+    lines = told(capsys, "mine", "--depth", "1").out.splitlines()
+    assert lines[0].split() == ["total", "trained", "rate"]
+    ends = {line.strip(" ■◧□").split("  ")[0]: line.split("%")[-1].strip() for line in lines[1:-2]}
+    assert ends["UNet"] == "mixed" and ends["Input convolution"] == "x 1" and ends["Middle block"] == "mixed"
+    assert len({len(line) for line in lines[1:-2]}) == 1
+    (said,) = [line for line in check(capsys, "mine").out.splitlines() if line.startswith("learning rates ")]
+    assert said.startswith("learning rates x 1 for 1.") and "x 0.5 for " in said and "x 0.05 for " in said
+    write_profile(base)
+    assert "rate" not in told(capsys, "mine").out and "learning rates" not in check(capsys, "mine").out
+
+
+def check(capsys, *words):
+    cli.main(["check", *words])  # whether this machine has room for the run is not the question
+    return capsys.readouterr()

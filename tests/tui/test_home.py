@@ -8,6 +8,7 @@ import fake_engine
 import fake_run
 import pytest
 import seen
+from processes import until
 
 from aozora_tui import runs
 from aozora_tui.app import AozoraApp
@@ -296,3 +297,66 @@ async def test_the_palette_steers_every_live_run_from_anywhere():
             await pilot.pause()
             assert isinstance(app.screen, RunScreen)
             assert f"Stop {run.name}" not in offered()  # there it is a key of the screen
+
+
+IMPORTED = """\
+[model]
+base = "{data}/demo/aozora-demo.safetensors"
+tokenizer = "{data}/demo/tokenizer"
+[[data.folders]]
+path = "{data}/demo/pictures"
+[optimizer]
+kind = "imported"
+import_path = "torch.optim.Adam"
+"""
+
+
+@pytest.mark.parametrize("where", ["home", "profile"])
+async def test_what_torch_finds_wrong_is_shown_and_starts_nothing(where, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    own_profile(text=IMPORTED)
+    app = home(engine_command=(*ENGINE, "--torch-says", "has no argument called beta"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        if where == "profile":
+            await pilot.press("e")
+            await pilot.pause()
+        await pilot.press("s")
+        await seen.work_done(app)
+        await pilot.pause()
+        assert isinstance(app.screen, Ask)
+        assert "optimizer.arguments has no argument called beta. Correct it." in seen.words(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        await pilot.pause()
+        assert isinstance(app.screen, ProfileScreen)
+    assert not places.runs_folder().exists()
+
+
+async def test_the_app_goes_on_while_torch_is_asked_and_quitting_does_not_wait_for_it(tmp_path):
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\ntime.sleep(600)\n")
+    own_profile(text=IMPORTED)
+    app = home(engine_command=(sys.executable, str(slow)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        while "Asking torch about the optimizer ..." not in seen.text(app):
+            await pilot.pause()
+        await pilot.press("down")
+        assert app.screen.profiles.cursor == 1
+    assert not places.runs_folder().exists()
+
+
+async def test_a_torch_that_does_not_answer_is_said_over_the_run_that_is_started(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    own_profile(text=IMPORTED)
+    app = home(engine_command=(*ENGINE, "--torch-dies"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        await seen.work_done(app)
+        await pilot.pause()
+        assert isinstance(app.screen, Ask) and "is started all the same" in seen.words(app)
+        assert "torch could not be asked about it: ImportError: no torch here." in seen.words(app)
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunScreen)
+        run = app.screen.run_dir
+    until(lambda: runs.reap() == {run.name: 0})

@@ -214,8 +214,8 @@ def test_what_steers_and_damps_is_one_line_each():
         events.Steered(step=20, factor=1.0),
     ) == [
         "step 9 damped: loss 0.5000 is above 0.2500, so its gradient counts x 0.5",
-        "from after step 12 the learning rate is the schedule's x 0.5",
-        "from after step 20 the learning rate is the schedule's again",
+        "learning rate x 0.5 from step 13 on",
+        "learning rate as scheduled again from step 21 on",
     ]
 
 
@@ -229,7 +229,28 @@ def test_factors_are_written_as_a_person_writes_them(number, said):
     assert text.factor(number) == said
 
 
-@pytest.mark.parametrize("wrong", ["", "-0.1", "1001", "nan", "inf", "0,5", "half"])
+@pytest.mark.parametrize("wrong", ["", "-0.1", "1001", "nan", "inf", "half"])
 def test_what_is_no_factor_is_refused_with_the_range(wrong):
     with pytest.raises(ValueError, match=r"is not a number from 0 to 1,000, as 0\.5"):
         text.read_factor(wrong)
+
+
+@pytest.mark.parametrize("written", ["0,5", " 1,000", ",5"])
+def test_a_comma_is_named_rather_than_guessed(written):
+    with pytest.raises(ValueError, match=r"has a comma: write a point, as 0\.5"):
+        text.read_factor(written)
+
+
+def test_two_exports_are_told_apart_and_both_named_at_the_end():
+    first, second = "exports/a.safetensors", "exports/a-ema.safetensors"
+    told = [
+        item
+        for path in (first, second)
+        for item in (
+            events.Phase(name="export", step=48),
+            events.Saved(kind="export", step=48, path=path, bytes=1000, seconds=0.1),
+        )
+    ]
+    said = lines(STARTED, *told, events.Finished(step=48, reason="finished", seconds=5, export=second))
+    assert [said[1], said[3]] == ["writing the export, step 48", "writing the second export, step 48"]
+    assert said[-2:] == [f"export: /r/{first}", f"export: /r/{second}"]

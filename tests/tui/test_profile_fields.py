@@ -7,6 +7,7 @@ import pytest
 import seen
 from forms import app, checked, in_view, opened, row, settle, write_profile
 
+from aozora_tui.screens.form import FieldRow
 from aozora_tui.screens.lines import entry_lines, row_of
 from aozora_tui.screens.profile_text import Known, help_text
 from engine.contract import places
@@ -167,9 +168,111 @@ async def test_names_that_no_form_has_are_problems_and_nothing_worse(path):
         assert {"train.x.y", "data.more"} <= {problem.path for problem in screen.problems}
 
 
+def shown_fields(screen, section):
+    return [row.field.name for row in screen.query(FieldRow) if row.field.section == section and row.display]
+
+
+BELONGS = {
+    "schedule.shape": {
+        "cosine": [],
+        "polynomial": ["power"],
+        "restarts": ["cycles"],
+        "wsd": ["decay"],
+        "curve": ["curve"],
+    },
+    "optimizer.kind": {
+        "adafactor": ["decay_exponent", "clip_threshold", "momentum"],
+        "adamw": ["beta1", "beta2", "epsilon", "moments"],
+        "imported": ["import_path", "arguments"],
+    },
+}
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize(("choice", "word"), [(path, word) for path, words in BELONGS.items() for word in words])
+async def test_fields_of_other_choices_are_not_shown_until_asked_for_and_then_faint(path, choice, word, wrong):
+    """Before anything is edited, and beside a field that is wrong."""
+    section, name = choice.split(".")
+    text = path.read_text().replace("500", "0") if wrong else path.read_text()
+    path.write_text(f'{text}[{section}]\n{name} = "{word}"\n')
+    every = {field for fields in BELONGS[choice].values() for field in fields}
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, choice)
+        assert every & set(shown_fields(screen, section)) == set(BELONGS[choice][word])
+        assert f"{len(form_fields_of(section)) - len(shown_fields(screen, section))} setting" in seen.text(pilot.app)
+        await pilot.press("a")
+        await settle(pilot)
+        assert every <= set(shown_fields(screen, section))
+        assert {row.field.name for row in screen.query(FieldRow) if row._marks.idle} & every == every - set(
+            BELONGS[choice][word]
+        )
+        await pilot.press("a")
+        await settle(pilot)
+        assert every & set(shown_fields(screen, section)) == set(BELONGS[choice][word])
+
+
+def form_fields_of(section):
+    return next(each.fields for each in sections() if each.name == section)
+
+
+async def test_the_fields_of_another_choice_come_with_it(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "optimizer.kind")
+        assert "import_path" not in shown_fields(screen, "optimizer")
+        await pilot.press("right", "right")
+        await settle(pilot)
+        assert screen.file.get("optimizer.kind") == "imported"
+        assert "Import path" in seen.text(pilot.app) and "Its arguments" in seen.text(pilot.app)
+        assert "Beta 1" not in seen.text(pilot.app)
+        await pilot.press("f10")
+        await settle(pilot)
+        assert row(screen, "optimizer.import_path").editor.has_focus
+        assert "esc, then a shows them" in seen.text(pilot.app)
+
+
+async def test_a_field_that_is_written_is_shown_though_it_does_nothing(path):
+    path.write_text(path.read_text().replace("500", "0") + "[schedule]\npower = 3.0\n")
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "schedule.shape")
+        assert "power" in shown_fields(screen, "schedule")
+        assert colour_of(pilot, "Power") != colour_of(pilot, "Warm-up")
+
+
+async def test_half_a_curve_brings_back_no_field_of_another_shape(path):
+    path.write_text(path.read_text() + '[schedule]\nshape = "curve"\n')
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "schedule.curve")
+        before = shown_fields(screen, "schedule")
+        await pilot.press("0")
+        await settle(pilot)
+        assert shown_fields(screen, "schedule") == before == ["shape", "curve"]
+
+
+async def test_what_is_wrong_with_a_curve_is_said_as_it_is_typed(path):
+    path.write_text(path.read_text() + '[schedule]\nshape = "curve"\n')
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "schedule.curve")
+        said = row(screen, "schedule.curve").problem_text
+        assert "[" not in said and "Write 0 1.0 and 1 0.1, each on a line, or other points from 0 to 1" in said
+        await pilot.press(*"1 1", "enter", *"0 1")
+        await settle(pilot)
+        assert "[" not in row(screen, "schedule.curve").problem_text
+        assert "points go from left to right" in row(screen, "schedule.curve").problem_text
+
+
+async def test_what_is_wrong_with_a_line_of_a_table_names_fields_not_toml(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, RATES)
+        await pilot.press(*"text_encoder.* = 0.5")
+        await settle(pilot)
+        said = row(screen, RATES).problem_text
+        assert "Remove it, or choose first for Trained under Text encoders." in said
+
+
 async def test_a_field_without_effect_is_faint_and_says_why(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "objective.laplace_scale")
+        screen.action_all_rows()
         await pilot.press("up", "up", "up")
         await settle(pilot)
         assert colour_of(pilot, "Logit mean") != colour_of(pilot, "Noise offset")
@@ -179,17 +282,10 @@ async def test_a_field_without_effect_is_faint_and_says_why(path):
         assert colour_of(pilot, "Logit mean") == colour_of(pilot, "Noise offset")
         screen.go_to("objective.beta_a")
         await settle(pilot)
-        assert 'Has no effect without timesteps = "beta". Of beta' in seen.words(pilot.app)
+        assert 'Has no effect without timesteps = "beta". ' in seen.words(pilot.app)
         await pilot.press("end", "5")
         await settle(pilot)
         assert screen.file.get("objective.beta_a") == 1.05
-
-
-async def test_fields_without_effect_are_faint_beside_a_wrong_one_too(path):
-    path.write_text(path.read_text().replace("500", "0"))
-    async with app().run_test(size=(80, 24)) as pilot:
-        await opened(pilot, path, "objective.laplace_scale")
-        assert colour_of(pilot, "Logit mean") != colour_of(pilot, "Noise offset")
 
 
 async def test_what_the_base_is_stands_under_it(path):

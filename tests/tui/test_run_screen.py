@@ -365,14 +365,64 @@ async def test_a_commanded_factor_stands_beside_the_scheduled_rate(run):
             app.tick()
             await pilot.pause()
             assert "x 0.25" not in seen.text(app).split("VRAM")[0]
-            assert "learning rate as scheduled again, from after step 6" in seen.text(app)
+            assert "learning rate as scheduled again from step 7 on" in seen.text(app)
 
 
-async def test_the_size_of_the_updates_is_shown_where_there_is_room(run):
+@pytest.mark.parametrize(
+    ("size", "updates", "said"),
+    [
+        ((120, 40), {"unet": 1.23e-5, "text_encoder": 3.1e-6}, "UNet 1.2e-5, text encoder 1 3.1e-6"),
+        ((80, 24), {"unet": 1.23e-5, "text_encoder": 3.1e-6}, "UNet 1.2e-5, text 1 3.1e-6"),
+        ((120, 40), {"unet": 1.23e-5}, "UNet 1.2e-5"),
+        ((80, 24), {"unet": 1.23e-5}, ""),
+        ((60, 15), {"unet": 1.23e-5, "text_encoder": 3.1e-6}, ""),
+    ],
+)
+async def test_the_size_of_the_updates_is_shown_where_there_is_room_or_several_differ(run, size, updates, said):
+    fake_run.trained(run, 5)
+    fake_run.add(run, msgspec.structs.replace(fake_run.step(6, at=fake_run.START + 300), updates=updates))
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            line = next((line.strip() for line in seen.text(app).splitlines() if "update / weight" in line), "")
+            assert line == (f"update / weight  {said}" if said else "")
+
+
+async def test_every_group_fits_into_eighty_columns(run):
+    names = ("unet", "text_encoder", "text_encoder_2", "token_embedding")
+    fake_run.trained(run, 5)
+    last = fake_run.step(6, at=fake_run.START + 300)
+    fake_run.add(run, msgspec.structs.replace(last, updates=dict.fromkeys(names, 1.23e-5)))
+    app = watching(run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "text 2 1.2e-5, tokens 1.2e-5" in seen.text(app)
+
+
+async def test_every_export_of_a_finished_run_is_named(run):
+    at = fake_run.trained(run, 4, steps=4)
+    for path in ("exports/a.safetensors", "exports/a-ema.safetensors"):
+        fake_run.add(run, events.Saved(time=at, kind="export", step=4, path=path, bytes=1000, seconds=0.1))
+    fake_run.add(
+        run, events.Finished(time=at, step=4, reason="finished", seconds=9, export="exports/a-ema.safetensors")
+    )
+    app = watching(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        shown = str(app.screen.query_one("#outcome").content).replace("\n" + " " * 10, "")
+        assert shown.count("/exports/") == 2 and "/exports/a.safetensors" in shown
+        assert shown.endswith("/exports/a-ema.safetensors")
+
+
+async def test_a_rate_of_nothing_is_said_and_a_comma_is_named(run):
     fake_run.trained(run, 5)
     with fake_run.engine_alive(run):
-        for size, shown in (((120, 40), True), ((80, 24), False)):
-            app = watching(run)
-            async with app.run_test(size=size) as pilot:
-                await pilot.pause()
-                assert ("update / weight  UNet 1.2e-5, text encoder 1 3.1e-6" in seen.text(app)) is shown
+        app = watching(run)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("f", *"0,5")
+            await pilot.pause()
+            assert '"0,5" has a comma: write a point, as 0.5' in seen.text(app)
+            await pilot.press(*["backspace"] * 3, "0", "enter")
+            await pilot.pause()
+            assert "Nothing is learnt from the next step on, until the rate is raised (f)." in seen.text(app)

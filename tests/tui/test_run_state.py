@@ -147,7 +147,7 @@ def test_a_factor_holds_over_resumes_but_not_before_it_was_commanded(run):
 def test_a_factor_that_a_resume_repeats_is_noted_once(run):
     fake_run.add(run, fake_run.started(run), steered(20, 0.5), fake_run.started(run, step=20), steered(20, 0.5))
     noted = [note.text for note in folded(run).notes if "learning rate" in note.text]
-    assert noted == ["learning rate x 0.5, from after step 20"]
+    assert noted == ["learning rate x 0.5 from step 21 on"]
 
 
 def test_the_scheduled_rate_is_known_under_a_factor(run):
