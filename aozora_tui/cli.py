@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aozora_tui import commands, look, steering, terminal
-from aozora_tui.commands import Context
+from aozora_tui.context import Context
 from engine import __version__
 
 _TO_A_RUN = (

@@ -1,11 +1,11 @@
 """What each command about runs does. Everything heavy is imported by the command that needs it."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from aozora_tui.context import Context
 from aozora_tui.terminal import complain, fitted, on_terminal, say
 
 if TYPE_CHECKING:
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 START_SECONDS = 60.0  # a cold disk may take that long to bring up the interpreter
-
-
-class Context(NamedTuple):
-    """What every command gets. `engine` is None for `python -m engine`."""
-
-    args: argparse.Namespace
-    engine: Sequence[str] | None
-
-    @property
-    def mouse(self) -> bool:
-        return not hasattr(self.args, "no_mouse")
 
 
 # -- running and watching ----------------------------------------------------------------------------------------------

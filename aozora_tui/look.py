@@ -4,7 +4,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from aozora_tui import commands
-from aozora_tui.commands import Context, complain_of, to_json
+from aozora_tui.commands import complain_of, to_json
+from aozora_tui.context import Context
 from aozora_tui.terminal import complain, fitted, say
 
 if TYPE_CHECKING:

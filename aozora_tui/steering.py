@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aozora_tui.commands import Context
+from aozora_tui.context import Context
 from aozora_tui.terminal import say
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from msgspec import Struct, field
 from engine.contract.sections.common import Point, about
 from engine.contract.sections.inputs import Data, Folder, Model
 from engine.contract.sections.objective import NullCondition, Objective, PredictionType
-from engine.contract.sections.optimizing import Ema, MasterKind, Optimizer, Schedule, TextEncoders
+from engine.contract.sections.optimizing import Ema, MasterKind, Optimizer
 from engine.contract.sections.outputs import Preview, Save
+from engine.contract.sections.pacing import Schedule, TextEncoders
 from engine.contract.sections.training import Layers, Memory, Train
 
 __all__ = [
