@@ -1,10 +1,11 @@
 """Comparing two checkpoints: the engine does it in a process of its own, since it takes torch."""
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from engine.contract.comparison import Comparison, read_side
 
 _LAST_WORDS = 8  # lines
 _INTERRUPTED = 130
+_WAKE_SECONDS = 0.5
 
 
 class StatusLine:
@@ -94,22 +96,37 @@ def _run(command: Sequence[str], output: int, progress: Callable[[events.Progres
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
         cwd=PACKAGES,
     )
     last_words: list[str] = []
     try:
         assert child.stderr is not None
-        for line in child.stderr:
-            event = events.decode(line.encode())
+        for line in _lines(child.stderr.fileno()):
+            event = events.decode(line)
             if isinstance(event, events.Progress):
                 progress(event)
             elif line.strip():
-                last_words = [*last_words, printable(line.rstrip())][-_LAST_WORDS:]
+                words = printable(line.decode(errors="replace").rstrip())
+                last_words = [*last_words, words][-_LAST_WORDS:]
         return last_words, child.wait()
     finally:
         child.kill()
         child.wait()
         if child.stderr is not None:
             child.stderr.close()
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Until the other end closes. Never blocked for long: Python acts on a Ctrl-C that comes just before it blocks only
+    when it wakes, and nothing else need ever wake it."""
+    rest = b""
+    while True:
+        if not select.select([descriptor], [], [], _WAKE_SECONDS)[0]:
+            continue
+        block = os.read(descriptor, 1 << 16)
+        if not block:
+            break
+        *whole, rest = (rest + block).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest

@@ -2,7 +2,7 @@
 writes a step."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 
 import torch
@@ -163,6 +163,45 @@ class Learner:
         finally:
             for name, weight in own.items():
                 self.parameters[name].data.copy_(weight)
+
+
+class OnLearner:
+    """A plan's answers that are its learner's."""
+
+    _learner: Learner
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        return self._learner.shapes
+
+    def rest(self, names: frozenset[str]) -> None:
+        self._learner.rest(names)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return self._learner.weights()
+
+    def share_lost(self, rates: Callable[[str], float]) -> float:
+        return self._learner.share_lost(rates)
+
+    def shown(self, *, average: bool = True, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
+        return self._learner.shown(average=average, compute=compute)
+
+    def optimizer_state(self) -> Mapping[str, Tensor]:
+        return self._learner.optimizer_state()
+
+    def averages(self) -> Mapping[str, Tensor]:
+        return self._learner.averages()
+
+    def rehearse(self) -> None:
+        self._learner.rehearse()
+
+    def adopt(self, masters: Iterable[tuple[str, Tensor]]) -> None:
+        self._learner.adopt(masters)
+
+    def restore(
+        self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]
+    ) -> None:
+        self._learner.restore(weights, optimizer_state, averages)
 
 
 def only(trained: frozenset[str], *networks: nn.Module | None) -> dict[str, nn.Parameter]:

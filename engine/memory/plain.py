@@ -2,22 +2,21 @@
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from engine.contract.sections import Ema, MasterKind
-from engine.memory.learner import Learner, only
+from engine.memory.learner import Learner, OnLearner, only
 from engine.memory.plan import Embedded, Judged, MicroBatch, WindowGradient, Written, global_norm, judged
 from engine.optim.optimizer import MakeOptimizer
 
 Collect = Callable[[str, Tensor], None]
 
 
-class PlainPlan:
+class PlainPlan(OnLearner):
     """`unet`, and with trained text encoders the `conditioner`, compute in bf16 or fp32 where they are; the tensors
     named in `trained` learn, the others are frozen. `ema` says whether an average of them is kept.
 
@@ -47,10 +46,6 @@ class PlainPlan:
         self._samples, self._norm = 0, math.nan
         self._listen()
 
-    @property
-    def shapes(self) -> Mapping[str, torch.Size]:
-        return self._learner.shapes
-
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
         self._samples, self._norm = 0, math.nan
         # The first gradient of a window takes a sum's place: a discarded window cannot leak into this one.
@@ -72,9 +67,6 @@ class PlainPlan:
         self._norm = norm if outcome.sound else math.nan
         return outcome
 
-    def rest(self, names: frozenset[str]) -> None:
-        self._learner.rest(names)
-
     def update(self, rates: Callable[[str], float], *, max_grad_norm: float, damping: float = 1.0) -> Written:
         assert math.isfinite(self._norm), "only a window that was judged sound is written"
         norm, self._norm = self._norm * damping, math.nan
@@ -86,32 +78,6 @@ class PlainPlan:
             max_grad_norm=max_grad_norm,
             scale=damping / self._samples,
         )
-
-    def weights(self) -> Mapping[str, Tensor]:
-        return self._learner.weights()
-
-    def share_lost(self, rates: Callable[[str], float]) -> float:
-        return self._learner.share_lost(rates)
-
-    def shown(self, *, average: bool = True, compute: bool = True) -> AbstractContextManager[Mapping[str, Tensor]]:
-        return self._learner.shown(average=average, compute=compute)
-
-    def optimizer_state(self) -> Mapping[str, Tensor]:
-        return self._learner.optimizer_state()
-
-    def averages(self) -> Mapping[str, Tensor]:
-        return self._learner.averages()
-
-    def rehearse(self) -> None:
-        self._learner.rehearse()
-
-    def adopt(self, masters: Iterable[tuple[str, Tensor]]) -> None:
-        self._learner.adopt(masters)
-
-    def restore(
-        self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]
-    ) -> None:
-        self._learner.restore(weights, optimizer_state, averages)
 
     def _listen(self) -> None:
         # autograd keeps its hooks where Python's collector cannot see them: one that held the plan would keep it, and

@@ -26,13 +26,15 @@ _KEPT = {"split": torch.int16, "fp32": torch.float32}
 
 
 class Masters:
-    """All that is kept exists from the start. `parameters` stay where they are, contiguous, in bf16 or fp32."""
+    """All that is kept exists from the start. `parameters` stay where they are, contiguous, in bf16 or fp32; masters
+    are on `device`, which may be another."""
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], kind: MasterKind, *, device: torch.device, seed: int
     ) -> None:
         self.kind = kind
         self._seed = seed
+        self._device = device
         self._parameters = parameters
         kept = _KEPT.get(kind)
         half = {name: p.shape for name, p in parameters.items() if p.dtype == torch.bfloat16 and kept is not None}
@@ -40,8 +42,8 @@ class Masters:
         self._read: tuple[str, Tensor] | None = None  # the half that is on the device, to be written back
 
     def read(self, name: str, then: str | None = None) -> Tensor:
-        """The fp32 master, on the weight's device: for an fp32 network the weight itself. `then` is read next."""
-        weight = self._parameters[name].data
+        """The fp32 master: for an fp32 network on the device the weight itself. `then` is read next."""
+        weight = self._parameters[name].data.to(self._device, non_blocking=True)
         if weight.dtype == torch.float32:
             return weight
         if self.kind == "fp32":
@@ -72,7 +74,7 @@ class Masters:
                 weight.copy_(master)
         elif self.kind == "split":
             if self._read is None or self._read[0] != name:
-                self._read = (name, torch.empty_like(weight, dtype=torch.int16))
+                self._read = (name, torch.empty_like(weight, dtype=torch.int16, device=self._device))
             low = self._read[1]
             self._read = None
             _split_into(master, weight, low)
@@ -96,7 +98,7 @@ class Masters:
         for name, parameter in self._parameters.items():
             for part in pieces(as_elements(parameter.data)):
                 # |w| = mantissa in [1/2, 1) times 2^exponent; bf16 has 8 bits of it, so half a step is 2^(exponent-9).
-                weight = parameter.data.view(-1)[part].float()
+                weight = parameter.data.view(-1)[part].to(self._device).float()
                 half_step = torch.ldexp(torch.ones_like(weight), torch.frexp(weight)[1] - 9) * (weight != 0)
                 lost += float(torch.erf(half_step / (max(rates(name), 1e-30) * 2**0.5)).sum())
             total += parameter.numel()

@@ -299,7 +299,8 @@ async def test_what_the_base_is_stands_under_it(path):
         await settle(pilot)
         assert "SDXL base, v_prediction" not in seen.words(pilot.app)
         await checked(pilot, screen)
-        assert "SDXL base" not in seen.words(pilot.app) and "does not exist" in seen.words(pilot.app)
+        words = seen.words(pilot.app)
+        assert "SDXL base" not in words and "does not exist" in words, words
 
 
 async def test_what_the_base_is_is_said_whatever_else_is_wrong(path):
