@@ -1,0 +1,252 @@
+"""A window's way through the units: all of it through one before any of it enters the next, and back."""
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from engine.memory.plan import NORM_PIECE, Tokens, global_norm
+from engine.memory.shelf import Place
+from engine.memory.streaming import Residency, sum_dtype
+from engine.memory.units import EMBEDDINGS, Cut, Unit
+
+Collect = Callable[[str, Tensor], None]
+
+
+@dataclass
+class Traveller:
+    """A group on its way. `inputs` of the units by their number, the last one's output last; `owed` is the gradient of
+    a unit's output as a skip, by the number of that unit."""
+
+    members: tuple[int, ...]
+    sizes: tuple[int, ...]
+    latents: torch.Size
+    network_time: Tensor
+    time_ids: Tensor
+    tokens: Tokens | None
+    context: Place
+    pooled: Tensor
+    embedding: Tensor
+    inputs: dict[int, Place]
+    owed: dict[int, Place] = field(default_factory=dict)
+    gradient: Place | None = None
+    embedding_gradient: Tensor | None = None
+    context_gradient: Tensor | None = None
+    pooled_gradient: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """How far back a gradient has to go: to the unit number `lowest`, and whether into the embedding that the resnets
+    read, the context, and the pooled vector."""
+
+    lowest: int
+    embedding: bool
+    context: bool
+    pooled: bool
+
+
+def route(cut: Cut, learning: AbstractSet[str], *, context: bool, pooled: bool) -> Route:
+    """`learning` by name; `context` and `pooled` say whether what they come from learns."""
+    embedding = pooled or any(name in learning for name, _ in cut.embeddings.parameters())
+    ends = (
+        number
+        for number, unit in enumerate(cut.units)
+        if (embedding and unit.reads_embedding)
+        or (context and unit.reads_context)
+        or any(name in learning for name, _ in unit.parameters())
+    )
+    return Route(next(ends, len(cut.units)), embedding, context, pooled)
+
+
+class Collector:
+    """Adds the gradients of the tensors at work to their sums as soon as the backward pass has made them, and notes the
+    norm of each finished sum."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], residency: Residency) -> None:
+        self._residency = residency
+        self._sums: Mapping[str, Tensor] = {}
+        self._missing: set[str] = set()
+        self._norms: list[Tensor] = []
+        # autograd keeps its hooks where Python's collector cannot see them: see PlainPlan.
+        collect: weakref.WeakMethod[Collect] = weakref.WeakMethod(self._collect)
+        for name, parameter in parameters.items():
+            hook = partial(_call, collect, name)
+            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+    def restart(self) -> None:
+        self._norms = []
+
+    @contextmanager
+    def collecting(self, names: Sequence[str]) -> Iterator[None]:
+        """Inside, backward passes reach no other tensors than `names`, and all that are to reach these."""
+        with self._residency.summing(names) as sums:
+            # The first gradient takes the sum's place: nothing of an earlier unit or window can leak into it.
+            self._sums, self._missing = sums, set(names)
+            yield
+            for name in self._missing:
+                sums[name].zero_()
+            for tensor in sums.values():
+                pieces = torch.split(tensor.flatten(), NORM_PIECE)
+                self._norms += [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
+
+    def norm(self) -> float:
+        """Of all sums since `restart`. A host read."""
+        return global_norm([torch.stack(self._norms)] if self._norms else [])
+
+    def _collect(self, name: str, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        if name in self._missing:
+            self._missing.remove(name)
+            self._sums[name].copy_(gradient)
+        else:
+            self._sums[name].add_(gradient)
+        parameter.grad = None
+
+
+class Passage:
+    """Calls `tick` before every piece of work; it may raise."""
+
+    def __init__(self, cut: Cut, residency: Residency, collector: Collector, tick: Callable[[], None]) -> None:
+        self._units, self._embeddings, self._cut = cut.units, cut.embeddings, cut
+        self._residency, self._shelf = residency, residency.shelf
+        self._collector = collector
+        self._tick = tick
+        self._last_read = _last_read(cut.units)
+
+    def forward(self, travellers: Sequence[Traveller], *, lowest: int) -> None:
+        """Without a graph. What units from `lowest` on read stays for `backward`."""
+        for number, unit in enumerate(self._units):
+            after = self._units[number + 1].name if number + 1 < len(self._units) else None
+            with self._residency.visiting(unit.name, after), torch.no_grad():
+                for traveller, then in _with_next(travellers):
+                    self._tick()
+                    tensors = self._fetch(self._reads(number, traveller), self._reads(number, then))
+                    output = self._run(number, traveller, tensors, traveller.embedding)
+                    traveller.inputs[number + 1] = self._shelf.put(output)
+            for read, last in self._last_read.items():
+                if last == number < lowest:
+                    for traveller in travellers:
+                        del traveller.inputs[read]
+
+    def backward(self, travellers: Sequence[Traveller], way: Route, learning: AbstractSet[str]) -> None:
+        """From `gradient` of each traveller down to the lowest unit, then the embeddings."""
+        for traveller in travellers:
+            if way.embedding:
+                embedding = traveller.embedding
+                traveller.embedding_gradient = torch.zeros_like(embedding, dtype=sum_dtype(embedding.dtype))
+        for number in reversed(range(way.lowest, len(self._units))):
+            unit = self._units[number]
+            below = self._units[number - 1].name if number > way.lowest else EMBEDDINGS if way.embedding else None
+            names = [name for name, _ in unit.parameters() if name in learning]
+            with self._residency.visiting(unit.name, below), self._collector.collecting(names):
+                for traveller, then in _with_next(travellers):
+                    self._tick()
+                    wanted = self._reads(number, traveller) | _gradients(number, traveller)
+                    coming = self._reads(number, then) | _gradients(number, then)
+                    self._back(number, traveller, self._fetch(wanted, coming), way)
+        if way.embedding:
+            self._embeddings_back(travellers, way, learning)
+
+    def _back(self, number: int, traveller: Traveller, tensors: Mapping[str, Tensor], way: Route) -> None:
+        unit = self._units[number]
+        hidden = _leaf(tensors["hidden"], number > way.lowest)
+        leaves = {"hidden": hidden}
+        if unit.skip is not None:
+            leaves["skip"] = _leaf(tensors["skip"], unit.skip >= way.lowest)
+        if unit.reads_context:
+            leaves["context"] = _leaf(tensors["context"], way.context)
+        embedding = _leaf(traveller.embedding, way.embedding and unit.reads_embedding)
+        gradient = tensors["gradient"]
+        if "owed" in tensors:
+            gradient = gradient + tensors["owed"]
+            del traveller.owed[number]
+        with torch.enable_grad():
+            torch.autograd.backward(self._run(number, traveller, leaves, embedding), gradient)
+        place = traveller.inputs.pop(number)
+        if hidden.grad is not None:
+            # Of the same shape as the input, which nothing reads any more.
+            traveller.gradient = self._shelf.put(hidden.grad, over=place)
+        if unit.skip is not None and (owed := leaves["skip"].grad) is not None:
+            traveller.owed[unit.skip] = self._shelf.put(owed)
+        if embedding.grad is not None:
+            assert traveller.embedding_gradient is not None
+            traveller.embedding_gradient.add_(embedding.grad)
+        if unit.reads_context and (reached := leaves["context"].grad) is not None:
+            if traveller.context_gradient is None:
+                traveller.context_gradient = torch.zeros_like(reached, dtype=sum_dtype(reached.dtype))
+            traveller.context_gradient.add_(reached)
+
+    def _embeddings_back(self, travellers: Sequence[Traveller], way: Route, learning: AbstractSet[str]) -> None:
+        names = [name for name, _ in self._embeddings.parameters() if name in learning]
+        with self._residency.visiting(EMBEDDINGS, None), self._collector.collecting(names):
+            for traveller in travellers:
+                self._tick()
+                pooled = _leaf(traveller.pooled, way.pooled)
+                with torch.enable_grad():
+                    embedding = self._embeddings.run(traveller.network_time, pooled, traveller.time_ids)
+                    assert traveller.embedding_gradient is not None
+                    torch.autograd.backward(embedding, traveller.embedding_gradient.to(embedding.dtype))
+                traveller.pooled_gradient = pooled.grad
+
+    def _run(self, number: int, traveller: Traveller, tensors: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
+        unit = self._units[number]
+        size = None
+        if unit.size is not None and self._cut.needs_sizes(traveller.latents):
+            size = traveller.inputs[unit.size + 1].shape[-2:]
+        return unit.run(
+            tensors["hidden"],
+            skip=tensors.get("skip"),
+            embedding=embedding if unit.reads_embedding else None,
+            context=tensors.get("context"),
+            size=size,
+        )
+
+    def _reads(self, number: int, traveller: Traveller | None) -> dict[str, Place]:
+        if traveller is None:
+            return {}
+        unit = self._units[number]
+        places = {"hidden": traveller.inputs[number]}
+        if unit.skip is not None:
+            places["skip"] = traveller.inputs[unit.skip + 1]  # a skip is what the unit after its own was given
+        if unit.reads_context:
+            places["context"] = traveller.context
+        return places
+
+    def _fetch(self, wanted: Mapping[str, Place], then: Mapping[str, Place]) -> dict[str, Tensor]:
+        return dict(zip(wanted, self._shelf.fetch([*wanted.values()], [*then.values()]), strict=True))
+
+
+def _gradients(number: int, traveller: Traveller | None) -> dict[str, Place]:
+    if traveller is None:
+        return {}
+    assert traveller.gradient is not None
+    places = {"gradient": traveller.gradient}
+    if number in traveller.owed:
+        places["owed"] = traveller.owed[number]
+    return places
+
+
+def _last_read(units: Sequence[Unit]) -> dict[int, int]:
+    """By the number of a unit, the last one that reads its input, be it as a skip."""
+    last = {number: number for number in range(len(units))}
+    return last | {unit.skip + 1: number for number, unit in enumerate(units) if unit.skip is not None}
+
+
+def _with_next(travellers: Sequence[Traveller]) -> Iterator[tuple[Traveller, Traveller | None]]:
+    yield from zip(travellers, [*travellers[1:], None], strict=True)
+
+
+def _leaf(tensor: Tensor, learns: bool) -> Tensor:
+    return tensor.detach().requires_grad_(learns)
+
+
+def _call(collect: weakref.WeakMethod[Collect], name: str, parameter: Tensor) -> None:
+    if (method := collect()) is not None:
+        method(name, parameter)
