@@ -6,8 +6,9 @@ backward peak with every block checkpointed, 6.43 GiB with none; both are linear
 
 import math
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.contract.budget_stages import UNIT_ACTIVATIONS, streamed
 from engine.contract.layers import Layer
 from engine.contract.patterns import trained_encoders
 from engine.contract.safetensors_header import Header
@@ -102,20 +103,20 @@ def export_bytes(profile: Profile, header: Header, trained: AbstractSet[str]) ->
 
 
 def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], header: Header) -> Forecast:
-    """For the `plain` plan. `root` is the UNet of the base checkpoint that `header` lists, `trained` what of it learns;
-    text encoders count where they learn, for only then they stay on the device."""
+    """`root` is the UNet of the base checkpoint that `header` lists, `trained` what of it learns; text encoders count
+    where they learn, for only then they stay on the device."""
     learning = _learning(profile, root, trained, header)
     weight_bytes = 2 if profile.model.precision == "bf16" else 4
     # fp32 sums of the window, and the widest tensor's own gradient beside them while the backward pass runs.
     gradients = 4 * learning.parameters + weight_bytes * learning.widest
-    # These three never happen at once: the backward pass, the update of the widest tensor, a preview's decoding.
-    passing = max(
-        _activations(profile, root), _update(profile, learning), PREVIEW_BYTES if profile.preview.prompts else 0
-    )
+    # Three things never happen at once: the backward pass, the update of the widest tensor, a preview's decoding.
+    beside = max(_update(profile, learning), PREVIEW_BYTES if profile.preview.prompts else 0)
+    staged = profile.memory.plan == "stage-major"
+    passing = max(_activations(profile, root, staged=staged), beside)
     checkpoint = _checkpoint(profile, learning)
     exported = export_bytes(profile, header, trained)
     kept = profile.save.keep + 1  # the new one is verified before the oldest goes
-    return Forecast(
+    cost = Forecast(
         trained=learning.parameters,
         total=learning.total,
         weights=weight_bytes * learning.held,
@@ -127,6 +128,12 @@ def forecast(profile: Profile, root: Layer, trained: AbstractSet[str], header: H
         checkpoint=checkpoint,
         export=exported,
         disk=kept * checkpoint + exported,
+    )
+    if not staged:
+        return cost
+    more = streamed(profile, root, trained)
+    return replace(
+        cost, weights=cost.weights + more.weights, gradients=cost.gradients + more.gradients, host=cost.host + more.host
     )
 
 
@@ -183,9 +190,11 @@ def _checkpoint(profile: Profile, learning: _Learning) -> int:
     return (4 + state + average) * learning.parameters + sum(_small_state(profile, learning))
 
 
-def _activations(profile: Profile, root: Layer) -> int:
+def _activations(profile: Profile, root: Layer, *, staged: bool) -> int:
     pixels = profile.data.resolution**2 * profile.train.batch_size / 1024**2
     per_picture = CHECKPOINTED_ACTIVATIONS if profile.memory.checkpointing else KEPT_ACTIVATIONS
+    if staged:
+        per_picture = UNIT_ACTIVATIONS * profile.memory.group
     precision = 1 if profile.model.precision == "bf16" else 2
     return round(per_picture * pixels * precision * _width(root) / SDXL_WIDTH)
 

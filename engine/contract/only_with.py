@@ -108,6 +108,11 @@ ONLY_WITH: dict[str, OnlyWith] = {
         lambda profile: profile.ema.decay > 0 and profile.save.export,
         "without a decay above 0 and save.export = true",
     ),
+    "memory.group": _choice("memory", "plan", "stage-major"),
+    "memory.checkpointing": OnlyWith(
+        lambda profile: profile.memory.plan != "stage-major",
+        'with plan = "stage-major", which computes each part twice',
+    ),
     "save.export_format": _EXPORTED,
     "save.export_precision": _EXPORTED,
 }

@@ -79,6 +79,13 @@ class PlainPlan(OnLearner):
             scale=damping / self._samples,
         )
 
+    def reserve(self) -> None:
+        pass  # what a window takes more than a micro-batch is a number a sample
+
+    @torch.no_grad()
+    def predict(self, micro: MicroBatch) -> Tensor:
+        return predict(self._unet, micro)
+
     def _listen(self) -> None:
         # autograd keeps its hooks where Python's collector cannot see them: one that held the plan would keep it, and
         # with it the whole network, for ever.

@@ -104,6 +104,15 @@ class Plan(Protocol):
         """Allocate what an update allocates at its peak, and change nothing."""
         ...
 
+    def reserve(self) -> None:
+        """After a `gradient` of the largest micro-batch there is: have memory for whole windows of such."""
+        ...
+
+    def predict(self, micro: MicroBatch) -> Tensor:
+        """The UNet's answer to captions that are encoded already, (B, 4, h, w), in the dtype it computes in, without a
+        graph."""
+        ...
+
     def adopt(self, masters: Iterable[tuple[str, Tensor]]) -> None:
         """Start from these masters, given one at a time: a base stored finer than the UNet computes loses nothing."""
         ...

@@ -29,7 +29,7 @@ class StageMajorPlan(OnLearner):
     rounding.
 
     `group` is how many micro-batches of one shape a unit takes as one batch, `window` how many a step has (for
-    `rehearse`). With `keep_activations` what waits between units stays on the card. `tick` is called before each piece
+    `reserve`). With `keep_activations` what waits between units stays on the card. `tick` is called before each piece
     of work, and may raise, which discards the window. Raises ValueError for a UNet that is not of SDXL's make.
     """
 
@@ -104,10 +104,8 @@ class StageMajorPlan(OnLearner):
             self._residency.sum, rates, norm=norm, max_grad_norm=max_grad_norm, scale=damping / self._samples
         )
 
-    def rehearse(self) -> None:
-        """After a `gradient` of one micro-batch of the largest shape: host memory for a window of such, too."""
+    def reserve(self) -> None:
         self._residency.shelf.reserve(self._window)
-        self._learner.rehearse()
 
     def _gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> list[float]:
         """The samples' losses, and if all are finite the sums."""

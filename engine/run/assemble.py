@@ -12,12 +12,14 @@ from engine.contract.sections import Profile
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Plan
+from engine.memory.stage_major import StageMajorPlan
 from engine.model import components, conditioner
 from engine.model.conditioner import Conditioner
 from engine.model.single_file import Checkpoint, fingerprint
 from engine.objective.objective import Objective
 from engine.objective.randomness import noise_of
 from engine.optim.build import build
+from engine.optim.optimizer import MakeOptimizer
 from engine.run import checkpoint, conditions, preflight
 from engine.run.base import Base
 from engine.run.dataset import Dataset
@@ -43,9 +45,6 @@ def assemble(
     """Everything loaded and rehearsed. `losses` are of the last steps of the run that is resumed. Raises RunError for
     what does not fit, StopRequested, CheckpointError."""
     session.phase("load")
-    unet = components.load_unet(base.checkpoint, device, DTYPES[profile.model.precision])
-    if profile.memory.checkpointing:
-        unet.enable_gradient_checkpointing()
     reader = _conditioner(profile, base.checkpoint, device)
     text = conditioner.trainable(reader, profile.text_encoders) if reader else frozenset[str]()
     trained = base.trained | text
@@ -57,15 +56,7 @@ def assemble(
         factors=rates,
         seed=profile.train.seed,
     )
-    plan = PlainPlan(
-        unet,
-        trained,
-        make_optimizer,
-        conditioner=reader,
-        master=profile.optimizer.master,
-        ema=profile.ema,
-        seed=profile.train.seed,
-    )
+    plan = _plan(session, profile, base, trained, make_optimizer, device=device, reader=reader)
     if profile.model.precision == "bf16":
         stored = chain(base.checkpoint.unet().items(), conditioner.stored(base.checkpoint) if text else ())
         plan.adopt((name, tensor) for name, tensor in stored if name in trained)
@@ -88,12 +79,48 @@ def assemble(
         objective=objective,
         pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
         batches=_batches(profile, dataset),
-        draw=lambda step: previewer.draw(unet, step, shown),
+        draw=lambda step: previewer.draw(plan.predict, step, shown),
         state=_state(profile, base, dataset),
         device=device,
         step=0,
         saved=0,
     )
+
+
+def plan_name(profile: Profile) -> str:
+    """What `auto` stands for."""
+    return "plain" if profile.memory.plan == "auto" else profile.memory.plan
+
+
+def _plan(
+    session: Session,
+    profile: Profile,
+    base: Base,
+    trained: frozenset[str],
+    make_optimizer: MakeOptimizer,
+    *,
+    device: torch.device,
+    reader: Conditioner | None,
+) -> Plan:
+    dtype, master, seed = DTYPES[profile.model.precision], profile.optimizer.master, profile.train.seed
+    if plan_name(profile) == "stage-major":
+        return StageMajorPlan(
+            components.load_unet(base.checkpoint, "cpu", dtype),  # from where its parts visit the device
+            trained,
+            make_optimizer,
+            device=device,
+            conditioner=reader,
+            master=master,
+            ema=profile.ema,
+            seed=seed,
+            group=profile.memory.group,
+            window=profile.train.accumulate,
+            tick=session.check,
+        )
+    unet = components.load_unet(base.checkpoint, device, dtype)
+    if profile.memory.checkpointing:
+        unet.enable_gradient_checkpointing()
+    return PlainPlan(unet, trained, make_optimizer, conditioner=reader, master=master, ema=profile.ema, seed=seed)
 
 
 def _conditioner(profile: Profile, base: Checkpoint, device: torch.device) -> Conditioner | None:

@@ -13,7 +13,7 @@ from engine.contract.budget import forecast
 from engine.contract.sections import Profile
 from engine.model import demo
 from engine.run import checkpoint, preflight
-from engine.run.assemble import assemble
+from engine.run.assemble import assemble, plan_name
 from engine.run.base import Base, device_name, open_base, pick_device
 from engine.run.dataset import Dataset, has_snapshot, prepare
 from engine.run.finish import write_export
@@ -98,7 +98,7 @@ def _announce(session: Session, profile: Profile, base: Base, device: torch.devi
             steps=profile.train.steps,
             accumulate=profile.train.accumulate,
             batch_size=profile.train.batch_size,
-            plan="plain",
+            plan=plan_name(profile),
             parameters_trained=cost.trained,
             parameters_total=cost.total,
             device=device_name(device),

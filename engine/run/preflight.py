@@ -37,6 +37,7 @@ def rehearse(
         text = f"the device has too little memory for {batch_size} picture(s) of {width}x{height}"
         raise RunError("out-of-memory", text, LESS_MEMORY) from error
     if gradient.sound:
+        plan.reserve()
         return
     if step:
         text = f"with the weights of step {step} the model answers {batch.names[0]} with values that are not finite"

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.contract import events
 from engine.contract.buckets import time_ids
 from engine.contract.sections import Profile
 from engine.data.batches import equal_lengths
-from engine.memory.plain import predict
 from engine.memory.plan import Embedded, MicroBatch
 from engine.model import components, latents
 from engine.model.conditioner import Conditioner
@@ -29,6 +28,8 @@ from engine.objective.target import path_of
 from engine.run.conditions import Previewed
 from engine.run.dataset import Dataset, Prompt
 from engine.run.session import Session
+
+Predict = Callable[[MicroBatch], Tensor]
 
 
 class Previewer:
@@ -59,14 +60,15 @@ class Previewer:
         return bool(self._dataset.prompts)
 
     @torch.no_grad()
-    def draw(self, unet: nn.Module, step: int, shown: Callable[[], AbstractContextManager[object]]) -> None:
-        """One PNG a prompt into `samples/`. Raises StopRequested between sampler steps."""
+    def draw(self, predict: Predict, step: int, shown: Callable[[], AbstractContextManager[object]]) -> None:
+        """One PNG a prompt into `samples/`, by what `predict` answers inside `shown`. Raises StopRequested between
+        sampler steps."""
         if not self.wanted:
             return
         self._session.phase("preview", step)
         try:
             with shown():
-                self._draw_all(unet, step)
+                self._draw_all(predict, step)
         except torch.OutOfMemoryError:
             text = f"the card has too little memory for the previews of step {step}"
             self._session.warn("preview-failed", text, "The training goes on. Lower preview.width and preview.height.")
@@ -77,13 +79,13 @@ class Previewer:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # what the VAE held is not for the training to keep
 
-    def _draw_all(self, unet: nn.Module, step: int) -> None:
+    def _draw_all(self, predict: Predict, step: int) -> None:
         session, settings = self._session, self._profile.preview
         report = session.progress("preview", "sampler steps")
         done = itertools.count(1)
         total = settings.sampler_steps * len(self._dataset.prompts)
         drawn = [
-            self._sample(unet, prompt, index, lambda: report(next(done), total))
+            self._sample(predict, prompt, index, lambda: report(next(done), total))
             for index, prompt in enumerate(self._dataset.prompts)
         ]
         vae = components.load_vae(self._checkpoint, self._device, tiled=self._device.type == "cuda")
@@ -92,7 +94,7 @@ class Previewer:
             picture = latents.decode_latents(vae, latent)[0]
             self._keep(picture, prompt, index, step)
 
-    def _sample(self, unet: nn.Module, prompt: Prompt, index: int, report: Callable[[], None]) -> Tensor:
+    def _sample(self, predict: Predict, prompt: Prompt, index: int, report: Callable[[], None]) -> Tensor:
         """Latents (1, 4, h, w), float32."""
         settings = self._profile.preview
         shape = (4, settings.height // 8, settings.width // 8)
@@ -109,7 +111,7 @@ class Previewer:
                 condition=condition,
                 time_ids=ids,
             )
-            answers = predict(unet, micro).float()
+            answers = predict(micro).float()
             report()
             if count == 1:
                 return answers

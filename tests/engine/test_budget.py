@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.contract.budget import GIB, Forecast, export_bytes, forecast
+from engine.contract.budget_stages import unit_sizes
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.places import shipped_profiles_folder
 from engine.contract.profile import load
@@ -35,7 +36,7 @@ def sdxl(header: Header) -> Layer:
     return read_layers(header)
 
 
-def whole(**memory: bool) -> Profile:
+def whole(**memory: bool | int | str) -> Profile:
     profile = load(shipped_profiles_folder() / "whole-unet.toml")
     return msgspec.structs.replace(profile, memory=msgspec.structs.replace(profile.memory, **memory))
 
@@ -54,6 +55,23 @@ def test_the_forecast_is_within_five_percent_of_the_card(
     profile = msgspec.structs.replace(profile, train=train, preview=preview)
     cost = forecast(profile, sdxl, frozenset(sdxl.tensors), header)
     assert (cost.device - cost.overhead) / GIB == pytest.approx(gib, rel=0.05)
+
+
+def test_the_stage_major_plan_holds_two_parts_of_the_unet_and_the_sums_of_one(sdxl: Layer, header: Header):
+    """Figures of reference: six attentions of 350.84 M, of 2.57 B parameters; 738 MiB of activations in one of them."""
+    units = unit_sizes(zip(sdxl.tensors, sdxl.sizes, strict=True))
+    deep = [size for size in units.values() if size > 300e6]
+    assert len(deep) == 6 and deep[0] == pytest.approx(350.84e6, rel=1e-4)
+    assert sum(units.values()) == 2_567_463_684
+    profile = whole(plan="stage-major", group=2)
+    preview = msgspec.structs.replace(profile.preview, prompts=())
+    cost = forecast(msgspec.structs.replace(profile, preview=preview), sdxl, frozenset(sdxl.tensors), header)
+    assert cost.weights == 2 * 2 * deep[0]
+    assert cost.gradients == 4 * deep[0] + 2 * max(sdxl.sizes)
+    assert cost.activations == 2 * 738 * 2**20
+    plain = forecast(whole(), sdxl, frozenset(sdxl.tensors), header)
+    waiting = 0.22e9 * profile.train.accumulate * profile.train.batch_size
+    assert cost.host - plain.host == pytest.approx(6 * 2_567_463_684 + waiting, rel=0.01)
 
 
 @pytest.mark.parametrize("file", ["README.md", "profiles/whole-unet.toml"])

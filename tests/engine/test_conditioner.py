@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from engine.contract.profile import decode_profile
 from engine.contract.safetensors_header import read_header
 from engine.contract.sections import Profile, TextEncoders
 from engine.data.batches import Batches, Order
+from engine.memory.plain import predict
 from engine.memory.plan import Embedded, Tokens
 from engine.model.components import load_text_encoders, load_unet
 from engine.model.conditioner import Conditioner, stored, trainable
@@ -288,7 +290,9 @@ def drawn(profile: Profile, base: Checkpoint, place: Path, conditioner: Conditio
     session = session_in(place)
     dataset = prepare(session, profile, base, CPU)
     unet = load_unet(base, CPU, torch.float32)
-    Previewer(session, profile, base, dataset, CPU, conditioner=conditioner).draw(unet, 7, nullcontext)
+    Previewer(session, profile, base, dataset, CPU, conditioner=conditioner).draw(
+        partial(predict, unet), 7, nullcontext
+    )
     assert not [warned for warned in of_type(session.run, events.Warned) if warned.code == "preview-failed"]
     return [np.asarray(Image.open(path)) for path in sorted(session.run.samples.glob("*.png"))]
 

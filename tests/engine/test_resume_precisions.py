@@ -56,7 +56,6 @@ def bits(plan: PlainPlan) -> dict[str, torch.Tensor]:
     ("base", "computed"),
     [
         (torch.float32, torch.float32),
-        (torch.float32, torch.bfloat16),
         (torch.bfloat16, torch.bfloat16),
         (torch.float16, torch.bfloat16),
     ],

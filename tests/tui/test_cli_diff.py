@@ -126,7 +126,14 @@ def test_an_engine_that_fails_exits_1_with_its_last_words(pair, stand_in):
 
 
 def test_ctrl_c_ends_both_and_exits_130(pair, stand_in, tmp_path):
-    app = subprocess.Popen(stand_in("signal.pause()"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    app = subprocess.Popen(
+        stand_in("signal.pause()"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell has what it runs in the background ignore Ctrl-C, and so all that this starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     engine = int((tmp_path / "pid").read_text())
     app.send_signal(signal.SIGINT)  # to the app alone: nobody else tells the engine

@@ -95,9 +95,23 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = "auto"
     plan: Annotated[
-        Literal["auto", "plain"],
-        about("Plan", "plain keeps weights and fp32 gradient sums on the device."),
+        Literal["auto", "plain", "stage-major"],
+        about(
+            "Plan",
+            "plain keeps weights and fp32 gradient sums on the device. stage-major sends the whole update's pictures "
+            "through one part of the UNet before the next: far less memory. auto: plain.",
+        ),
     ] = "auto"
+    group: Annotated[
+        int,
+        about(
+            "Group",
+            "Micro-batches of one shape that stage-major computes together: faster, and more memory.",
+            "micro-batches",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
     threads: Annotated[
         int,
         about(
