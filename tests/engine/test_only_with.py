@@ -11,8 +11,8 @@ DRAWN = ["schedule.shape = 'curve'", "schedule.curve = [[0, 1], [1, 0.5]]"]
 
 # What does nothing alone, and with what it does something.
 BESIDE = [
-    ("memory.group = 2", [], ["memory.plan = 'stage-major'"]),
-    ("memory.checkpointing = false", ["memory.plan = 'stage-major'"], []),
+    ("memory.group = 2", ["memory.device = 'cpu'"], ["memory.device = 'cpu'", "memory.plan = 'stage-major'"]),
+    ("memory.checkpointing = false", ["memory.device = 'cpu'", "memory.plan = 'stage-major'"], []),
     ("model.fetch_tokenizer = true", ["model.tokenizer = 'folder'"], []),
     ("objective.huber_delta = 0.2", [], ["objective.loss = 'huber'"]),
     ("objective.huber_delta = 0.2", [], ["objective.loss = 'smooth_l1'"]),
