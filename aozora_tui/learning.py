@@ -9,10 +9,10 @@ from aozora_tui.text import factor
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.layers import Layer, human, read_layers, select
-from engine.contract.patterns import factors, trained_encoders
+from engine.contract.patterns import trained_encoders
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
-from engine.contract.text_tensors import learning_text, text_tensors
+from engine.contract.text_tensors import learning_factors, learning_text, text_tensors
 
 LABELS = {"text_encoder": "Text encoder (CLIP-L)", "text_encoder_2": "Text encoder 2 (bigG)"}
 _MOST_NAMED = 4
@@ -47,15 +47,11 @@ def learning(root: Layer, unet: frozenset[str], profile: Profile | None, header:
     if profile is None:
         return Learning(sizes, unet, {})
     settings = profile.text_encoders
-    own = {"text_encoder": settings.rate, "text_encoder_2": settings.rate_2}
     every = text_tensors(header) if trained_encoders(settings) else {}
     chosen = tuple(f"{encoder}." for encoder in trained_encoders(settings))
     text = {name: math.prod(tensor.shape) for name, tensor in every.items() if name.startswith(chosen)}
     trained = unet | learning_text(every, settings)
-    rates = factors(trained, profile.optimizer.rates)
-    for name in text:
-        rates[name] = rates.get(name, 1.0) * own[name.partition(".")[0]]
-    return Learning(sizes | text, trained, rates)
+    return Learning(sizes | text, trained, learning_factors(profile, trained))
 
 
 def rates_line(profile: Profile, start: Path) -> list[str]:

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from engine.contract.decode import key_path
 from engine.contract.layers import Layer, select
-from engine.contract.patterns import encoders_meant, factors, matcher, mend, to_train, trained_encoders
+from engine.contract.patterns import encoders_meant, matcher, mend, to_train, trained_encoders
 from engine.contract.problems import Problem
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
-from engine.contract.text_tensors import SECOND, TOKEN_EMBEDDING, learning_text, text_tensors
+from engine.contract.text_tensors import TOKEN_EMBEDDING, learning_factors, learning_text, text_tensors
 
 
 def check_patterns(profile: Profile, root: Layer, header: Header) -> Iterator[Problem]:
@@ -58,13 +58,11 @@ def _check_rates(profile: Profile, root: Layer, encoders: Collection[str]) -> It
 
 def _check_all_rest(profile: Profile, unet: Collection[str], text: Collection[str]) -> Iterator[Problem]:
     """A factor of 0 is rest, and after text_encoders.stop_after the encoders rest as well."""
-    rates, settings = profile.optimizer.rates, profile.text_encoders
+    settings = profile.text_encoders
     stop = settings.stop_after if 0 < settings.stop_after < profile.train.steps else 0
-    if not _all_rest(unet, factors(unet, rates)):
+    found = learning_factors(profile, (*unet, *text))
+    if not _all_rest(unet, found):
         return
-    found = factors(text, rates)
-    for name in text:
-        found[name] = found.get(name, 1.0) * (settings.rate_2 if name.startswith(SECOND) else settings.rate)
     if _all_rest(text, found):
         what = "every layer and text encoder" if text else "every layer"
         wrong = f"let nothing learn: the learning rate of {what} that is trained is 0"

@@ -1,4 +1,4 @@
-"""The text encoders' tensors as the engine calls them, read from a header, and which of them learn. Strings only."""
+"""The text encoders' tensors as the engine calls them, read from a header, which learn, and how fast. Strings only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.contract.part_names import NOT_LOADED, stacked_parts, text_2_to_flat
+from engine.contract.patterns import factors
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, Header
-from engine.contract.sections import TextEncoders
+from engine.contract.sections import Profile, TextEncoders
 
 FIRST, SECOND = "text_encoder.", "text_encoder_2."
 TOKEN_EMBEDDING = "embeddings.token_embedding.weight"
@@ -59,6 +60,17 @@ def learning_text(names: Iterable[str], settings: TextEncoders) -> frozenset[str
         and not name.startswith(unread)
         and not (frozen and name.endswith(TOKEN_EMBEDDING))
     )
+
+
+def learning_factors(profile: Profile, trained: Iterable[str]) -> dict[str, float]:
+    """The factor on the learning rate of each name whose factor is not 1; `trained` holds the UNet's and the text
+    encoders' names."""
+    names, text = list(trained), profile.text_encoders
+    found = factors(names, profile.optimizer.rates)
+    for name in names:
+        if name.startswith((FIRST, SECOND)):
+            found[name] = found.get(name, 1.0) * (text.rate_2 if name.startswith(SECOND) else text.rate)
+    return found
 
 
 def _second(name: str) -> list[str]:

@@ -17,8 +17,9 @@ from engine.optim.optimizer import MakeOptimizer
 
 
 class Learner:
-    """`parameters` learn, by name, in the order of the sweep; their updates are computed on `device`. All that a step
-    needs exists from the start: nothing must fail in the middle of a run."""
+    """`parameters` learn, by name, in the order of the sweep; their updates are computed on `device`. They start from
+    what they hold; `adopt` brings a finer base. All that a step needs exists from the start: nothing must fail in the
+    middle of a run."""
 
     def __init__(
         self,
@@ -39,8 +40,9 @@ class Learner:
         self._average = Average(self.shapes, ema.decay, warmup=ema.warmup) if ema and ema.decay else None
         self._taken = 0
         self._moved: set[str] = set()  # of the others the average is the weight itself
-        # A base that is in the network already; `adopt` brings a finer one.
-        self.adopt((name, parameter.data.float()) for name, parameter in parameters.items())
+        if self._average:
+            for name in parameters:
+                self._average.start(name, self._masters.read(name))
 
     def learning(self) -> list[str]:
         return [name for name in self.parameters if name not in self.resting]
@@ -82,7 +84,8 @@ class Learner:
                 ratios.add(name, change, master)
                 self._keep(name, master)
         ready = self._optimizer.finish_step()
-        if not all(bool(torch.isfinite(master).all()) for master in ready.values()):
+        finite = [torch.isfinite(master).all() for master in ready.values()]
+        if finite and not bool(torch.stack(finite).all()):  # one host read
             raise FloatingPointError("the optimizer made weights of a sound gradient that are not finite")
         for name, master in ready.items():
             ratios.add(name, (master - self._masters.read(name)).square_().sum(), master)

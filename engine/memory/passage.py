@@ -1,21 +1,18 @@
 """A window's way through the units: all of it through one before any of it enters the next, and back."""
 
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from engine.memory.gathering import Gathering
 from engine.memory.plan import NORM_PIECE, Tokens, global_norm
 from engine.memory.shelf import Place
 from engine.memory.streaming import Residency, sum_dtype
 from engine.memory.units import EMBEDDINGS, Cut, Unit
-
-Collect = Callable[[str, Tensor], None]
 
 
 @dataclass
@@ -65,19 +62,12 @@ def route(cut: Cut, learning: AbstractSet[str], *, context: bool, pooled: bool) 
 
 
 class Collector:
-    """Adds the gradients of the tensors at work to their sums as soon as the backward pass has made them, and notes the
-    norm of each finished sum."""
+    """Sums up the gradients of the tensors at work, and notes the norm of each finished sum."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], residency: Residency) -> None:
         self._residency = residency
-        self._sums: Mapping[str, Tensor] = {}
-        self._missing: set[str] = set()
+        self._gathering = Gathering(parameters)
         self._norms: list[Tensor] = []
-        # autograd keeps its hooks where Python's collector cannot see them: see PlainPlan.
-        collect: weakref.WeakMethod[Collect] = weakref.WeakMethod(self._collect)
-        for name, parameter in parameters.items():
-            hook = partial(_call, collect, name)
-            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def restart(self) -> None:
         self._norms = []
@@ -86,11 +76,8 @@ class Collector:
     def collecting(self, names: Sequence[str]) -> Iterator[None]:
         """Inside, backward passes reach no other tensors than `names`, and all that are to reach these."""
         with self._residency.summing(names) as sums:
-            # The first gradient takes the sum's place: nothing of an earlier unit or window can leak into it.
-            self._sums, self._missing = sums, set(names)
-            yield
-            for name in self._missing:
-                sums[name].zero_()
+            with self._gathering.into(sums):
+                yield
             for tensor in sums.values():
                 pieces = torch.split(tensor.flatten(), NORM_PIECE)
                 self._norms += [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
@@ -98,16 +85,6 @@ class Collector:
     def norm(self) -> float:
         """Of all sums since `restart`. A host read."""
         return global_norm([torch.stack(self._norms)] if self._norms else [])
-
-    def _collect(self, name: str, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        if name in self._missing:
-            self._missing.remove(name)
-            self._sums[name].copy_(gradient)
-        else:
-            self._sums[name].add_(gradient)
-        parameter.grad = None
 
 
 class Passage:
@@ -245,8 +222,3 @@ def _with_next(travellers: Sequence[Traveller]) -> Iterator[tuple[Traveller, Tra
 
 def _leaf(tensor: Tensor, learns: bool) -> Tensor:
     return tensor.detach().requires_grad_(learns)
-
-
-def _call(collect: weakref.WeakMethod[Collect], name: str, parameter: Tensor) -> None:
-    if (method := collect()) is not None:
-        method(name, parameter)

@@ -1,19 +1,16 @@
 """The plain plan: weights, activations and fp32 gradient sums on one device."""
 
 import math
-import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from engine.contract.sections import Ema, MasterKind
+from engine.memory.gathering import Gathering
 from engine.memory.learner import Learner, OnLearner, only
 from engine.memory.plan import Embedded, Judged, MicroBatch, WindowGradient, Written, global_norm, judged
 from engine.optim.optimizer import MakeOptimizer
-
-Collect = Callable[[str, Tensor], None]
 
 
 class PlainPlan(OnLearner):
@@ -42,27 +39,24 @@ class PlainPlan(OnLearner):
         self.device = next(iter(parameters.values())).device
         self._learner = Learner(parameters, make_optimizer, self.device, master=master, ema=ema, seed=seed)
         self._sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
-        self._missing: set[str] = set()
+        self._gathering = Gathering(parameters)
         self._samples, self._norm = 0, math.nan
-        self._listen()
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
         self._samples, self._norm = 0, math.nan
-        # The first gradient of a window takes a sum's place: a discarded window cannot leak into this one.
-        self._missing = set(self._learner.learning())
+        sums = {name: self._sums[name] for name in self._learner.learning()}
         losses: list[Tensor] = []
-        for index, asked in enumerate(window):
-            with torch.enable_grad():
-                each = asked.losses(predict(self._unet, asked.micro, self._conditioner))
-                # Un-divided: the mean over the window's samples is taken where the sums are read.
-                torch.autograd.backward(each.sum())
-            losses.append(each.detach())
-            computed(index, losses[-1])
-        for name in self._missing:
-            self._sums[name].zero_()
+        with self._gathering.into(sums):
+            for index, asked in enumerate(window):
+                with torch.enable_grad():
+                    each = asked.losses(predict(self._unet, asked.micro, self._conditioner))
+                    # Un-divided: the mean over the window's samples is taken where the sums are read.
+                    torch.autograd.backward(each.sum())
+                losses.append(each.detach())
+                computed(index, losses[-1])
         host = torch.cat(losses).tolist()
         self._samples = len(host)
-        norm = global_norm(self._sums[name] for name in self._learner.learning()) / self._samples
+        norm = global_norm(sums.values()) / self._samples
         outcome = judged(host, norm)
         self._norm = norm if outcome.sound else math.nan
         return outcome
@@ -85,29 +79,6 @@ class PlainPlan(OnLearner):
     @torch.no_grad()
     def predict(self, micro: MicroBatch) -> Tensor:
         return predict(self._unet, micro)
-
-    def _listen(self) -> None:
-        # autograd keeps its hooks where Python's collector cannot see them: one that held the plan would keep it, and
-        # with it the whole network, for ever.
-        collect: weakref.WeakMethod[Collect] = weakref.WeakMethod(self._collect)
-        for name, parameter in self._learner.parameters.items():
-            hook = partial(_call, collect, name)
-            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-
-    def _collect(self, name: str, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        if name in self._missing:
-            self._missing.remove(name)
-            self._sums[name].copy_(gradient)
-        else:
-            self._sums[name].add_(gradient)
-        parameter.grad = None
-
-
-def _call(collect: weakref.WeakMethod[Collect], name: str, parameter: Tensor) -> None:
-    if (method := collect()) is not None:
-        method(name, parameter)
 
 
 def predict(unet: nn.Module, micro: MicroBatch, conditioner: nn.Module | None = None) -> Tensor:

@@ -26,8 +26,8 @@ _KEPT = {"split": torch.int16, "fp32": torch.float32}
 
 
 class Masters:
-    """All that is kept exists from the start. `parameters` stay where they are, contiguous, in bf16 or fp32; masters
-    are on `device`, which may be another."""
+    """All that is kept exists from the start, for the weights as they then are. `parameters` stay where they are,
+    contiguous, in bf16 or fp32; masters are on `device`, which may be another."""
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], kind: MasterKind, *, device: torch.device, seed: int
@@ -39,6 +39,9 @@ class Masters:
         kept = _KEPT.get(kind)
         half = {name: p.shape for name, p in parameters.items() if p.dtype == torch.bfloat16 and kept is not None}
         self._host = HostTensors(half, kept or torch.int16, device)
+        if kind == "fp32":
+            for name in half:
+                self._host.store(name, parameters[name].detach().to(device).float())
         self._read: tuple[str, Tensor] | None = None  # the half that is on the device, to be written back
 
     def read(self, name: str, then: str | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from engine import __version__
 from engine.contract.budget import export_bytes
 from engine.contract.sections import Profile
+from engine.contract.text_tensors import learning_factors
 from engine.data.batches import Batches, Order
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Plan
@@ -28,7 +29,6 @@ from engine.run.precision import DTYPES
 from engine.run.preview import Previewer
 from engine.run.session import Session
 from engine.run.train import Training
-from engine.run.verify import learning_factors
 
 STEERING = "steering.json"
 

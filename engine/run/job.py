@@ -25,7 +25,7 @@ def execute(session: Session, profile: Profile) -> None:
     """Run `profile`, its paths absolute, in the session's folder, from its last checkpoint if it has one. Emits
     everything up to Finished. Raises ProfileError, RunError, CacheError, ValueError or OSError for what went wrong."""
     began = time.monotonic()
-    step = 0
+    step, losses = 0, tuple[float, ...]()
     try:
         build_demo_if_named(session, profile)
         base = open_base(profile, resumed=has_snapshot(session.run))
@@ -38,11 +38,11 @@ def execute(session: Session, profile: Profile) -> None:
         if resume:
             if changed := checkpoint.changes(resume, profile):
                 session.warn("resume-changed", f"the run goes on with other settings: {changed}", "")
-            step = checkpoint.read_state(resume).step
+            state = checkpoint.read_state(resume)
+            step, losses = state.step, state.losses
         _announce(session, profile, base, device, step)
         dataset = prepare(session, profile, base.checkpoint, device)
         _free(device)
-        losses = checkpoint.read_state(resume).losses if resume else ()
         training = assemble(session, profile, base, dataset, device, losses=losses)
         if resume:
             checkpoint.restore(resume, training.plan, training.state)

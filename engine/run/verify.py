@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -16,11 +15,10 @@ from engine.contract import profile as profiles
 from engine.contract.base_checkpoint import read_base
 from engine.contract.checkpoint_kind import identify
 from engine.contract.layers import read_layers, select
-from engine.contract.patterns import factors
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
-from engine.contract.text_tensors import FIRST, SECOND, learning_text, text_tensors
+from engine.contract.text_tensors import learning_factors, learning_text, text_tensors
 from engine.contract.unet_names import unet_names
 
 OK, WRONG = 0, 2
@@ -66,17 +64,6 @@ def optimizer_problems(profile: Profile, header: Header | None) -> list[Problem]
     except ImportedOptimizerError as error:
         return list(error.problems)
     return []
-
-
-def learning_factors(profile: Profile, trained: Iterable[str]) -> dict[str, float]:
-    """The factor on the learning rate of each name whose factor is not 1; `trained` holds the UNet's and the text
-    encoders' names."""
-    names, text = list(trained), profile.text_encoders
-    found = factors(names, profile.optimizer.rates)
-    for name in names:
-        if name.startswith((FIRST, SECOND)):
-            found[name] = found.get(name, 1.0) * (text.rate_2 if name.startswith(SECOND) else text.rate)
-    return found
 
 
 def _header(profile: Profile) -> Header | None:

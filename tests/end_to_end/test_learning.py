@@ -13,6 +13,7 @@ from engine.contract import events, rundir
 from engine.contract.problems import ProfileError
 from engine.contract.rundir import RunDir
 from engine.contract.sections import Profile
+from engine.memory.gathering import Gathering
 from engine.memory.plain import PlainPlan
 from engine.run.errors import RunError
 from engine.run.train import Training
@@ -231,14 +232,14 @@ def inject(monkeypatch: pytest.MonkeyPatch, *, micro: int) -> None:
         return question, Judged(judged.micro, lambda prediction: judged.losses(prediction) * value)
 
     monkeypatch.setattr(windows, "judge", judged_with_fault)
-    collect = PlainPlan._collect
+    collect = Gathering._collect
 
-    def collect_with_fault(self: PlainPlan, name: str, parameter: torch.Tensor) -> None:
+    def collect_with_fault(self: Gathering, name: str, parameter: torch.Tensor) -> None:
         if fault == "gradient" and name == "conv_out.weight":
             parameter.grad.view(-1)[3] = value
         collect(self, name, parameter)
 
-    monkeypatch.setattr(PlainPlan, "_collect", collect_with_fault)
+    monkeypatch.setattr(Gathering, "_collect", collect_with_fault)
 
 
 def test_so_many_skipped_steps_in_a_row_as_the_profile_says_end_the_run(

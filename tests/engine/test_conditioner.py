@@ -18,6 +18,7 @@ from engine.contract import events
 from engine.contract.profile import decode_profile
 from engine.contract.safetensors_header import read_header
 from engine.contract.sections import Profile, TextEncoders
+from engine.contract.text_tensors import learning_factors
 from engine.data.batches import Batches, Order
 from engine.memory.plain import predict
 from engine.memory.plan import Embedded, Tokens
@@ -31,7 +32,6 @@ from engine.run.dataset import Dataset, prepare, rehearsal_batch
 from engine.run.errors import RunError
 from engine.run.finish import write_export
 from engine.run.preview import Previewer
-from engine.run.verify import learning_factors
 from tests.end_to_end.harness import changed, copy_pictures, of_type, session_in, write_profile
 
 CPU = torch.device("cpu")
