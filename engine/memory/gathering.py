@@ -15,7 +15,6 @@ class Gathering:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self._sums: Mapping[str, Tensor] = {}
-        self._missing: set[str] = set()
         # autograd keeps its hooks where Python's collector cannot see them: one that held this would keep it, and with
         # it the sums and the whole network, for ever.
         collect: weakref.WeakMethod[Collect] = weakref.WeakMethod(self._collect)
@@ -25,22 +24,18 @@ class Gathering:
 
     @contextmanager
     def into(self, sums: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside, backward passes reach no other tensors than those of `sums`. What the sums hold at first means
-        nothing: the first gradient takes its place, so that nothing of an earlier or a discarded window can leak into
-        them, and what no gradient reached is zeros in the end."""
-        self._sums, self._missing = sums, set(sums)
-        yield
-        for name in self._missing:
-            sums[name].zero_()
+        """Inside, gradients are added to what `sums` hold. Backward passes reach no other tensors than these."""
+        self._sums = sums
+        try:
+            yield
+        finally:
+            self._sums = {}
 
     def _collect(self, name: str, parameter: Tensor) -> None:
         gradient = parameter.grad
         assert gradient is not None
-        if name in self._missing:
-            self._missing.remove(name)
-            self._sums[name].copy_(gradient)
-        else:
-            self._sums[name].add_(gradient)
+        # Always the same operation: a recorded pass serves the first micro-batch of a window like any other.
+        self._sums[name].add_(gradient)
         parameter.grad = None
 
 

@@ -14,12 +14,13 @@ from engine.memory.ratios import Ratios
 from engine.optim.average import Average
 from engine.optim.masters import Masters
 from engine.optim.optimizer import MakeOptimizer
+from engine.optim.pieces import length
 
 
 class Learner:
     """`parameters` learn, by name, in the order of the sweep; their updates are computed on `device`. They start from
-    what they hold; `adopt` brings a finer base. All that a step needs exists from the start: nothing must fail in the
-    middle of a run."""
+    what they hold; `adopt` brings a finer base. `rooms` is memory, by dtype, that is free while a step is written. All
+    that a step needs exists from the start: nothing must fail in the middle of a run."""
 
     def __init__(
         self,
@@ -30,13 +31,14 @@ class Learner:
         master: MasterKind,
         ema: Ema | None,
         seed: int,
+        rooms: Mapping[torch.dtype, Tensor] = {},
     ) -> None:
         self.parameters = parameters
         self.device = device
         self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
         self.resting: frozenset[str] = frozenset()
         self._optimizer = make_optimizer(self.shapes, device)
-        self._masters = Masters(parameters, master, device=device, seed=seed)
+        self._masters = Masters(parameters, master, device=device, seed=seed, rooms=rooms)
         self._average = Average(self.shapes, ema.decay, warmup=ema.warmup) if ema and ema.decay else None
         self._taken = 0
         self._moved: set[str] = set()  # of the others the average is the weight itself
@@ -71,7 +73,7 @@ class Learner:
         FloatingPointError, with no weight changed, for what a foreign optimizer made of it."""
         clip = clip_factor(norm, max_grad_norm)
         self._taken += 1
-        ratios = Ratios(self.device)
+        ratios = Ratios()
         self._optimizer.begin_step()
         if self._average:
             self._average.begin_step()
@@ -88,11 +90,12 @@ class Learner:
         if finite and not bool(torch.stack(finite).all()):  # one host read
             raise FloatingPointError("the optimizer made weights of a sound gradient that are not finite")
         for name, master in ready.items():
-            ratios.add(name, (master - self._masters.read(name)).square_().sum(), master)
+            ratios.add(name, length(master - self._masters.read(name)), master)
             self._keep(name, master)
         if self._average:
             for name in self.resting & self._moved:  # the average goes on towards where they came to rest
                 self._average.update(name, self._masters.read(name))
+        self._masters.settle()
         return Written(clip < 1.0, ratios.read())
 
     def weights(self) -> Mapping[str, Tensor]:
@@ -132,6 +135,7 @@ class Learner:
             self._masters.start(name, master.to(self.device, torch.float32).contiguous())
             if self._average:
                 self._average.start(name, self._masters.read(name))  # as it is kept, which may be coarser
+        self._masters.settle()
 
     def restore(
         self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor], averages: Mapping[str, Tensor]

@@ -1,6 +1,6 @@
 """A window's way through the units: all of it through one before any of it enters the next, and back."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from engine.memory.gathering import Gathering
 from engine.memory.plan import NORM_PIECE, Tokens, global_norm
 from engine.memory.shelf import Place
-from engine.memory.streaming import Residency, sum_dtype
+from engine.memory.streaming import Residency, Sums, sum_dtype
+from engine.memory.unit_work import Recordings, Standing, UnitWork
 from engine.memory.units import EMBEDDINGS, Cut, Unit
 
 
 @dataclass
 class Traveller:
     """A group on its way. `inputs` of the units by their number, the last one's output last; `owed` is the gradient of
-    a unit's output as a skip, by the number of that unit."""
+    a unit's output as a skip, by the number of that unit. `recordings` are of groups of its shape."""
 
     members: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -30,11 +31,17 @@ class Traveller:
     pooled: Tensor
     embedding: Tensor
     inputs: dict[int, Place]
+    recordings: Recordings | None = None
     owed: dict[int, Place] = field(default_factory=dict)
     gradient: Place | None = None
     embedding_gradient: Tensor | None = None
     context_gradient: Tensor | None = None
     pooled_gradient: Tensor | None = None
+
+    @property
+    def shape(self) -> Hashable:
+        """What groups have in common that can share recordings."""
+        return self.latents, self.context.shape
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,14 @@ class Collector:
         self._norms = []
 
     @contextmanager
-    def collecting(self, names: Sequence[str]) -> Iterator[None]:
-        """Inside, backward passes reach no other tensors than `names`, and all that are to reach these."""
-        with self._residency.summing(names) as sums:
-            with self._gathering.into(sums):
-                yield
-            for tensor in sums.values():
-                pieces = torch.split(tensor.flatten(), NORM_PIECE)
+    def collecting(self, unit: str | None, names: Sequence[str]) -> Iterator[Sums]:
+        """Inside, backward passes reach no other tensors than `names`, of `unit` or of another network, and all that
+        are to reach these."""
+        with self._residency.summing(unit, names) as sums:
+            with self._gathering.into(sums.by_name):
+                yield sums
+            for tensor in sums.flat:
+                pieces = torch.split(tensor, NORM_PIECE)
                 self._norms += [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
 
     def norm(self) -> float:
@@ -90,10 +98,13 @@ class Collector:
 class Passage:
     """Calls `tick` before every piece of work; it may raise."""
 
-    def __init__(self, cut: Cut, residency: Residency, collector: Collector, tick: Callable[[], None]) -> None:
+    def __init__(
+        self, cut: Cut, residency: Residency, collector: Collector, *, work: UnitWork, tick: Callable[[], None]
+    ) -> None:
         self._units, self._embeddings, self._cut = cut.units, cut.embeddings, cut
         self._residency, self._shelf = residency, residency.shelf
         self._collector = collector
+        self._work = work
         self._tick = tick
         self._last_read = _last_read(cut.units)
 
@@ -102,10 +113,15 @@ class Passage:
         for number, unit in enumerate(self._units):
             after = self._units[number + 1].name if number + 1 < len(self._units) else None
             with self._residency.visiting(unit.name, after), torch.no_grad():
-                for traveller, then in _with_next(travellers):
+                at = _addresses(unit)
+                for traveller, then, left in _in_turn(travellers):
                     self._tick()
+                    self._residency.advance(left)
                     tensors = self._fetch(self._reads(number, traveller), self._reads(number, then))
-                    output = self._run(number, traveller, tensors, traveller.embedding)
+                    if unit.reads_embedding:
+                        tensors["embedding"] = traveller.embedding
+                    standing = Standing(unit, at, self._size(unit, traveller))
+                    output = self._work.forward(standing, tensors, traveller.recordings)
                     traveller.inputs[number + 1] = self._shelf.put(output)
             for read, last in self._last_read.items():
                 if last == number < lowest:
@@ -122,47 +138,49 @@ class Passage:
             unit = self._units[number]
             below = self._units[number - 1].name if number > way.lowest else EMBEDDINGS if way.embedding else None
             names = [name for name, _ in unit.parameters() if name in learning]
-            with self._residency.visiting(unit.name, below), self._collector.collecting(names):
-                for traveller, then in _with_next(travellers):
+            with self._residency.visiting(unit.name, below), self._collector.collecting(unit.name, names) as sums:
+                at = _addresses(unit), tuple((name, sums.by_name[name].data_ptr()) for name in names)
+                for traveller, then, left in _in_turn(travellers):
                     self._tick()
+                    self._residency.advance(left)
                     wanted = self._reads(number, traveller) | _gradients(number, traveller)
                     coming = self._reads(number, then) | _gradients(number, then)
-                    self._back(number, traveller, self._fetch(wanted, coming), way)
+                    self._back(number, traveller, self._fetch(wanted, coming), way, at=at)
         if way.embedding:
             self._embeddings_back(travellers, way, learning)
 
-    def _back(self, number: int, traveller: Traveller, tensors: Mapping[str, Tensor], way: Route) -> None:
+    def _back(self, number: int, traveller: Traveller, tensors: dict[str, Tensor], way: Route, *, at: Hashable) -> None:
         unit = self._units[number]
-        hidden = _leaf(tensors["hidden"], number > way.lowest)
-        leaves = {"hidden": hidden}
-        if unit.skip is not None:
-            leaves["skip"] = _leaf(tensors["skip"], unit.skip >= way.lowest)
-        if unit.reads_context:
-            leaves["context"] = _leaf(tensors["context"], way.context)
-        embedding = _leaf(traveller.embedding, way.embedding and unit.reads_embedding)
-        gradient = tensors["gradient"]
+        gradient = tensors.pop("gradient")
         if "owed" in tensors:
-            gradient = gradient + tensors["owed"]
+            gradient = gradient + tensors.pop("owed")
             del traveller.owed[number]
-        with torch.enable_grad():
-            torch.autograd.backward(self._run(number, traveller, leaves, embedding), gradient)
+        if unit.reads_embedding:
+            tensors["embedding"] = traveller.embedding
+        standing = Standing(unit, at, self._size(unit, traveller))
+        reached = self._work.backward(
+            standing, tensors, gradient, wanted=_wanted(number, unit, way), recordings=traveller.recordings
+        )
         place = traveller.inputs.pop(number)
-        if hidden.grad is not None:
+        if "hidden" in reached:
             # Of the same shape as the input, which nothing reads any more.
-            traveller.gradient = self._shelf.put(hidden.grad, over=place)
-        if unit.skip is not None and (owed := leaves["skip"].grad) is not None:
-            traveller.owed[unit.skip] = self._shelf.put(owed)
-        if embedding.grad is not None:
+            traveller.gradient = self._shelf.put(reached["hidden"], over=place)
+        if "skip" in reached:
+            assert unit.skip is not None and unit.skip not in traveller.owed
+            traveller.owed[unit.skip] = self._shelf.put(reached["skip"])
+        if "embedding" in reached:
             assert traveller.embedding_gradient is not None
-            traveller.embedding_gradient.add_(embedding.grad)
-        if unit.reads_context and (reached := leaves["context"].grad) is not None:
+            traveller.embedding_gradient.add_(reached["embedding"])
+        if "context" in reached:
             if traveller.context_gradient is None:
-                traveller.context_gradient = torch.zeros_like(reached, dtype=sum_dtype(reached.dtype))
-            traveller.context_gradient.add_(reached)
+                traveller.context_gradient = torch.zeros_like(
+                    reached["context"], dtype=sum_dtype(reached["context"].dtype)
+                )
+            traveller.context_gradient.add_(reached["context"])
 
     def _embeddings_back(self, travellers: Sequence[Traveller], way: Route, learning: AbstractSet[str]) -> None:
         names = [name for name, _ in self._embeddings.parameters() if name in learning]
-        with self._residency.visiting(EMBEDDINGS, None), self._collector.collecting(names):
+        with self._residency.visiting(EMBEDDINGS, None), self._collector.collecting(EMBEDDINGS, names):
             for traveller in travellers:
                 self._tick()
                 pooled = _leaf(traveller.pooled, way.pooled)
@@ -172,18 +190,10 @@ class Passage:
                     torch.autograd.backward(embedding, traveller.embedding_gradient.to(embedding.dtype))
                 traveller.pooled_gradient = pooled.grad
 
-    def _run(self, number: int, traveller: Traveller, tensors: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
-        unit = self._units[number]
-        size = None
-        if unit.size is not None and self._cut.needs_sizes(traveller.latents):
-            size = traveller.inputs[unit.size + 1].shape[-2:]
-        return unit.run(
-            tensors["hidden"],
-            skip=tensors.get("skip"),
-            embedding=embedding if unit.reads_embedding else None,
-            context=tensors.get("context"),
-            size=size,
-        )
+    def _size(self, unit: Unit, traveller: Traveller) -> torch.Size | None:
+        if unit.size is None or not self._cut.needs_sizes(traveller.latents):
+            return None
+        return traveller.inputs[unit.size + 1].shape[-2:]
 
     def _reads(self, number: int, traveller: Traveller | None) -> dict[str, Place]:
         if traveller is None:
@@ -198,6 +208,21 @@ class Passage:
 
     def _fetch(self, wanted: Mapping[str, Place], then: Mapping[str, Place]) -> dict[str, Tensor]:
         return dict(zip(wanted, self._shelf.fetch([*wanted.values()], [*then.values()]), strict=True))
+
+
+def _addresses(unit: Unit) -> Hashable:
+    return tuple(parameter.data_ptr() for _, parameter in unit.parameters())
+
+
+def _wanted(number: int, unit: Unit, way: Route) -> frozenset[str]:
+    """Of which inputs the gradient is."""
+    wanted = {
+        "hidden": number > way.lowest,
+        "skip": unit.skip is not None and unit.skip >= way.lowest,
+        "context": unit.reads_context and way.context,
+        "embedding": unit.reads_embedding and way.embedding,
+    }
+    return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 def _gradients(number: int, traveller: Traveller | None) -> dict[str, Place]:
@@ -216,8 +241,9 @@ def _last_read(units: Sequence[Unit]) -> dict[int, int]:
     return last | {unit.skip + 1: number for number, unit in enumerate(units) if unit.skip is not None}
 
 
-def _with_next(travellers: Sequence[Traveller]) -> Iterator[tuple[Traveller, Traveller | None]]:
-    yield from zip(travellers, [*travellers[1:], None], strict=True)
+def _in_turn(travellers: Sequence[Traveller]) -> Iterator[tuple[Traveller, Traveller | None, int]]:
+    """Each with the one that comes next, and how many are left."""
+    yield from zip(travellers, [*travellers[1:], None], range(len(travellers), 0, -1), strict=True)
 
 
 def _leaf(tensor: Tensor, learns: bool) -> Tensor:

@@ -161,9 +161,6 @@ def judged(losses: Sequence[float], norm: float) -> WindowGradient:
 def global_norm(tensors: Iterable[Tensor]) -> float:
     """L2 norm over all elements, squares summed in float64, in pieces that bound what the wider type costs. A host
     read."""
-    total: Tensor | None = None
-    for tensor in tensors:
-        for piece in torch.split(tensor.flatten(), NORM_PIECE):
-            part = torch.linalg.vector_norm(piece, dtype=torch.float64).square()
-            total = part if total is None else total + part
-    return 0.0 if total is None else float(total.sqrt())
+    pieces = [piece for tensor in tensors for piece in torch.split(tensor.flatten(), NORM_PIECE)]
+    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in pieces]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0

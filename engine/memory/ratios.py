@@ -5,30 +5,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from engine.optim.pieces import length, norm
+
 
 class Ratios:
     """Adds up on the device, by tensor; one host read at the end."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._sums: dict[str, Tensor] = {}
+    def __init__(self) -> None:
+        self._changes: dict[str, list[Tensor]] = {}
+        self._weights: dict[str, list[Tensor]] = {}
 
     def add(self, name: str, change: Tensor, master: Tensor) -> None:
-        """`change` is the sum of squares of what a step added to `master`."""
-        weight = torch.linalg.vector_norm(master, dtype=torch.float32).square()
-        pair = torch.stack([change.reshape(()).to(torch.float32), weight])
+        """`change` is the norm of what a step added to `master`."""
         group = group_of(name)
-        self._sums[group] = self._sums[group] + pair if group in self._sums else pair
+        self._changes.setdefault(group, []).append(change)
+        self._weights.setdefault(group, []).append(length(master))
 
     def read(self) -> Mapping[str, float]:
         """A host read."""
-        if not self._sums:
+        if not self._changes:
             return {}
-        pairs = torch.stack(list(self._sums.values())).tolist()
-        return {
-            group: (change / weight) ** 0.5 if weight else 0.0
-            for group, (change, weight) in zip(self._sums, pairs, strict=True)
-        }
+        pairs = [(norm(self._changes[group]), norm(self._weights[group])) for group in self._changes]
+        found = torch.stack([torch.stack(pair) for pair in pairs]).tolist()
+        by_group = zip(self._changes, found, strict=True)
+        return {group: change / weight if weight else 0.0 for group, (change, weight) in by_group}
 
 
 def group_of(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.optim.hosted import SLAB
+from engine.optim.slabs import SLAB, Slabs
 
 _ALIGNED = 512  # bytes
 _LEAVING = 2  # tensors that may be on their way to the host while the computation goes on
@@ -158,7 +158,7 @@ class _Memory:
     """Host memory in slabs, handed out in order, all of it again after `restart`."""
 
     def __init__(self, *, page_locked: bool) -> None:
-        self._page_locked = page_locked
+        self._making = Slabs(page_locked=page_locked)
         self._slabs: list[Tensor] = []
         self._at, self._used = 0, 0
         self._taken, self._before = 0, 0  # bytes, of this window and of the one before
@@ -168,7 +168,7 @@ class _Memory:
         while self._at < len(self._slabs) and self._used + size > len(self._slabs[self._at]):
             self._at, self._used = self._at + 1, 0
         if self._at == len(self._slabs):
-            self._grow(max(SLAB, size))
+            self._slabs.append(self._making.empty(max(SLAB, size), torch.uint8))
         part = self._slabs[self._at][self._used : self._used + size]
         self._used += -(-size // _ALIGNED) * _ALIGNED
         self._taken += -(-size // _ALIGNED) * _ALIGNED
@@ -176,17 +176,8 @@ class _Memory:
 
     def reserve(self, times: int) -> None:
         while sum(map(len, self._slabs)) < times * self._before:
-            self._grow(SLAB)
+            self._slabs.append(self._making.empty(SLAB, torch.uint8))
 
     def restart(self) -> None:
         self._at, self._used = 0, 0
         self._taken, self._before = 0, self._taken
-
-    def _grow(self, size: int) -> None:
-        if self._page_locked:
-            try:
-                self._slabs.append(torch.empty(size, dtype=torch.uint8, pin_memory=True))
-                return
-            except RuntimeError:  # the system's limit of locked memory
-                self._page_locked = False
-        self._slabs.append(torch.empty(size, dtype=torch.uint8))

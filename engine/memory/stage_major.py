@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from engine.contract.sections import Ema, MasterKind
+from engine.memory.graphs import Recorder
 from engine.memory.groups import Group, grouped
 from engine.memory.learner import Learner, OnLearner, only
 from engine.memory.passage import Collector, Passage, Traveller, route
 from engine.memory.plan import Embedded, Judged, MicroBatch, Tokens, WindowGradient, Written, judged
 from engine.memory.streaming import ByUnit, Here, Residency, Streamed
+from engine.memory.unit_work import UnitWork
 from engine.memory.units import EMBEDDINGS, cut
 from engine.optim.optimizer import MakeOptimizer
+
+DEEPEST = 5  # transformer blocks: the ten of SDXL's deep attentions in two parts
 
 MakeResidency = Callable[[ByUnit, Mapping[str, nn.Parameter], torch.device], Residency]
 
@@ -29,8 +33,10 @@ class StageMajorPlan(OnLearner):
     rounding.
 
     `group` is how many micro-batches of one shape a unit takes as one batch, `window` how many a step has (for
-    `reserve`). With `keep_activations` what waits between units stays on the card. `tick` is called before each piece
-    of work, and may raise, which discards the window. Raises ValueError for a UNet that is not of SDXL's make.
+    `reserve`). No unit has more than `deepest` transformer blocks (0: whole attentions). With `keep_activations` what
+    waits between units stays on the card. With a `recorder` the units' work on groups of frequent shapes is recorded
+    and replayed. `tick` is called before each piece of work, and may raise, which discards the window. Raises
+    ValueError for a UNet that is not of SDXL's make.
     """
 
     name = "stage-major"
@@ -48,12 +54,14 @@ class StageMajorPlan(OnLearner):
         seed: int = 0,
         group: int = 1,
         window: int = 1,
+        deepest: int = DEEPEST,
         keep_activations: bool = False,
+        recorder: Recorder | None = None,
         tick: Callable[[], None] = nothing,
         residency: MakeResidency | None = None,
     ) -> None:
         self.device = device
-        self._cut, self._conditioner = cut(unet), conditioner
+        self._cut, self._conditioner = cut(unet, deepest=deepest), conditioner
         self._group, self._window, self._tick = group, window, tick
         self._dtype = next(unet.parameters()).dtype
         parameters = only(trained, unet, conditioner)
@@ -64,9 +72,11 @@ class StageMajorPlan(OnLearner):
             self._residency = Here(parameters)
         else:
             self._residency = Streamed(units, parameters, device, keep_activations=keep_activations)
-        self._learner = Learner(parameters, make_optimizer, device, master=master, ema=ema, seed=seed)
+        rooms = self._residency.rooms
+        self._learner = Learner(parameters, make_optimizer, device, master=master, ema=ema, seed=seed, rooms=rooms)
         self._collector = Collector(parameters, self._residency)
-        self._passage = Passage(self._cut, self._residency, self._collector, tick)
+        self._work = UnitWork(recorder, device)
+        self._passage = Passage(self._cut, self._residency, self._collector, work=self._work, tick=tick)
         self._samples, self._norm = 0, math.nan
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
@@ -104,6 +114,12 @@ class StageMajorPlan(OnLearner):
             self._residency.sum, rates, norm=norm, max_grad_norm=max_grad_norm, scale=damping / self._samples
         )
 
+    def rest(self, names: frozenset[str]) -> None:
+        before = self._learner.resting
+        self._learner.rest(names)
+        if self._learner.resting != before:
+            self._work.forget()
+
     def reserve(self) -> None:
         self._residency.shelf.reserve(self._window)
 
@@ -116,6 +132,9 @@ class StageMajorPlan(OnLearner):
             micros.append(asked.micro)
             judges.append(asked.losses)
         travellers, context, pooled = self._set_out(grouped(micros, self._group))
+        recordings = self._work.recordings(traveller.shape for traveller in travellers)
+        for traveller in travellers:
+            traveller.recordings = recordings.get(traveller.shape)
         micros.clear()  # their inputs wait with the travellers now
         learning = dict.fromkeys(self._learner.learning()).keys()
         way = route(self._cut, learning, context=context, pooled=pooled)
@@ -200,7 +219,7 @@ class StageMajorPlan(OnLearner):
         names = [name for name, parameter in encoders if parameter.requires_grad]
         if not names:
             return
-        with self._collector.collecting(names):
+        with self._collector.collecting(None, names):
             for traveller in travellers:
                 if traveller.tokens is None:
                     continue

@@ -1,27 +1,30 @@
 """Where the units' weights and gradient sums live: where they are, or in host memory from which they visit the card."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from engine.memory.shelf import DeviceShelf, HostShelf, Shelf, Side
-from engine.optim.hosted import ALIGNED, HostTensors
+from engine.optim.hosted import HostTensors, aligned, laid_out
+from engine.optim.slabs import Slabs
+
+PIECE = 1 << 22  # elements that are sent at a time
 
 ByUnit = Mapping[str, Sequence[tuple[str, nn.Parameter]]]
 
 
-class Hosted(Protocol):
-    """What is used of HostTensors."""
+@dataclass(frozen=True)
+class Sums:
+    """Zeros for gradients to be added to, on the device: `by_name`, and all of them as `flat` pieces."""
 
-    def fetch(self, name: str, then: str | None = None) -> Tensor: ...
-    def resting(self) -> Mapping[str, Tensor]: ...
-
-
-MakeHosted = Callable[[Mapping[str, torch.Size], torch.dtype, torch.device], Hosted]
+    by_name: Mapping[str, Tensor]
+    flat: Sequence[Tensor]
 
 
 class Residency(Protocol):
@@ -34,13 +37,22 @@ class Residency(Protocol):
         """Inside, the parameters of `unit` are on the device. Those of `then` start on their way."""
         ...
 
-    def summing(self, names: Sequence[str]) -> AbstractContextManager[Mapping[str, Tensor]]:
-        """The sums of tensors of one unit, on the device, to be written inside; what they hold at first means nothing.
-        Kept if no exception passes."""
+    def summing(self, unit: str | None, names: Sequence[str]) -> AbstractContextManager[Sums]:
+        """The sums of tensors of `unit`, or of another network. Kept if no exception passes."""
         ...
 
     def sum(self, name: str, then: str | None) -> Tensor:
         """On the device, to be overwritten, until the next is asked for; `then` is asked for next."""
+        ...
+
+    @property
+    def rooms(self) -> Mapping[torch.dtype, Tensor]:
+        """Memory on the device that nobody uses between two windows, by dtype."""
+        ...
+
+    def advance(self, left: int) -> None:
+        """Before each of a unit's pieces of work, of which there are `left` still: send on a share of what has to come
+        or go while they are done. All of it at once would keep the activations waiting for their turn."""
         ...
 
     def settle(self) -> None:
@@ -58,22 +70,28 @@ class Here:
     def visiting(self, unit: str, then: str | None) -> AbstractContextManager[None]:  # noqa: ARG002 - Residency's
         return nullcontext()
 
-    def summing(self, names: Sequence[str]) -> AbstractContextManager[Mapping[str, Tensor]]:
-        return nullcontext({name: self._sums[name] for name in names})
+    def summing(self, unit: str | None, names: Sequence[str]) -> AbstractContextManager[Sums]:  # noqa: ARG002
+        return nullcontext(zeroed({name: self._sums[name] for name in names}))
 
     def sum(self, name: str, then: str | None) -> Tensor:  # noqa: ARG002 - Residency's
         return self._sums[name]
+
+    @property
+    def rooms(self) -> Mapping[torch.dtype, Tensor]:
+        return {}
+
+    def advance(self, left: int) -> None:
+        pass
 
     def settle(self) -> None:
         pass
 
 
 class Streamed:
-    """Every unit of `units` rests in one piece of host memory and visits one of two places on the card; `trained`
-    tensors of other networks stay on it, where they are, and so do their sums.
+    """The units of `units` rest in host memory and visit the card, the next while one is at work; `trained` tensors of
+    other networks stay on the card, where they are, and so do their sums. So do activations with `keep_activations`.
 
-    A unit's sums are on the card while it is at work, in memory that the next unit uses again. With `keep_activations`
-    these stay on the card too.
+    Sums of a unit are on the card while it is at work, and leave it while the next one is.
     """
 
     def __init__(
@@ -83,87 +101,210 @@ class Streamed:
         device: torch.device,
         *,
         keep_activations: bool = False,
-        hosted: MakeHosted = HostTensors,
     ) -> None:
-        self._device = device
         self.shelf: Shelf = DeviceShelf() if keep_activations else HostShelf(device)
         every = {name: parameter for parameters in units.values() for name, parameter in parameters}
         dtypes = {parameter.dtype for parameter in every.values()}
         if len(dtypes) != 1:
             raise ValueError(f"the memory plan stage-major needs weights of one dtype, these are of {len(dtypes)}")
-        self._weights = _Weights(units, next(iter(dtypes)), device, hosted)
-        streamed = {name: parameter for name, parameter in trained.items() if name in every}
+        self._weights = _Weights(units, next(iter(dtypes)), device)
         self._beside = {name: zeros_beside(parameter) for name, parameter in trained.items() if name not in every}
-        wide = sum_dtype(next(iter(dtypes)))
-        self._sums = hosted({name: parameter.shape for name, parameter in streamed.items()}, wide, device)
-        self._shapes = {name: parameter.shape for name, parameter in streamed.items()}
-        most = max((_places(_trained(p, streamed))[-1] for p in units.values()), default=0)
-        self._at_work = torch.empty(most, dtype=wide, device=device)
-        self._leaving = Side(device)
-        self._left: torch.cuda.Event | None = None
+        learning = {unit: [(n, p) for n, p in parameters if n in trained] for unit, parameters in units.items()}
+        self._sums = _Sums(learning, sum_dtype(next(iter(dtypes))), device)
 
     def visiting(self, unit: str, then: str | None) -> AbstractContextManager[None]:
         return self._weights.visiting(unit, then)
 
-    @contextmanager
-    def summing(self, names: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
-        streamed = [name for name in names if name in self._shapes]
-        places = _places(self._shapes[name].numel() for name in streamed)
-        sums = {
-            name: self._at_work[start : start + self._shapes[name].numel()].view(self._shapes[name])
-            for name, start in zip(streamed, places, strict=False)
-        }
-        # The sums of the unit before may still be leaving from this memory.
-        self._leaving.join(self._left)
-        yield sums | {name: self._beside[name] for name in names if name in self._beside}
-        resting = self._sums.resting()
-        for name, tensor in sums.items():
-            # Each copy is ordered behind the computation that made the sums; the last event stands for all of them.
-            self._left = self._leaving.copy(resting[name], tensor)
+    def summing(self, unit: str | None, names: Sequence[str]) -> AbstractContextManager[Sums]:
+        if unit is None:
+            return nullcontext(zeroed({name: self._beside[name] for name in names}))
+        return self._sums.summing(unit, names)
 
     def sum(self, name: str, then: str | None) -> Tensor:
         if name in self._beside:
             return self._beside[name]
-        return self._sums.fetch(name, then)
+        return self._sums.hosted.fetch(name, then)
+
+    @property
+    def rooms(self) -> Mapping[torch.dtype, Tensor]:
+        memory = self._weights.memory
+        if memory.dtype != torch.bfloat16:
+            return {memory.dtype: memory}
+        half = len(memory) // 2
+        return {torch.bfloat16: memory[:half], torch.int16: memory[half:].view(torch.int16)}
+
+    def advance(self, left: int) -> None:
+        self._weights.convoy.advance(left)
+        self._sums.convoy.advance(left)
 
     def settle(self) -> None:
-        self._leaving.finish()  # an update reads the sums on the host
+        self._sums.settle()
         self._weights.settle()
 
 
-class _Weights:
-    """Parameters are views: of where their unit rests, and inside `visiting` of the place on the card it visits."""
+class _Ends:
+    """Memory on the card for neighbours: every other unit lies at its start, those between them at its end. It is as
+    large as the largest pair of neighbours, and a unit is always at the same address. `sizes` in elements."""
 
-    def __init__(self, units: ByUnit, dtype: torch.dtype, device: torch.device, hosted: MakeHosted) -> None:
-        self._units = units
-        self._starts = {unit: _places(p.numel() for _, p in parameters) for unit, parameters in units.items()}
-        shapes = {unit: torch.Size((starts[-1],)) for unit, starts in self._starts.items()}
-        self._hosted = hosted(shapes, dtype, device)
-        resting = self._hosted.resting()
-        self._resting = {unit: list(self._views(unit, resting[unit])) for unit in units}
-        for unit, parameters in units.items():
-            for (_, parameter), view in zip(parameters, self._resting[unit], strict=True):
-                view.copy_(parameter.data)
+    def __init__(self, sizes: Mapping[str, int], dtype: torch.dtype, device: torch.device) -> None:
+        total = max([sum(pair) for pair in pairwise(sizes.values())] + list(sizes.values()), default=0)
+        self.memory = torch.empty(total, dtype=dtype, device=device)
+        starts = [0 if number % 2 == 0 else total - size for number, size in enumerate(sizes.values())]
+        self._places = {unit: (start, start + sizes[unit]) for unit, start in zip(sizes, starts, strict=True)}
+
+    def of(self, unit: str) -> Tensor:
+        start, end = self._places[unit]
+        return self.memory[start:end]
+
+    def overlap(self, unit: str, other: str) -> bool:
+        (start, end), (from_, to) = self._places[unit], self._places[other]
+        return start < to and from_ < end
+
+
+class _Convoy:
+    """Copies on a stream beside the computation, piece by piece."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._side = Side(device)
+        self._waiting: deque[tuple[str, Tensor, Tensor]] = deque()
+        self._arrived: dict[str, torch.cuda.Event | None] = {}
+
+    def send(self, name: str, copies: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Begin as soon as there is an occasion. `copies`: into what, from what, flat."""
+        for into, source in copies:
+            pieces = zip(torch.split(into, PIECE), torch.split(source, PIECE), strict=True)
+            self._waiting += [(name, *piece) for piece in pieces]
+
+    def advance(self, left: int) -> None:
+        """With `left` occasions, this one with them."""
+        for _ in range(-(-len(self._waiting) // left)):
+            name, into, source = self._waiting.popleft()
+            # Behind all that the computation was given: who used this memory before it, and who made the source.
+            self._arrived[name] = self._side.copy(into, source)
+
+    def join(self, name: str) -> None:
+        """What the computation is given from now on waits for what was sent for `name`."""
+        if any(waiting == name for waiting, *_ in self._waiting):
+            self.advance(1)
+        self._side.join(self._arrived.get(name))
+
+    def finish(self, *, discard: bool) -> None:
+        """Wait, here and now, for all of it, or for what has begun."""
+        if discard:
+            self._waiting.clear()
+        self.advance(1)
+        self._side.finish()
+        self._arrived.clear()
+
+
+class _Laid:
+    """Tensors of a unit side by side: `offsets` by name, `size` in all, and the few contiguous `pieces` in which they
+    rest in host memory, by where each begins."""
+
+    def __init__(self, resting: Mapping[str, Tensor]) -> None:
+        self.offsets: dict[str, int] = {}
+        self.pieces: list[tuple[int, Tensor]] = []
+        self.size, joins = 0, None
+        for name, tensor in resting.items():
+            begins = tensor.untyped_storage().data_ptr(), tensor.storage_offset()
+            length = aligned(tensor.numel())
+            if begins != joins:
+                self.pieces.append((self.size, tensor))
+            at, first = self.pieces[-1]
+            whole = self.size - at + length
+            self.pieces[-1] = at, first.as_strided((whole,), (1,), first.storage_offset())
+            self.offsets[name] = self.size
+            self.size += length
+            joins = begins[0], begins[1] + length
+
+    def views(self, memory: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+        starts = self.offsets
+        return {name: memory[starts[name] : starts[name] + each.numel()].view(each) for name, each in shapes.items()}
+
+
+class _Weights:
+    """Parameters are views: of where they rest, and inside `visiting` of the card's memory."""
+
+    def __init__(self, units: ByUnit, dtype: torch.dtype, device: torch.device) -> None:
+        self._units = {unit: dict(parameters) for unit, parameters in units.items()}
+        shapes = {name: p.shape for parameters in self._units.values() for name, p in parameters.items()}
+        resting = laid_out(shapes, dtype, Slabs(page_locked=device.type == "cuda"))
+        self._resting = {unit: {name: resting[name] for name in parameters} for unit, parameters in self._units.items()}
+        for unit, parameters in self._units.items():
+            for name, parameter in parameters.items():
+                resting[name].copy_(parameter.data)
             self._show(unit, self._resting[unit])  # and their old memory is free
+        self._laid = {unit: _Laid(tensors) for unit, tensors in self._resting.items()}
+        self._ends = _Ends({unit: laid.size for unit, laid in self._laid.items()}, dtype, device)
+        self._visitors = {
+            unit: self._laid[unit].views(self._ends.of(unit), {name: p.shape for name, p in parameters.items()})
+            for unit, parameters in self._units.items()
+        }
+        self.convoy = _Convoy(device)
+        self._here: set[str] = set()  # or on their way
+
+    @property
+    def memory(self) -> Tensor:
+        return self._ends.memory
 
     @contextmanager
     def visiting(self, unit: str, then: str | None) -> Iterator[None]:
-        self._show(unit, self._views(unit, self._hosted.fetch(unit, then)))
+        self._come(unit)
+        self.convoy.join(unit)
+        if then is not None and not self._ends.overlap(unit, then):
+            self._come(then)
+        self._show(unit, self._visitors[unit])
         try:
             yield
         finally:
             self._show(unit, self._resting[unit])
 
     def settle(self) -> None:
-        self._hosted.resting()
+        self.convoy.finish(discard=True)  # nobody may write to what is still being read
+        self._here.clear()  # what rests may be changed next
 
-    def _views(self, unit: str, memory: Tensor) -> Iterator[Tensor]:
-        for (_, parameter), start in zip(self._units[unit], self._starts[unit], strict=False):
-            yield memory[start : start + parameter.numel()].view(parameter.shape)
+    def _come(self, unit: str) -> None:
+        if unit in self._here:
+            return
+        self._here = {other for other in self._here if not self._ends.overlap(unit, other)} | {unit}
+        memory = self._ends.of(unit)
+        self.convoy.send(
+            unit, ((memory[start : start + piece.numel()], piece) for start, piece in self._laid[unit].pieces)
+        )
 
-    def _show(self, unit: str, tensors: Iterable[Tensor]) -> None:
-        for (_, parameter), tensor in zip(self._units[unit], tensors, strict=True):
-            parameter.data = tensor
+    def _show(self, unit: str, tensors: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._units[unit].items():
+            parameter.data = tensors[name]
+
+
+class _Sums:
+    """`learning` by unit; `hosted` are the sums where they rest."""
+
+    def __init__(self, learning: ByUnit, dtype: torch.dtype, device: torch.device) -> None:
+        self._shapes = {unit: {name: p.shape for name, p in parameters} for unit, parameters in learning.items()}
+        sizes = {unit: sum(aligned(each.numel()) for each in shapes.values()) for unit, shapes in self._shapes.items()}
+        self._ends = _Ends(sizes, dtype, device)
+        every = {name: shape for shapes in self._shapes.values() for name, shape in shapes.items()}
+        # An update reads sums by way of the memory in which a window makes them.
+        self.hosted = HostTensors(every, dtype, device, room=self._ends.memory, near=False)
+        resting = self.hosted.resting()
+        self._laid = {unit: _Laid({name: resting[name] for name in each}) for unit, each in self._shapes.items()}
+        self.convoy = _Convoy(device)
+
+    @contextmanager
+    def summing(self, unit: str, names: Sequence[str]) -> Iterator[Sums]:
+        for other in self._laid:
+            if self._ends.overlap(unit, other):
+                self.convoy.join(other)  # they may still be leaving
+        laid, flat = self._laid[unit], self._ends.of(unit)
+        flat.zero_()
+        shapes = self._shapes[unit]
+        yield Sums(laid.views(flat, {name: shapes[name] for name in names}), [flat])
+        self.convoy.send(unit, ((piece, flat[start : start + piece.numel()]) for start, piece in laid.pieces))
+
+    def settle(self) -> None:
+        self.convoy.finish(discard=False)  # an update reads the sums on the host
+        self.hosted.settle()  # and nothing that came to the card before they did
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -171,15 +312,12 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def zeroed(sums: Mapping[str, Tensor]) -> Sums:
+    for each in sums.values():
+        each.zero_()
+    return Sums(sums, [each.view(-1) for each in sums.values()])
+
+
 def zeros_beside(parameter: nn.Parameter) -> Tensor:
     """A sum for its gradients, on its device."""
     return torch.zeros_like(parameter.data, dtype=sum_dtype(parameter.dtype))
-
-
-def _trained(parameters: Sequence[tuple[str, nn.Parameter]], trained: Mapping[str, nn.Parameter]) -> Iterator[int]:
-    return (parameter.numel() for name, parameter in parameters if name in trained)
-
-
-def _places(sizes: Iterable[int]) -> list[int]:
-    """Where tensors of `sizes` elements begin, side by side and aligned; and last, where they end."""
-    return list(accumulate((-(-size // ALIGNED) * ALIGNED for size in sizes), initial=0))

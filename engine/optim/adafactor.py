@@ -5,6 +5,7 @@ whole SDXL UNet. The first moment, if there is one, rests in host memory as stoc
 exists from the start, and a step works through a tensor in pieces: it needs a few, however large the tensor is.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor
 from engine.contract.seeding import derive
 from engine.optim.hosted import HostTensors
 from engine.optim.optimizer import Caution, ReadMaster
-from engine.optim.pieces import as_rows, pieces
+from engine.optim.pieces import as_rows, length, norm, piece_of, pieces
 from engine.optim.rounding import stochastic_bf16
 from engine.optim.state import take_over, unchanged
 
@@ -74,7 +75,7 @@ class Adafactor:
         else:
             self._scale_factored(name, update)
         if moving is None:
-            rms = (_sum_of_squares(update) / update.numel()).sqrt()
+            rms = norm([length(piece_of(update, part)) for part in pieces(update)]) / update.numel() ** 0.5
             update.div_((rms / self.settings.clip_threshold).clamp_(min=1.0))
         return self._write(name, master, update, lr, moving)
 
@@ -125,22 +126,23 @@ class Adafactor:
     def _scale(self, name: str, update: Tensor) -> None:
         moment = as_rows(self._state[name]["v"])
         for part in pieces(update):
-            moment[part].lerp_(update[part].square().add_(EPS), 1 - self._kept(name))
-            update[part].mul_(moment[part].rsqrt())
+            piece, second = piece_of(update, part), piece_of(moment, part)
+            second.lerp_(piece.square().add_(EPS), 1 - self._kept(name))
+            piece.mul_(second.rsqrt())
 
     def _scale_factored(self, name: str, update: Tensor) -> None:
         rows, columns = self._state[name]["rows"], self._state[name]["columns"]
         row_means, column_sums = torch.empty_like(rows), torch.zeros_like(columns)
         for part in pieces(update):
-            square = update[part].square().add_(EPS)
-            row_means[part] = square.mean(1)
+            square = piece_of(update, part).square().add_(EPS)
+            torch.mean(square, 1, out=piece_of(row_means, part))
             column_sums += square.sum(0)
             del square  # before the next piece's is made
         rows.lerp_(row_means, 1 - self._kept(name))
         columns.lerp_(column_sums / update.shape[0], 1 - self._kept(name))
         by_row, by_column = (rows / rows.mean()).rsqrt_().unsqueeze(1), columns.rsqrt()
         for part in pieces(update):
-            update[part].mul_(by_row[part]).mul_(by_column)
+            piece_of(update, part).mul_(piece_of(by_row, part)).mul_(by_column)
 
     def _scale_by_rows(self, name: str, update: Tensor) -> Tensor:
         """Clipped already. Returns which rows move, (O, 1); the others' updates are 0."""
@@ -167,19 +169,21 @@ class Adafactor:
         limit = self._cautions[name].element_clip
         weights = master.view(update.shape)
         moment = self._momentum.fetch(name, then=self._momentum.after(name)) if self.settings.momentum else None
-        moved = torch.zeros((), device=update.device)
+        moved: list[Tensor] = []
         for part in pieces(update):
-            piece = update[part].clamp_(-limit, limit)
+            piece = piece_of(update, part)
+            if limit != math.inf:
+                piece.clamp_(-limit, limit)
             moves = None if moving is None else moving[part]
             if moment is not None:
                 self._gather(name, moment.view(update.shape)[part], piece, moves, start=part.start * update.shape[1])
             if decay != 1.0:
                 weights[part].mul_(decay if moves is None else torch.where(moves, decay, 1.0))
-            weights[part].sub_(piece, alpha=lr)
-            moved += piece.square().sum()
+            piece_of(weights, part).sub_(piece, alpha=lr)
+            moved.append(length(piece))
         if moment is not None:
             self._momentum.store(name, moment)
-        return moved * lr**2
+        return norm(moved) * lr
 
     def _gather(self, name: str, moment: Tensor, piece: Tensor, moves: Tensor | None, *, start: int) -> None:
         """Take `piece` into the momentum, and the new momentum into `piece`; a resting row keeps its own and gets 0."""
@@ -191,10 +195,3 @@ class Adafactor:
             full.lerp_(piece, moves * fresh)
         moment.copy_(stochastic_bf16(full, derive(self._seed, f"moment {name}", self.taken), start=start))
         piece.copy_(full if moves is None else full.masked_fill_(~moves, 0.0))
-
-
-def _sum_of_squares(matrix: Tensor) -> Tensor:
-    total = torch.zeros((), device=matrix.device)
-    for part in pieces(matrix):
-        total += matrix[part].square().sum()
-    return total

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.contract.seeding import derive
 from engine.optim.hosted import HostTensors
 from engine.optim.optimizer import Caution, ReadMaster
-from engine.optim.pieces import as_elements, as_rows, pieces
+from engine.optim.pieces import as_elements, as_rows, length, norm, pieces
 from engine.optim.rounding import stochastic_bf16
 from engine.optim.state import take_over, unchanged
 
@@ -86,7 +86,7 @@ class AdamW:
         firsts = self._first.fetch(name, then=self._first.after(name))
         seconds = self._second.fetch(name, then=self._second.after(name))
         weights, gradients = shaped(master), shaped(gradient)
-        moved = torch.zeros((), device=master.device)
+        moved: list[Tensor] = []
         if not self._cautions[name].row_wise:
             self._counts[name] += 1
         for part in pieces(gradients):
@@ -100,13 +100,13 @@ class AdamW:
             if self.settings.weight_decay:
                 decay = 1 - lr * self.settings.weight_decay
                 weights[part].mul_(decay if motion.moves is None else torch.where(motion.moves, decay, 1.0))
-            moved += self._apply(name, weights[part], first, denominator, motion, lr=lr)
+            moved.append(self._apply(name, weights[part], first, denominator, motion, lr=lr))
             del denominator
             self._keep(resting, first, f"moment {name}", start=start)
             del first
         self._first.store(name, firsts)
         self._second.store(name, seconds)
-        return moved * lr**2
+        return norm(moved) * lr
 
     def finish_step(self) -> Mapping[str, Tensor]:
         return {}
@@ -165,17 +165,17 @@ class AdamW:
     def _apply(
         self, name: str, weights: Tensor, first: Tensor, denominator: Tensor, motion: _Motion, *, lr: float
     ) -> Tensor:
-        """One piece of the master; returns the sum of squares of its update, of which `lr` is taken. Overwrites
+        """One piece of the master; returns the norm of its update, of which `lr` is taken. Overwrites
         `denominator`."""
         limit, correction = self._cautions[name].element_clip, motion.correction1
         if limit == math.inf and not isinstance(correction, Tensor):  # as torch does it
             weights.addcdiv_(first, denominator, value=-(lr / correction))
-            return torch.div(first, denominator, out=denominator).div_(correction).square_().sum()
+            return length(torch.div(first, denominator, out=denominator).div_(correction))
         update = torch.div(first, denominator, out=denominator).div_(correction).clamp_(-limit, limit)
         if motion.moves is not None:
             update.masked_fill_(~motion.moves, 0.0)
         weights.sub_(update, alpha=lr)
-        return update.square_().sum()
+        return length(update)
 
     def _keep(self, resting: Tensor, value: Tensor, stream: str, *, start: int) -> None:
         if resting.dtype != value.dtype:

@@ -1,32 +1,53 @@
 """Named tensors that rest in host memory and visit the device one after another, the next on its way meanwhile."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# torch rounds a pinned allocation up to a power of two: a slab of exactly one wastes nothing.
-SLAB = 1 << 30  # bytes
+from engine.optim.slabs import SLAB, Slabs
+
 ALIGNED = 256  # elements
+NEAR = 1 << 16  # elements; of SDXL's tensors half are smaller, 1.6 million elements in all
 
 
 class HostTensors:
-    """Zeros of `shapes` and `dtype` in host memory, all there from the start; on CUDA two places on the card as well,
-    each as large as the largest of them.
+    """Zeros of `shapes` and `dtype` in host memory, all there from the start, or what is `resting` there already; on
+    CUDA two places on the card as well, each as large as the largest of them: in `room` (of that dtype, for others to
+    use while nothing is fetched), if that is large enough. What is `near` stays on the card: the smallest tensors, if
+    they do not rest already.
 
     What `fetch` returns is the caller's, to be read and changed on the current stream, until the next `fetch` or until
     it is given to `store`. `pinned` says whether copies run beside the computation; page-locked memory can be refused.
     """
 
-    def __init__(self, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device) -> None:
-        self.pinned = device.type == "cuda"
-        self._resting = self._laid_out(shapes, dtype)
+    def __init__(
+        self,
+        shapes: Mapping[str, torch.Size],
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        resting: Mapping[str, Tensor] | None = None,
+        room: Tensor | None = None,
+        near: bool = True,
+    ) -> None:
+        slabs = Slabs(page_locked=device.type == "cuda")
+        # A small copy takes as long as a large one.
+        near = near and device.type == "cuda" and resting is None
+        stays = {name for name, shape in shapes.items() if near and shape.numel() < NEAR}
+        travels = {name: shape for name, shape in shapes.items() if name not in stays}
+        self._near = {name: torch.zeros(shapes[name], dtype=dtype, device=device) for name in stays}
+        self._resting = laid_out(travels, dtype, slabs) if resting is None else resting
+        self.pinned = slabs.page_locked
+        self._names = tuple(shapes)
         self._after = dict(zip(shapes, list(shapes)[1:], strict=False))
         self._visits: _Visits | None = None
         if device.type == "cuda":
-            largest = max((shape.numel() for shape in shapes.values()), default=0)
-            self._visits = _Visits(torch.empty(2, _aligned(largest), dtype=dtype, device=device))
+            largest = aligned(max((shape.numel() for shape in travels.values()), default=0))
+            if room is None or len(room) < 2 * largest:
+                room = torch.empty(2 * largest, dtype=dtype, device=device)
+            self._visits = _Visits([room[:largest], room[largest : 2 * largest]])
 
     def after(self, name: str) -> str | None:
         """The name that follows in the order of `shapes`, the order in which they are best fetched."""
@@ -35,18 +56,20 @@ class HostTensors:
     def fetch(self, name: str, then: str | None = None) -> Tensor:
         """`name` on the device; on a CPU the resting tensor itself. `then`, if it rests here, starts on its way: it is
         needed next."""
+        if name in self._near:
+            return self._near[name]
         if self._visits is None:
             return self._resting[name]
         visitor = self._visits.fetch(name, self._resting[name])
-        if then in self._resting and then != name:
+        if then is not None and then in self._resting and then != name:
             self._visits.prefetch(then, self._resting[then])
         return visitor
 
     def store(self, name: str, tensor: Tensor) -> None:
         """`tensor` (same shape and dtype) becomes the resting value; it must not be changed any more."""
-        resting = self._resting[name]
+        resting = self._near[name] if name in self._near else self._resting[name]
         assert tensor.shape == resting.shape and tensor.dtype == resting.dtype, name
-        if self._visits is not None:
+        if self._visits is not None and name not in self._near:
             self._visits.store(name, tensor, resting)
         elif tensor.data_ptr() != resting.data_ptr():
             resting.copy_(tensor)
@@ -57,35 +80,30 @@ class HostTensors:
             self._visits.settle()
 
     def resting(self) -> Mapping[str, Tensor]:
-        """The tensors in host memory, settled. They may be read and changed until the next `fetch`."""
+        """The tensors where they rest, settled. They may be read and changed until the next `fetch`."""
         self.settle()
-        return self._resting
-
-    def _laid_out(self, shapes: Mapping[str, torch.Size], dtype: torch.dtype) -> dict[str, Tensor]:
-        used: list[int] = []  # elements of each slab
-        places: dict[str, tuple[int, int]] = {}
-        for name, shape in shapes.items():
-            size = _aligned(shape.numel())
-            if not used or used[-1] + size > SLAB // dtype.itemsize:
-                used.append(0)
-            places[name] = (len(used) - 1, used[-1])
-            used[-1] += size
-        slabs = [self._slab(size, dtype) for size in used]
-        return {
-            name: slabs[slab][start : start + shapes[name].numel()].view(shapes[name])
-            for name, (slab, start) in places.items()
-        }
-
-    def _slab(self, size: int, dtype: torch.dtype) -> Tensor:
-        if self.pinned:
-            try:
-                return torch.zeros(size, dtype=dtype, pin_memory=True)
-            except RuntimeError:  # the system's limit of locked memory
-                self.pinned = False
-        return torch.zeros(size, dtype=dtype)
+        return {name: self._near[name] if name in self._near else self._resting[name] for name in self._names}
 
 
-def _aligned(elements: int) -> int:
+def laid_out(shapes: Mapping[str, torch.Size], dtype: torch.dtype, slabs: Slabs) -> dict[str, Tensor]:
+    """Zeros side by side in `slabs`, in order, each `aligned`; none crosses an edge."""
+    used: list[int] = []  # elements of each slab
+    places: dict[str, tuple[int, int]] = {}
+    for name, shape in shapes.items():
+        size = aligned(shape.numel())
+        if not used or used[-1] + size > SLAB // dtype.itemsize:
+            used.append(0)
+        places[name] = (len(used) - 1, used[-1])
+        used[-1] += size
+    memory = [slabs.zeros(size, dtype) for size in used]
+    return {
+        name: memory[slab][start : start + shapes[name].numel()].view(shapes[name])
+        for name, (slab, start) in places.items()
+    }
+
+
+def aligned(elements: int) -> int:
+    """What a tensor of so many takes."""
     return -(-elements // ALIGNED) * ALIGNED
 
 
@@ -103,14 +121,15 @@ class _Visits:
     filled is the one that was stored last.
     """
 
-    def __init__(self, memory: Tensor) -> None:
-        self._device = memory.device
-        self._arriving = torch.cuda.Stream(memory.device)  # type: ignore[no-untyped-call]
-        self._leaving = torch.cuda.Stream(memory.device)  # type: ignore[no-untyped-call]
-        # When this is freed, the allocator has to wait for the side streams too before it hands the memory on.
-        memory.record_stream(self._arriving)
-        memory.record_stream(self._leaving)
-        self._slots = [_Slot(part, torch.cuda.Event()) for part in memory]  # type: ignore[no-untyped-call]
+    def __init__(self, places: Sequence[Tensor]) -> None:
+        self._device = places[0].device
+        self._arriving = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._leaving = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        for place in places:
+            # When this is freed, the allocator has to wait for the side streams too before it hands the memory on.
+            place.record_stream(self._arriving)
+            place.record_stream(self._leaving)
+        self._slots = [_Slot(place, torch.cuda.Event()) for place in places]  # type: ignore[no-untyped-call]
 
     def fetch(self, name: str, resting: Tensor) -> Tensor:
         self._slots.reverse()

@@ -11,6 +11,7 @@ An fp32 network is its own master.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,48 +19,74 @@ from torch import Tensor, nn
 from engine.contract.sections import MasterKind
 from engine.contract.seeding import derive
 from engine.optim.hosted import HostTensors
-from engine.optim.pieces import as_elements, pieces
-from engine.optim.precision import join, split
+from engine.optim.pieces import as_elements, piece_of, pieces
+from engine.optim.precision import join_into, split_into
 from engine.optim.rounding import stochastic_bf16
 
 _KEPT = {"split": torch.int16, "fp32": torch.float32}
 
 
+@dataclass
+class _Read:
+    """What came to the device with a master, to be written back: the weight, and the half beside it."""
+
+    name: str
+    weight: Tensor
+    half: Tensor | None = None
+
+
 class Masters:
     """All that is kept exists from the start, for the weights as they then are. `parameters` stay where they are,
-    contiguous, in bf16 or fp32; masters are on `device`, which may be another."""
+    contiguous, in bf16 or fp32; masters are on `device`, which may be another. Afterwards `settle`. `rooms` are
+    memory on the device, by dtype, that what visits may use until then."""
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], kind: MasterKind, *, device: torch.device, seed: int
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        kind: MasterKind,
+        *,
+        device: torch.device,
+        seed: int,
+        rooms: Mapping[torch.dtype, Tensor] = {},
     ) -> None:
         self.kind = kind
         self._seed = seed
         self._device = device
         self._parameters = parameters
+        # Their memory, wherever parameters visit meanwhile.
+        away = {name: p.data for name, p in parameters.items() if p.device.type != device.type}
+        dtypes = {weight.dtype for weight in away.values()}
+        assert len(dtypes) <= 1, "weights in host memory are of one dtype"
+        shapes = {name: weight.shape for name, weight in away.items()}
+        weights = next(iter(dtypes), torch.bfloat16)
+        self._away = HostTensors(shapes, weights, device, resting=away, room=rooms.get(weights))
+        self._is_away = away.keys()
         kept = _KEPT.get(kind)
         half = {name: p.shape for name, p in parameters.items() if p.dtype == torch.bfloat16 and kept is not None}
-        self._host = HostTensors(half, kept or torch.int16, device)
+        self._host = HostTensors(half, kept or torch.int16, device, room=rooms.get(kept or torch.int16))
         if kind == "fp32":
             for name in half:
                 self._host.store(name, parameters[name].detach().to(device).float())
-        self._read: tuple[str, Tensor] | None = None  # the half that is on the device, to be written back
+        self._read: _Read | None = None
 
     def read(self, name: str, then: str | None = None) -> Tensor:
         """The fp32 master: for an fp32 network on the device the weight itself. `then` is read next."""
-        weight = self._parameters[name].data.to(self._device, non_blocking=True)
+        weight = self._away.fetch(name, then) if name in self._is_away else self._parameters[name].data
+        self._read = _Read(name, weight)
         if weight.dtype == torch.float32:
             return weight
         if self.kind == "fp32":
             return self._host.fetch(name, then)
         if self.kind == "split":
-            self._read = (name, self._host.fetch(name, then))
-            return _joined(weight, self._read[1])
+            self._read.half = self._host.fetch(name, then)
+            return _joined(weight, self._read.half)
         return weight.float()
 
     def copy(self, name: str) -> Tensor:
         """The same, to be kept for longer than until the next is read."""
         master = self.read(name)
-        return master.clone() if self._parameters[name].dtype != torch.float32 and self.kind == "fp32" else master
+        visits = name in self._is_away and master.dtype == self._parameters[name].dtype
+        return master.clone() if visits or self._is_kept_whole(name) else master
 
     def start(self, name: str, master: Tensor) -> None:
         """Take over a base's or a checkpoint's weight (fp32): chance has no part in it."""
@@ -71,15 +98,15 @@ class Masters:
     def write(self, name: str, master: Tensor, step: int) -> None:
         """Keep `master` (fp32, finite) and give the network its weight. `step` counts the updates of a run: with the
         seed and the name it decides how chance rounds."""
-        weight = self._parameters[name].data
+        read, self._read = self._read, None
+        if read is None or read.name != name:
+            read = _Read(name, self._unread(name))
+        weight = read.weight
         if weight.dtype == torch.float32:
             if master.data_ptr() != weight.data_ptr():
                 weight.copy_(master)
         elif self.kind == "split":
-            if self._read is None or self._read[0] != name:
-                self._read = (name, torch.empty_like(weight, dtype=torch.int16, device=self._device))
-            low = self._read[1]
-            self._read = None
+            low = torch.empty_like(weight, dtype=torch.int16) if read.half is None else read.half
             _split_into(master, weight, low)
             self._host.store(name, low)
         elif self.kind == "stochastic":
@@ -87,11 +114,24 @@ class Masters:
             for part in pieces(as_elements(master)):
                 weight.view(-1)[part] = stochastic_bf16(master.view(-1)[part], key, start=part.start)
         elif self.kind == "fp32":
-            for part in pieces(as_elements(master)):
-                weight.view(-1)[part] = split(master.view(-1)[part])[0]  # ties as in split: one run, whatever keeps it
+            _split_into(master, weight, None)  # ties as in split: one run, whatever keeps it
             self._host.store(name, master)
         else:
             weight.copy_(master)
+        if name in self._is_away:
+            self._away.store(name, weight)
+
+    def settle(self) -> None:
+        """Wait until weights in host memory are what was written, and nothing comes or goes by way of `rooms`."""
+        self._away.settle()
+        self._host.settle()
+
+    def _unread(self, name: str) -> Tensor:
+        weight = self._parameters[name].data
+        return torch.empty_like(weight, device=self._device) if name in self._is_away else weight
+
+    def _is_kept_whole(self, name: str) -> bool:
+        return self.kind == "fp32" and self._parameters[name].dtype != torch.float32
 
     @torch.no_grad()
     def share_lost(self, rates: Callable[[str], float]) -> float:
@@ -110,11 +150,12 @@ class Masters:
 
 def _joined(weight: Tensor, low: Tensor) -> Tensor:
     master = torch.empty_like(weight, dtype=torch.float32)
-    for part in pieces(as_elements(master)):
-        master.view(-1)[part] = join(weight.view(-1)[part], low.view(-1)[part])
+    join_into(weight, low, master)
     return master
 
 
-def _split_into(master: Tensor, weight: Tensor, low: Tensor) -> None:
+def _split_into(master: Tensor, weight: Tensor, low: Tensor | None) -> None:
+    master, weight = master.view(-1), weight.view(-1)
+    low = None if low is None else low.view(-1)
     for part in pieces(as_elements(master)):
-        weight.view(-1)[part], low.view(-1)[part] = split(master.view(-1)[part])
+        split_into(piece_of(master, part), piece_of(weight, part), None if low is None else piece_of(low, part))

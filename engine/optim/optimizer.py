@@ -37,7 +37,7 @@ class Optimizer(Protocol):
 
     def update(self, name: str, master: Tensor, gradient: Tensor, lr: float) -> Tensor:
         """Change `master` (fp32, contiguous, on the device) in place by one step along `gradient` (fp32, same shape;
-        may be overwritten). Returns the sum of squares of the change, weight decay left out, a number on the device.
+        may be overwritten). Returns the norm of the change, weight decay left out, a number on the device.
         An optimizer that needs the whole model takes note of both, and returns 0."""
         ...
 

@@ -16,12 +16,29 @@ def split(master: Tensor) -> tuple[Tensor, Tensor]:
     step from where a cast would put them. The master itself is exact. Finite values only; one that rounds above the
     greatest bf16 becomes inf, as any cast would make it.
     """
-    bits = master.contiguous().view(torch.int32)
-    high = (bits + 0x8000) >> 16
-    low = (bits - (high << 16)).to(torch.int16)
-    return high.to(torch.int16).view(torch.bfloat16), low
+    hi, lo = torch.empty_like(master, dtype=torch.bfloat16), torch.empty_like(master, dtype=torch.int16)
+    split_into(master.contiguous(), hi, lo)
+    return hi, lo
+
+
+def split_into(master: Tensor, hi: Tensor, lo: Tensor | None) -> None:
+    """The same into tensors that are there, all of them contiguous."""
+    bits = master.view(-1).view(torch.int32)
+    # As pairs of 16 bits, of which the low ones come first on all that CUDA runs on: the signed rest is just these.
+    if lo is not None:
+        lo.view(-1).copy_(bits.view(torch.int16)[0::2])
+    hi.view(-1).view(torch.int16).copy_((bits + 0x8000).view(torch.int16)[1::2])
 
 
 def join(hi: Tensor, lo: Tensor) -> Tensor:
     """The fp32 master again."""
-    return ((hi.contiguous().view(torch.int16).to(torch.int32) << 16) + lo.to(torch.int32)).view(torch.float32)
+    master = torch.empty_like(hi, dtype=torch.float32)
+    join_into(hi.contiguous(), lo.contiguous(), master)
+    return master
+
+
+def join_into(hi: Tensor, lo: Tensor, master: Tensor) -> None:
+    """The same into a tensor that is there, all of them contiguous."""
+    bits = master.view(-1).view(torch.int32)
+    bits.copy_(hi.view(-1).view(torch.int16))
+    bits.bitwise_left_shift_(16).add_(lo.view(-1))

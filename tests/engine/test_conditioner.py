@@ -20,7 +20,7 @@ from engine.contract.safetensors_header import read_header
 from engine.contract.sections import Profile, TextEncoders
 from engine.contract.text_tensors import learning_factors
 from engine.data.batches import Batches, Order
-from engine.memory.plain import predict
+from engine.memory.micro_step import predict
 from engine.memory.plan import Embedded, Tokens
 from engine.model.components import load_text_encoders, load_unet
 from engine.model.conditioner import Conditioner, stored, trainable

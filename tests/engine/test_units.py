@@ -6,7 +6,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from engine.memory.groups import grouped
-from engine.memory.plain import predict
+from engine.memory.micro_step import predict
 from engine.memory.plan import Embedded, MicroBatch
 from engine.memory.units import Cut, cut
 from tests.engine.tiny_sdxl import micro, names, sdxl_like, window
@@ -21,10 +21,12 @@ def composed(made: Cut, asked: MicroBatch, dtype: torch.dtype) -> Tensor:
     assert isinstance(condition, Embedded)
     context, pooled = (each.to(dtype) for each in (condition.prompt_embeds, condition.pooled_prompt_embeds))
     embedding = made.embeddings.run(asked.network_time, pooled, asked.time_ids)
-    hidden, skips = asked.noisy_latents.to(dtype), []
+    hidden, skips, outputs = asked.noisy_latents.to(dtype), [], []
     for number, unit in enumerate(made.units):
         skip = None
-        if unit.skip is not None:
+        if unit.part is not None and unit.skip is not None:
+            skip = outputs[unit.skip]
+        elif unit.skip is not None:
             of, skip = skips.pop()
             assert of == unit.skip
         size = None
@@ -38,6 +40,7 @@ def composed(made: Cut, asked: MicroBatch, dtype: torch.dtype) -> Tensor:
             context=context if unit.reads_context else None,
             size=size,
         )
+        outputs.append(hidden)
         if unit.pushes:
             skips.append((number, hidden))
     assert not skips
@@ -45,11 +48,11 @@ def composed(made: Cut, asked: MicroBatch, dtype: torch.dtype) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize(("levels", "deepest"), [(2, 0), (3, 0), (3, 1)])
 @torch.no_grad()
-def test_units_one_after_another_are_bitwise_the_unet(levels: int, dtype: torch.dtype):
+def test_units_one_after_another_are_bitwise_the_unet(levels: int, deepest: int, dtype: torch.dtype):
     unet = sdxl_like(levels, dtype)
-    made = cut(unet)
+    made = cut(unet, deepest=deepest)
     for seed, shape in enumerate(SHAPES):
         asked = micro(*shape, seed=seed)
         assert torch.equal(composed(made, asked, dtype), predict(unet, asked)), shape
@@ -62,10 +65,10 @@ def test_bf16_units_are_bitwise_the_unet_because_sinusoids_stay_fp32():
     assert torch.equal(composed(cut(unet), asked, torch.bfloat16), predict(unet, asked))
 
 
-@pytest.mark.parametrize("levels", [2, 3])
-def test_every_parameter_belongs_to_one_unit(levels: int):
+@pytest.mark.parametrize(("levels", "deepest"), [(2, 0), (3, 0), (3, 1)])
+def test_every_parameter_belongs_to_one_unit(levels: int, deepest: int):
     unet = sdxl_like(levels)
-    held = [name for parameters in cut(unet).parameters().values() for name, _ in parameters]
+    held = [name for parameters in cut(unet, deepest=deepest).parameters().values() for name, _ in parameters]
     assert len(held) == len(set(held)) and set(held) == names(unet)
 
 
@@ -95,6 +98,12 @@ def test_sdxl_itself_is_cut_as_the_table_says():
     deep = [name for name, size in sizes.items() if round(size / 1e6, 2) == 350.84]
     shallow = [name for name, size in sizes.items() if round(size / 1e6, 2) == 20.83]
     assert (len(deep), len(shallow)) == (6, 5)
+    halves = cut(unet, deepest=5)
+    # What the second half adds to its own is what the first half read.
+    assert [(unit.name, unit.skip) for unit in halves.units if unit.part and unit.skip is not None] == [
+        (unit.name, number - 2) for number, unit in enumerate(halves.units) if unit.name.endswith("2/2")
+    ]
+    assert len(halves.units) == 34 + 6 and len({unit.structure for unit in halves.units if unit.part}) == 3
 
 
 def test_a_unet_of_another_make_is_refused_by_name():

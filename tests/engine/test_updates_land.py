@@ -10,7 +10,8 @@ import torch
 
 from engine.contract.sections import MasterKind, Optimizer, TextEncoders
 from engine.contract.text_tensors import TOKEN_EMBEDDING
-from engine.memory.plain import PlainPlan, predict
+from engine.memory.micro_step import predict
+from engine.memory.plain import PlainPlan
 from engine.memory.plan import Judged, Tokens
 from engine.model.conditioner import trainable
 from engine.optim.adafactor import Adafactor, AdafactorSettings

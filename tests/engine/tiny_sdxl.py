@@ -1,13 +1,16 @@
 """UNets of SDXL's kind of two and three levels, windows of mixed shapes for them, and a card played on a CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from engine.memory.graphs import Work
 from engine.memory.plan import Embedded, Judged, MicroBatch, Tokens
-from engine.optim.hosted import HostTensors
+from engine.memory.streaming import Streamed
 from tests.golden.tiny_text import LENGTH, VOCABULARY
 from tests.golden.tiny_unet import CONTEXT, POOLED, tiny_unet
 
@@ -95,36 +98,34 @@ def names(*networks: nn.Module) -> frozenset[str]:
     return frozenset(name for network in networks for name, _ in network.named_parameters())
 
 
-class TwoRegions:
-    """HostTensors as a card sees them, played on a CPU at its most hostile: what is prefetched overwrites its place at
-    once, what is not holds no numbers, and nothing but the resting tensors survives `resting`."""
+class Card(Streamed):
+    """A card played on a CPU at its most hostile: what has not been sent for holds no numbers, nothing but what rests
+    survives `settle`, and the names of the units that visit are kept in order."""
 
-    def __init__(self, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device) -> None:
-        self._hosted = HostTensors(shapes, dtype, device)
-        largest = max((shape.numel() for shape in shapes.values()), default=0)
-        self._slots = [torch.full((largest,), torch.nan, dtype=dtype) for _ in range(2)]
-        self._names: list[str | None] = [None, None]
-        self.fetched: list[tuple[str, str | None]] = []
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.visited: list[tuple[str, str | None]] = []
+        self._poison()
 
-    def fetch(self, name: str, then: str | None = None) -> Tensor:
-        self._slots.reverse()
-        self._names.reverse()
-        if self._names[0] != name:
-            self._fill(0, name)
-        self._names[0] = None
-        resting = self._hosted.resting()
-        self._fill(1, then if then in resting and then != name else None)
-        self.fetched.append((name, then))
-        return self._slots[0][: resting[name].numel()].view(resting[name].shape)
+    def visiting(self, unit: str, then: str | None) -> AbstractContextManager[None]:
+        self.visited.append((unit, then))
+        return super().visiting(unit, then)
 
-    def resting(self) -> Mapping[str, Tensor]:
-        for slot in (0, 1):
-            self._fill(slot, None)
-        return self._hosted.resting()
+    def settle(self) -> None:
+        super().settle()
+        self._poison()
 
-    def _fill(self, slot: int, name: str | None) -> None:
-        self._slots[slot].fill_(torch.nan)
-        self._names[slot] = name
-        if name is not None:
-            resting = self._hosted.resting()[name]
-            self._slots[slot][: resting.numel()].copy_(resting.view(-1))
+    def _poison(self) -> None:
+        self._weights._ends.memory.fill_(torch.nan)
+        self._sums._ends.memory.fill_(torch.nan)
+
+
+class Again:
+    """A recorder played on a CPU: a replay does the work once more, from where it was recorded."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def record(self, work: Work) -> Work:
+        self.recorded += 1
+        return work

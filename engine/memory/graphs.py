@@ -1,0 +1,90 @@
+"""Work recorded once and replayed: a UNet's pass is thousands of small kernels, and a card that has to be told of each
+by Python waits for it most of the time.
+
+A replay computes what was recorded, at the addresses where it was recorded: it reads its inputs where they then were,
+and writes its results there. Whoever records holds what lies at these addresses for as long as there are replays.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+Work = Callable[[], None]
+
+T = TypeVar("T")
+
+
+class Recorder(Protocol):
+    """What records work that reads nothing back to the host."""
+
+    def record(self, work: Work) -> Work:
+        """What does `work`; whether it is done now as well is not said. What `work` allocates belongs to the
+        recording, and to all later ones of this recorder: their replays must not interleave."""
+        ...
+
+
+class CudaRecorder:
+    """Records CUDA graphs on the current stream, which must not be the device's default one: nothing can be recorded
+    there. All share one pool of memory, so that together they need what the largest of them does."""
+
+    def __init__(self, device: torch.device) -> None:
+        if torch.cuda.current_stream(device) == torch.cuda.default_stream(device):
+            raise ValueError("nothing can be recorded on the default stream")
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+        # torch forgets a pool when its last graph goes, and then knows its handle no more.
+        self._anchor = self.record(lambda: torch.zeros(1, device=device))
+
+    def record(self, work: Callable[[], object]) -> Work:
+        # A graph that was dropped may still run.
+        torch.cuda.synchronize(self._device)
+        # What was not recorded has left memory in torch's cache that graphs cannot use.
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: what other threads ask of the card meanwhile, as the one that reads ahead, does no harm.
+        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+        try:
+            work()
+        finally:
+            graph.capture_end()
+        replay: Work = graph.replay
+        return replay
+
+
+class Kept(Generic[T]):
+    """What was made for a key, for the `most` keys last asked for."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._made: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+            if len(self._made) > self._most:
+                self._made.popitem(last=False)
+        self._made.move_to_end(key)
+        return self._made[key]
+
+    def drop(self) -> None:
+        self._made.clear()
+
+
+class Arena:
+    """Memory at fixed addresses, a piece for each purpose: what recorded work reads and writes, whichever recording it
+    is whose turn it is."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pieces: dict[str, Tensor] = {}
+
+    def view(self, purpose: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Of the piece, or of a new and larger one: the old one goes with the last recording that has a view of it."""
+        size = torch.Size(shape).numel() * dtype.itemsize
+        piece = self._pieces.get(purpose)
+        if piece is None or len(piece) < size:
+            piece = self._pieces[purpose] = torch.empty(size, dtype=torch.uint8, device=self._device)
+        return piece[:size].view(dtype).view(torch.Size(shape))

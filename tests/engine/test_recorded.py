@@ -1,0 +1,160 @@
+"""Recorded work gives bitwise what is done step by step, whatever shapes come in whatever order."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.contract.sections import TextEncoders as TextSettings
+from engine.memory.graphs import Kept, Recorder
+from engine.memory.plain import PlainPlan
+from engine.memory.plan import Plan
+from engine.memory.ring_plan import RingPlan
+from engine.memory.stage_major import StageMajorPlan
+from engine.model.conditioner import Conditioner, trainable
+from engine.optim.adamw import AdamW, AdamWSettings
+from tests.engine.tiny_sdxl import MIXED, SHORT, Again, Card, names, sdxl_like, window
+from tests.golden.tiny_text import tiny_conditioner
+
+CPU = torch.device("cpu")
+Make = Callable[[Recorder | None], Plan]
+
+
+def ignore(*_: object) -> None:
+    pass
+
+
+def adamw(shapes, device) -> AdamW:
+    return AdamW(shapes, AdamWSettings(), device)
+
+
+def plain(recorder: Recorder | None) -> Plan:
+    net = sdxl_like(3)
+    return PlainPlan(net, names(net), adamw, recorder=recorder)
+
+
+def stage_major(recorder: Recorder | None) -> Plan:
+    net = sdxl_like(3)
+    return StageMajorPlan(net, names(net), adamw, device=CPU, recorder=recorder, group=2, deepest=1, residency=Card)
+
+
+def with_text(make: type[PlainPlan] | type[StageMajorPlan], recorder: Recorder | None) -> Plan:
+    net, conditioner = sdxl_like(3), tiny_conditioner()
+    assert isinstance(conditioner, Conditioner)
+    text = trainable(conditioner, TextSettings(train="both", token_embedding="row_wise"))
+    options = {"device": CPU} if make is StageMajorPlan else {}
+    return make(net, names(net) | text, adamw, conditioner=conditioner, recorder=recorder, **options)
+
+
+def sums(plan: Plan) -> dict[str, Tensor]:
+    learning = plan._learner.learning()
+    if isinstance(plan, PlainPlan):
+        return {name: plan._sums[name].clone() for name in learning}
+    if isinstance(plan, RingPlan):
+        return {name: plan._ring.sum(name).clone() for name in learning}
+    return {name: plan._residency.sum(name, None).clone() for name in learning}
+
+
+def steps(plan: Plan, windows: list[list[tuple[int, int, int]]], *, tokens: bool = False) -> list[dict[str, Tensor]]:
+    found = []
+    for step, shapes in enumerate(windows):
+        assert plan.gradient(window(shapes, seed=step, tokens=tokens), ignore).sound
+        found.append(sums(plan))
+        plan.update(lambda _: 1e-3, max_grad_norm=1.0)
+    return [*found, {name: tensor.clone() for name, tensor in plan.weights().items()}]
+
+
+def same(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) -> bool:
+    return all(torch.equal(mine[name], each[name]) for mine, each in zip(ours, theirs, strict=True) for name in each)
+
+
+def ring(recorder: Recorder | None) -> Plan:
+    net = sdxl_like(3)
+    return RingPlan(net, names(net), adamw, keep=1, recorder=recorder)
+
+
+@pytest.mark.parametrize("make", [plain, ring, stage_major])
+def test_windows_of_mixed_shapes(make: Make):
+    recorder = Again()
+    # A shape that is new, one that is larger than all before it, and one that has been recorded.
+    windows = [SHORT, MIXED, MIXED, [(2, 16, 12), *SHORT], [(2, 16, 12), *MIXED], MIXED]
+    assert same(steps(make(recorder), windows), steps(make(None), windows))
+    assert recorder.recorded > 0
+
+
+@pytest.mark.parametrize("kind", [PlainPlan, StageMajorPlan])
+def test_text_encoders_that_learn(kind: type[PlainPlan] | type[StageMajorPlan]):
+    recorder = Again()
+    ours, theirs = (steps(with_text(kind, each), [SHORT] * 3, tokens=True) for each in (recorder, None))
+    assert same(ours, theirs) and recorder.recorded > 0
+
+
+@pytest.mark.parametrize("make", [plain, ring, stage_major])
+def test_who_rests_after_the_recording_gets_no_gradient(make: Make):
+    plans = [make(Again()), make(None)]
+    resting = frozenset(name for name in names(sdxl_like(3)) if "attn" in name or name.startswith("down"))
+    for plan in plans:
+        for seed in range(3):
+            plan.gradient(window(SHORT, seed=seed), ignore)
+        plan.rest(resting)
+        for seed in range(3):
+            plan.gradient(window(SHORT, seed=seed), ignore)
+    ours, theirs = map(sums, plans)
+    assert ours.keys() == theirs.keys() and not resting & ours.keys()
+    assert same([ours], [theirs])
+
+
+def test_after_the_first_window_every_shape_is_recorded_and_units_of_one_make_share():
+    recorder = Again()
+    plan = stage_major(recorder)
+    assert isinstance(plan, StageMajorPlan)
+    plan.gradient(window(SHORT[:1]), ignore)
+    assert recorder.recorded == 0
+    plan.gradient(window(SHORT[:1]), ignore)
+    units = len(plan._cut.units)
+    assert units < recorder.recorded < 2 * units  # there and back, but fewer than each for itself
+    before = recorder.recorded
+    plan.gradient(window(SHORT[:1], seed=7), ignore)
+    assert recorder.recorded == before
+
+
+def test_previews_between_the_windows_are_none_of_the_recordings_business():
+    plans = [stage_major(Again()), stage_major(None)]
+    for seed in range(3):
+        answers = []
+        for plan in plans:
+            plan.gradient(window(SHORT, seed=seed), ignore)
+            answers.append(plan.predict(window(SHORT)[0].micro))
+        assert torch.equal(*answers)
+    assert same([sums(plans[0])], [sums(plans[1])])
+
+
+def test_a_window_given_up_while_recording_leaves_no_trace():
+    class Stopped(Exception):
+        pass
+
+    def give_up(*_: object) -> None:
+        raise Stopped
+
+    plans = [plain(Again()), plain(None)]
+    plans[0].gradient(window(SHORT), ignore)
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            plans[0].gradient(window(MIXED, seed=3), give_up)
+    assert same(*(steps(plan, [MIXED, SHORT]) for plan in plans))
+
+
+def test_what_was_not_asked_for_longest_goes():
+    made: list[str] = []
+    kept: Kept[str] = Kept(2)
+
+    def get(key: str) -> str:
+        def make() -> str:
+            made.append(key)
+            return key.upper()
+
+        return kept.get(key, make)
+
+    assert [get(key) for key in "abaca"] == ["A", "B", "A", "C", "A"] and made == ["a", "b", "c"]
+    assert get("b") == "B" and made == ["a", "b", "c", "b"]
