@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from textual.app import ComposeResult, SystemCommand
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
@@ -59,6 +60,8 @@ class AozoraScreen(Screen[Result]):
     """A screen of the app. `scopes` are the parts of the keymap that hold on it, its own first."""
 
     scopes: ClassVar[tuple[str, ...]] = ()
+    # Textual paints the whole screen anew when the focus moves; the two widgets do that for themselves.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     _said = False
 
     @property

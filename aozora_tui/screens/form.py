@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import DescendantBlur, DescendantFocus
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
@@ -25,6 +26,7 @@ from engine.contract.decode import key_path
 from engine.contract.fields import FormField, Section
 from engine.contract.problems import Problem
 
+LABEL_WIDTH = 26
 NUMBER_WIDTH = 12
 SWITCH = ("on", "off")
 FAINT = "$foreground 60%"
@@ -41,24 +43,16 @@ class Marks:
     note: str = ""
 
 
-class Bounds(Widget):
-    """Unit and range of a number; the unit alone where there is no room for both: the help line has them too."""
-
-    DEFAULT_CSS = "Bounds { width: 1fr; height: 1; margin-left: 1; color: $foreground 60%; }"
-    ALLOW_SELECT = False
-
-    def __init__(self, field: FormField) -> None:
-        super().__init__()
-        self.unit, self.whole = field.unit, range_text(field)
-
-    def render(self) -> Content:
-        return Content(self.whole if len(self.whole) <= self.size.width else self.unit)
-
-
-class FieldRow(Vertical):
+class FieldRow(Widget):
     """Posts `Edited` when something was typed; `take` gives it.
 
-    What is typed is always ahead of the messages about it, so nobody may put an older value back because of one.
+    What is typed is always ahead of the messages about it, so nobody may put an older value back because of one. The
+    row draws all but the editor by itself: a section has dozens of rows, and each widget costs a millisecond to make.
+    """
+
+    DEFAULT_CSS = f"""
+    FieldRow {{ width: 1fr; height: auto; layout: horizontal; }}
+    FieldRow > * {{ margin-left: {LABEL_WIDTH}; }}
     """
 
     class Edited(Message):
@@ -77,18 +71,21 @@ class FieldRow(Vertical):
         self._raw = raw
         self.editor = self._make_editor()
         self._known = self._text
-        self._label = Static(classes="field-label", markup=False)
-        self._problem = Static(classes="field-problem", markup=False)
+        self._label = self._said = Content()
         self._marks = Marks()
         self._wants_focus = False
 
     def compose(self) -> ComposeResult:
-        with Horizontal(classes="field"):
-            yield self._label
-            yield self.editor
-            if self.field.kind in ("integer", "number"):
-                yield Bounds(self.field)
-        yield self._problem
+        yield self.editor
+
+    def render(self) -> Content:
+        first = self._label.pad_right(LABEL_WIDTH - self._label.cell_length)
+        if self.field.kind in ("integer", "number"):
+            first = Content.assemble(first, " " * (NUMBER_WIDTH + 1), (self._bounds(), FAINT))
+        return Content("\n").join([first, *[Content()] * (self._editor_height - 1), *self._said_lines(self.size.width)])
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002  (Textual's)
+        return self._editor_height + len(self._said_lines(width))
 
     def on_mount(self) -> None:
         if self._wants_focus:
@@ -103,7 +100,7 @@ class FieldRow(Vertical):
     @property
     def problem_text(self) -> str:
         """What stands under the field; the sentences of problems, and a note."""
-        return str(self._problem.content) if self._problem.display else ""
+        return self._said.plain
 
     def put(self, raw: Any) -> None:
         """Show another value, without saying that it was edited."""
@@ -137,12 +134,13 @@ class FieldRow(Vertical):
         self._marks = marks
         self._show_label()
         styles = {"error": "$error", "warning": "$warning"}
-        lines = [self._said(problem, styles[problem.severity]) for problem in marks.problems]
+        lines = [self._sentence(problem, styles[problem.severity]) for problem in marks.problems]
         lines += [Content.styled(marks.note, FAINT)] if marks.note else []
-        text = Content("\n").join(lines)
-        if not same(self._problem.content, text):
-            self._problem.update(text)
-        self._problem.display = bool(lines)
+        said = Content("\n").join(lines)
+        if not same(self._said, said):
+            before = len(self._said_lines(self.size.width))
+            self._said = said
+            self.refresh(layout=len(self._said_lines(self.size.width)) != before)
 
     def on_descendant_focus(self, _event: DescendantFocus) -> None:
         self._show_label()
@@ -203,7 +201,7 @@ class FieldRow(Vertical):
             box.styles.width = NUMBER_WIDTH
         return box
 
-    def _said(self, problem: Problem, style: str) -> Content:
+    def _sentence(self, problem: Problem, style: str) -> Content:
         """A problem of one entry of a list or table names its line, as soon as there are several."""
         text, remedy = problem.text, in_lines(problem.remedy)
         if self.field.kind == "table":
@@ -244,8 +242,24 @@ class FieldRow(Vertical):
             (mark, "bold $warning"),
             (self.field.label, style),
         )
-        if not same(self._label.content, text):
-            self._label.update(text, layout=False)
+        if not same(self._label, text):
+            self._label = text
+            self.refresh(Region(0, 0, LABEL_WIDTH, 1))
+
+    def _bounds(self) -> str:
+        """Unit and range of a number; the unit alone where there is no room for both: the help line has them too."""
+        whole = range_text(self.field)
+        return whole if len(whole) <= self.size.width - LABEL_WIDTH - NUMBER_WIDTH - 1 else self.field.unit
+
+    @property
+    def _editor_height(self) -> int:
+        return self.editor.lines_shown if isinstance(self.editor, Lines) else 1
+
+    def _said_lines(self, width: int) -> list[Content]:
+        """What is said under the field, wrapped, two columns in."""
+        if not self._said or width < 4:
+            return []
+        return [line.pad_left(2) for line in self._said.wrap(width - 2)]
 
 
 class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -278,7 +292,7 @@ class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         text = Content.styled(f"  {them} {'it' if count == 1 else 'them'}", FAINT)
         self._hidden.display = count > 0
         if not same(self._hidden.content, text):
-            self._hidden.update(text)
+            self._hidden.update(text, layout=False)
 
     def on_descendant_focus(self) -> None:
         self.call_after_refresh(self._keep_in_view)

@@ -36,7 +36,12 @@ class Lines(TextArea, inherit_bindings=False):
 
     def fit(self) -> None:
         """As high as the text is, up to a limit."""
-        self.styles.height = min(max(self.document.line_count, 1), MOST_LINES)
+        self.styles.height = self.lines_shown
+
+    @property
+    def lines_shown(self) -> int:
+        """Its height in lines."""
+        return min(max(self.document.line_count, 1), MOST_LINES)
 
     def action_cursor_down(self, select: bool = False) -> None:
         if not select and self.cursor_at_last_line:

@@ -9,7 +9,7 @@ from engine.contract import rundir
 from engine.contract.rundir import RunDir
 from engine.run.session import Session
 from tests.conftest import made_once
-from tests.end_to_end.harness import copy_pictures, run_here, session_in, write_profile
+from tests.end_to_end.harness import FEW, copy_pictures, run_here, session_in, write_profile
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def session(tmp_path: Path) -> Session:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> tuple[Path, RunDir]:
-    """An uninterrupted run of five steps, and the profile it ran; neither is ever written to."""
+    """An uninterrupted run of five steps over a few layers, and the profile it ran; neither is ever written to."""
 
     def train(folder: Path) -> None:
         copy_pictures(demo_folder, folder / "pictures")
-        run_here(write_profile(folder, demo_folder), folder / "runs")
+        run_here(write_profile(folder, demo_folder, layers=FEW), folder / "runs")
 
     folder = made_once(tmp_path_factory, "whole", train)
     (run,) = rundir.all_runs(folder / "runs")

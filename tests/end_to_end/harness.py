@@ -1,11 +1,12 @@
 """Running the real engine on a handful of the demo's pictures, in this process or in its own."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ from engine.contract.sections import Profile
 from engine.run.job import execute
 from engine.run.session import Emitter, Session
 
+# Enough of the UNet where a run is the point and not what it trains: a step in a third of the time.
+FEW = ("conv_in", "mid_block.*", "conv_out")
 PROFILE = """
 [model]
 base = "{base}"
@@ -35,6 +38,8 @@ repeats = 2
 ip_noise_gamma = 0.1
 timesteps = "noisier_half"
 conditional_dropout = 0.3
+[layers]
+train = {layers}
 [train]
 steps = {steps}
 accumulate = {accumulate}
@@ -67,7 +72,14 @@ def copy_pictures(demo: Path, folder: Path, count: int = 5) -> Path:
 
 
 def write_profile(
-    folder: Path, demo: Path, *, steps: int = 5, accumulate: int = 3, precision: str = "fp32", name: str = "small"
+    folder: Path,
+    demo: Path,
+    *,
+    steps: int = 5,
+    accumulate: int = 3,
+    precision: str = "fp32",
+    layers: Sequence[str] = ("*",),
+    name: str = "small",
 ) -> Path:
     """A profile over `folder`/pictures, its cache beside it."""
     path = folder / f"{name}.toml"
@@ -80,6 +92,7 @@ def write_profile(
         "steps": steps,
         "accumulate": accumulate,
         "precision": precision,
+        "layers": json.dumps(layers),
     }.items():
         text = text.replace("{" + key + "}", str(value))
     path.write_text(text)
@@ -191,16 +204,29 @@ def exported(run: RunDir) -> dict[str, torch.Tensor]:
 
 
 def wait_for(process: subprocess.Popen[bytes], run: RunDir, kind: type, count: int = 1) -> None:
-    """Blocks until the engine wrote `count` events of a kind, by waiting on the process in short turns."""
+    """Blocks until the engine wrote `count` events of a kind."""
+    _wait(process, lambda: len(of_type(run, kind)) >= count)
+    log = run.log.read_text()[-2000:] if run.log.is_file() else ""
+    assert len(of_type(run, kind)) >= count, f"the engine ended with {process.poll()}: {log}"
+
+
+def wait_for_run(process: subprocess.Popen[bytes], runs: Path) -> RunDir:
+    """The run that an engine makes in `runs`, as soon as it has its event file."""
+    _wait(process, lambda: any(run.events.exists() for run in rundir.all_runs(runs)))
+    (run,) = rundir.all_runs(runs)
+    return run
+
+
+def _wait(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> None:
+    """By waiting on the process in short turns, until it ends at the latest."""
     for _ in range(2400):
-        if len(of_type(run, kind)) >= count:
+        if seen():
             return
         try:
             process.wait(0.05)
         except subprocess.TimeoutExpired:
             continue
-        break
-    assert len(of_type(run, kind)) >= count, f"the engine ended with {process.poll()}: {run.log.read_text()[-2000:]}"
+        return
 
 
 def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

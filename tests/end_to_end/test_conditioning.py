@@ -17,6 +17,7 @@ from engine.model.single_file import open_checkpoint
 from engine.run.encoding import RESERVE, settle, why_tiled
 from engine.run.errors import RunError
 from tests.end_to_end.harness import (
+    FEW,
     assert_same_weights,
     changed,
     copy_pictures,
@@ -36,7 +37,7 @@ def differ(one: RunDir, other: RunDir) -> bool:
 
 def test_sampled_latents_in_bf16_tiles_train_and_resume_bitwise(place: Path, demo_folder: Path):
     by_mean = changed(
-        write_profile(place, demo_folder, steps=2, accumulate=2),
+        write_profile(place, demo_folder, steps=2, accumulate=2, layers=FEW),
         data={"vae_precision": "bf16", "vae_tiling": "on", "max_tokens": 75, "resolution": 64},
         objective={"conditional_dropout": 0.0},
     )
@@ -51,7 +52,7 @@ def test_sampled_latents_in_bf16_tiles_train_and_resume_bitwise(place: Path, dem
 
 
 def test_a_run_begun_before_tiles_and_sampling_existed_goes_on(encoded: Path, demo_folder: Path):
-    profile = write_profile(encoded, demo_folder, steps=2, accumulate=1)
+    profile = write_profile(encoded, demo_folder, steps=2, accumulate=1, layers=FEW)
     run = run_here(profile, encoded / "runs", stop_after_step=1)
     snapshot = json.loads((run.path / "dataset.json").read_text())
     assert not snapshot[0].pop("vae_tiled") and snapshot[0].pop("latents") == "mean"
@@ -62,7 +63,7 @@ def test_a_run_begun_before_tiles_and_sampling_existed_goes_on(encoded: Path, de
 
 def test_the_null_condition_of_the_profile_is_trained_and_sampled_with(encoded: Path, demo_folder: Path):
     profile = changed(
-        write_profile(encoded, demo_folder, steps=1, accumulate=1),
+        write_profile(encoded, demo_folder, steps=1, accumulate=1, layers=FEW),
         preview={"at_end": True},
         objective={"conditional_dropout": 1.0},
     )

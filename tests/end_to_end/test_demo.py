@@ -16,7 +16,7 @@ from engine.contract import events, rundir
 from engine.contract.buckets import Bucket, Placement
 from engine.contract.rundir import RunDir
 from engine.contract.sections import Objective as Settings
-from engine.memory.plain import predict
+from engine.memory.micro_step import predict
 from engine.memory.plan import Embedded, MicroBatch
 from engine.model.components import load_unet, load_vae, unet_config
 from engine.model.latents import encode_posterior, load_image

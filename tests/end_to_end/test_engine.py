@@ -22,6 +22,7 @@ from engine.memory.plain import PlainPlan
 from engine.memory.plan import WindowGradient
 from engine.run.errors import RunError
 from tests.end_to_end.harness import (
+    FEW,
     StopAt,
     all_events,
     assert_same_weights,
@@ -55,7 +56,11 @@ def test_a_run_goes_through_its_phases_and_leaves_what_it_promised(whole: tuple[
     assert not list(run.path.rglob("*.tmp"))
 
 
-def test_the_export_is_the_base_with_only_the_unet_changed(whole: tuple[Path, RunDir], demo_checkpoint: Path):
+# FEW, as published files call them.
+PUBLISHED = ("input_blocks.0", "middle_block", "out.2")
+
+
+def test_the_export_is_the_base_with_only_the_trained_layers_changed(whole: tuple[Path, RunDir], demo_checkpoint: Path):
     _, run = whole
     from safetensors.torch import load_file
 
@@ -63,7 +68,7 @@ def test_the_export_is_the_base_with_only_the_unet_changed(whole: tuple[Path, Ru
     assert base.keys() == out.keys() and {"v_pred", "ztsnr"} <= out.keys()
     for name, tensor in base.items():
         assert tensor.dtype == out[name].dtype and tensor.shape == out[name].shape
-        trained = name.startswith("model.diffusion_model.")
+        trained = name.startswith(tuple(f"model.diffusion_model.{part}." for part in PUBLISHED))
         assert torch.equal(tensor, out[name]) is not trained or tensor.numel() == 0, name
     (path,) = run.exports.glob("*.safetensors")
     with safe_open(path, "pt") as file:
@@ -102,7 +107,7 @@ def test_stopping_in_every_phase_and_going_on_gives_bitwise_the_same_weights(
     """One run, stopped again and again, arrives at the weights of the one that was left alone. It keeps to the pictures
     it started with: once they are encoded they are taken away."""
     _, uninterrupted = whole
-    profile, run = write_profile(place, demo_folder), rundir.create(place / "runs", "stopped")
+    profile, run = write_profile(place, demo_folder, layers=FEW), rundir.create(place / "runs", "stopped")
     step = 0
     for phase, look in STOPS:
         before = len(all_events(run))
@@ -121,7 +126,8 @@ def test_stopping_in_every_phase_and_going_on_gives_bitwise_the_same_weights(
 
 
 def test_bf16_trains_and_resumes_bitwise_too(place: Path, demo_folder: Path):
-    profile = changed(write_profile(place, demo_folder, steps=2, accumulate=2, precision="bf16"), "data", resolution=64)
+    path = write_profile(place, demo_folder, steps=2, accumulate=2, precision="bf16", layers=FEW)
+    profile = changed(path, "data", resolution=64)
     straight = run_here(profile, place / "runs")
     broken = run_here(profile, place / "runs", stop_after_step=1)
     assert all_events(broken)[-1].reason == "stopped"
@@ -233,7 +239,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(
     encoded: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A weight becomes NaN after step 3, with keep = 1: what step 2 left must survive whatever follows."""
-    profile = changed(write_profile(encoded, demo_folder, steps=12, accumulate=1), "save", keep=1)
+    profile = changed(write_profile(encoded, demo_folder, steps=12, accumulate=1, layers=FEW), "save", keep=1)
     run = rundir.create(encoded / "runs", "poisoned")
     plans: list[PlainPlan] = []
     original = PlainPlan.__init__
@@ -266,7 +272,7 @@ def test_a_checkpoint_moved_to_another_disk_does_not_end_the_run(
 
 
 def test_a_cache_entry_lost_in_the_middle_costs_no_step(encoded: Path, demo_folder: Path):
-    profile = write_profile(encoded, demo_folder, steps=40, accumulate=1)
+    profile = write_profile(encoded, demo_folder, steps=40, accumulate=1, layers=FEW)
     run = rundir.create(encoded / "runs", "lost")
 
     def lose_the_cache(event: events.Event) -> None:
@@ -284,7 +290,7 @@ def test_a_preview_that_cannot_be_written_is_a_warning(encoded: Path, demo_folde
     run = rundir.create(encoded / "runs", "unpreviewed")
     run.samples.rmdir()
     run.samples.write_text("in the way")
-    run_here(write_profile(encoded, demo_folder, steps=1, accumulate=1), encoded / "runs", run=run)
+    run_here(write_profile(encoded, demo_folder, steps=1, accumulate=1, layers=FEW), encoded / "runs", run=run)
     assert "preview-failed" in [event.code for event in of_type(run, events.Warned)]
     assert isinstance(all_events(run)[-1], events.Finished) and list(run.exports.iterdir())
 
@@ -298,7 +304,7 @@ def test_a_preview_that_is_not_finite_is_a_warning_and_costs_no_step(
         raise ValueError("the VAE decoded to values that are not finite")
 
     monkeypatch.setattr("engine.run.preview.latents.decode_latents", broken_decoder)
-    run = run_here(write_profile(encoded, demo_folder, steps=2, accumulate=1), encoded / "runs")
+    run = run_here(write_profile(encoded, demo_folder, steps=2, accumulate=1, layers=FEW), encoded / "runs")
     assert "preview-failed" in [event.code for event in of_type(run, events.Warned)]
     assert all_events(run)[-1].reason == "finished" and list(run.exports.iterdir())
 
@@ -307,7 +313,7 @@ def test_names_in_no_encoding_train_and_resume(place: Path, demo_folder: Path):
     picture = next((place / "pictures").glob("*.png"))
     picture.with_suffix(".txt").unlink()
     os.rename(picture, os.fsencode(picture.parent) + b"/caf\xe9.png")  # noqa: PTH104 - bytes are the point
-    profile = write_profile(place, demo_folder, steps=2, accumulate=1)
+    profile = write_profile(place, demo_folder, steps=2, accumulate=1, layers=FEW)
     run = run_here(profile, place / "runs", stop_after_step=1)
     run_here(profile, place / "runs", run=run)
     assert all_events(run)[-1].reason == "finished"
@@ -324,7 +330,7 @@ def test_micro_batches_are_counted_within_the_coming_step(whole: tuple[Path, Run
 
 
 def test_save_and_sample_are_obeyed_in_a_pause_and_pointless_ones_refused_aloud(encoded: Path, demo_folder: Path):
-    profile = write_profile(encoded, demo_folder, steps=4, accumulate=1)
+    profile = write_profile(encoded, demo_folder, steps=4, accumulate=1, layers=FEW)
     run = rundir.create(encoded / "runs", "paused")
     session_of: list[StopAt] = []
 
@@ -354,7 +360,7 @@ def test_damaged_pictures_are_named_and_left_out(encoded: Path, demo_folder: Pat
     (encoded / "pictures" / "text.jpg").write_text("not a picture")
     whole_picture = next((encoded / "pictures").glob("0*.png")).read_bytes()
     (encoded / "pictures" / "half.png").write_bytes(whole_picture[: len(whole_picture) // 2])
-    run = run_here(write_profile(encoded, demo_folder, steps=1, accumulate=1), encoded / "runs")
+    run = run_here(write_profile(encoded, demo_folder, steps=1, accumulate=1, layers=FEW), encoded / "runs")
     named = " ".join(event.text for event in of_type(run, events.Warned))
     assert all(name in named for name in ("zero.png", "text.jpg", "half.png"))
     assert isinstance(all_events(run)[-1], events.Finished)
@@ -395,7 +401,7 @@ def test_a_window_that_is_not_finite_is_skipped_and_three_in_a_row_end_the_run(
     monkeypatch.setattr(FaultyPlan, "faulty_windows", frozenset(faulty))  # the first window is the rehearsal
     monkeypatch.setattr(FaultyPlan, "windows", 0)
     run = rundir.create(encoded / "runs", "faulty")
-    profile = write_profile(encoded, demo_folder, steps=6, accumulate=1)
+    profile = write_profile(encoded, demo_folder, steps=6, accumulate=1, layers=FEW)
     if ends:
         run_here(profile, encoded / "runs", run=run)
         assert [event.step for event in of_type(run, events.Step)] == [1, 3, 4, 5, 6]

@@ -18,7 +18,7 @@ def losses(run: RunDir) -> list[float]:
 
 @pytest.mark.parametrize("text", ["none", "both"])
 def test_a_run_under_each_plan_has_the_same_losses_and_pictures(encoded: Path, demo_folder: Path, text: str):
-    profile = changed(write_profile(encoded, demo_folder, steps=4), text_encoders={"train": text})
+    profile = changed(write_profile(encoded, demo_folder, steps=3), text_encoders={"train": text})
     plain = run_here(changed(profile, memory={"plan": "plain"}), encoded / "runs")
     staged = run_here(changed(profile, memory=STAGES), encoded / "runs")
     assert [event.plan for run in (plain, staged) for event in of_type(run, events.Started)] == ["plain", "stage-major"]

@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from engine.__main__ import _wrong_profile
+from engine.__main__ import _wrong_profile, main
 from engine.contract.base_checkpoint import read_base
 from engine.contract.problems import Problem, ProfileError
 from engine.contract.profile import decode_profile
@@ -244,12 +245,26 @@ def test_verify_without_an_imported_optimizer_does_not_even_load_torch(write_pro
     assert done.returncode == (2 if paths else 0) and not done.stderr
 
 
-def test_a_refused_run_says_it_once(write_profile, tmp_path):
+@pytest.fixture
+def streams_and_signals():
+    """What the engine takes over of a process that is its own is given back: here it is the tests'."""
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    yield
+    for number, copy in kept:
+        os.dup2(copy, number)
+        os.close(copy)
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+def test_a_refused_run_says_it_once(write_profile, tmp_path, monkeypatch, capfd, streams_and_signals):
     text = 'import_path = "torch.optim.NAdam", arguments = { betas = 0.9 }'
     path = write_profile(f'optimizer = {{ kind = "imported", {text} }}')
-    done = engine("train", path, AOZORA_RUNS=str(tmp_path / "runs"))
-    (failed,) = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 2 and failed["event"] == "failed" and failed["code"] == "profile"
+    monkeypatch.setenv("AOZORA_RUNS", str(tmp_path / "runs"))
+    code = main(["train", str(path)])
+    (failed,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert code == 2 and failed["event"] == "failed" and failed["code"] == "profile"
     assert "betas = 0.9 is refused" in failed["text"] and failed["remedy"] == "Its default is [0.9, 0.999]."
     assert failed["where"] == "optimizer.arguments.betas"
 

@@ -4,6 +4,7 @@ import time
 
 import fake_checkpoint
 import pytest
+import stillness
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +18,7 @@ def own_place(tmp_path, monkeypatch):
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("TEXTUAL_THEME", raising=False)
     time.tzset()
+    stillness.patch_pilot(monkeypatch)
     yield tmp_path
     monkeypatch.undo()
     time.tzset()

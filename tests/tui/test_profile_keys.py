@@ -1,13 +1,12 @@
 """Keys in the form: they reach every field, and what has the focus is on the screen."""
 
-import asyncio
-
 import pytest
 import seen
 from forms import app, checked, in_view, opened, row, settle, write_profile
 from textual.command import CommandPalette
 from textual.widgets import TextArea
 
+from aozora_tui.app import AozoraApp
 from aozora_tui.keymap import SCOPES
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.form import FieldRow
@@ -23,16 +22,6 @@ def path(tmp_path):
     return write_profile(tmp_path)
 
 
-async def move(pilot, key):
-    """Press `key`, and do all that this sets off and puts off until after a refresh, three times over. As `pilot.press`
-    and `settle`, but without asking each of the form's widgets whether it is done: they may be hundreds."""
-    pilot.app.simulate_key(key)
-    for _ in range(3):
-        for _ in range(20):
-            await asyncio.sleep(0)
-        pilot.app.screen._on_timer_update()
-
-
 def focused_row(screen):
     return next(node for node in screen.focused.ancestors_with_self if isinstance(node, FieldRow))
 
@@ -45,13 +34,26 @@ async def test_down_and_up_walk_through_every_row_in_view(path):
             order = [field.path for field in section.fields]
             screen.go_to(order[0])
             await settle(pilot)
-            for walk, key in ((order, "down"), (order[::-1], "up")):
+            back = order[::-1] if focused_row(screen).parent.max_scroll_y else ()  # there is something to scroll back
+            for walk, key in ((order, "down"), (back, "up")):
                 for path_of_row in walk:
                     found = focused_row(screen)
                     assert found.field.path == path_of_row
                     assert in_view(found), path_of_row
-                    await move(pilot, key)
-            assert focused_row(screen).field.path == order[0]
+                    await pilot.press(key)
+            assert focused_row(screen).field.path == order[0 if back else -1]
+
+
+async def test_the_next_field_costs_its_help_and_two_rows_not_the_screen(path):
+    paying = AozoraApp(ticking=False, read_gpu=lambda pid: (), driver_class=seen.CountingDriver)
+    async with paying.run_test(headless=False, size=(120, 40)) as pilot:
+        screen = await opened(pilot, path, "train.steps")
+        driver = pilot.app._driver
+        for name in ("train.batch_size", "train.accumulate", "train.max_grad_norm"):
+            driver.sent = 0
+            await pilot.press("down")
+            assert focused_row(screen).field.path == name
+            assert 0 < driver.sent < 2000
 
 
 async def test_down_and_up_go_through_the_lines_of_a_list_first(path):
@@ -59,7 +61,7 @@ async def test_down_and_up_go_through_the_lines_of_a_list_first(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "objective.weight_floor")
         for line in range(7):
-            await move(pilot, "down")
+            await pilot.press("down")
             found = focused_row(screen)
             assert (found.field.path, found.editor.cursor_location[0]) == ("objective.weight_curve", line)
             assert in_view(found)
@@ -78,7 +80,7 @@ async def test_other_ways_to_move_keep_the_field_in_view_too(path, key):
         screen = await opened(pilot, path, first)
         await pilot.press("down")
         for _ in range(8):
-            await move(pilot, key)
+            await pilot.press(key)
             assert in_view(focused_row(screen)), focused_row(screen).field.path
 
 
@@ -113,7 +115,7 @@ async def test_of_a_row_taller_than_the_screen_the_text_is_in_view(path):
         found = row(screen, "objective.weight_curve")
         assert not in_view(found)
         for _ in range(12):
-            await move(pilot, "down")
+            await pilot.press("down")
             editor = screen.focused
             assert found.parent.content_region.contains_region(editor.region)
         assert editor is not found.editor
