@@ -14,7 +14,7 @@ from engine.memory.ring_plan import RingPlan
 from engine.memory.stage_major import StageMajorPlan
 from engine.model.conditioner import Conditioner, trainable
 from engine.optim.adamw import AdamW, AdamWSettings
-from tests.engine.tiny_sdxl import MIXED, SHORT, Again, Card, names, sdxl_like, window
+from tests.engine.tiny_sdxl import SHORT, Again, Card, names, sdxl_like, window
 from tests.golden.tiny_text import tiny_conditioner
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def ring(recorder: Recorder | None) -> Plan:
 def test_windows_of_mixed_shapes(make: Make):
     recorder = Again()
     # A shape that is new, one that is larger than all before it, and one that has been recorded.
-    windows = [SHORT, MIXED, MIXED, [(2, 16, 12), *SHORT], [(2, 16, 12), *MIXED], MIXED]
+    windows = [SHORT[:1], SHORT, [(2, 16, 12), *SHORT[:2]], SHORT[::-1]]
     assert same(steps(make(recorder), windows), steps(make(None), windows))
     assert recorder.recorded > 0
 
@@ -86,7 +86,7 @@ def test_windows_of_mixed_shapes(make: Make):
 @pytest.mark.parametrize("kind", [PlainPlan, StageMajorPlan])
 def test_text_encoders_that_learn(kind: type[PlainPlan] | type[StageMajorPlan]):
     recorder = Again()
-    ours, theirs = (steps(with_text(kind, each), [SHORT] * 3, tokens=True) for each in (recorder, None))
+    ours, theirs = (steps(with_text(kind, each), [SHORT[:2]] * 3, tokens=True) for each in (recorder, None))
     assert same(ours, theirs) and recorder.recorded > 0
 
 
@@ -95,11 +95,11 @@ def test_who_rests_after_the_recording_gets_no_gradient(make: Make):
     plans = [make(Again()), make(None)]
     resting = frozenset(name for name in names(sdxl_like(3)) if "attn" in name or name.startswith("down"))
     for plan in plans:
-        for seed in range(3):
-            plan.gradient(window(SHORT, seed=seed), ignore)
+        for seed in range(2):
+            plan.gradient(window(SHORT[:2], seed=seed), ignore)
         plan.rest(resting)
-        for seed in range(3):
-            plan.gradient(window(SHORT, seed=seed), ignore)
+        for seed in range(2):
+            plan.gradient(window(SHORT[:2], seed=seed), ignore)
     ours, theirs = map(sums, plans)
     assert ours.keys() == theirs.keys() and not resting & ours.keys()
     assert same([ours], [theirs])
@@ -121,10 +121,10 @@ def test_after_the_first_window_every_shape_is_recorded_and_units_of_one_make_sh
 
 def test_previews_between_the_windows_are_none_of_the_recordings_business():
     plans = [stage_major(Again()), stage_major(None)]
-    for seed in range(3):
+    for seed in range(2):
         answers = []
         for plan in plans:
-            plan.gradient(window(SHORT, seed=seed), ignore)
+            plan.gradient(window(SHORT[:2], seed=seed), ignore)
             answers.append(plan.predict(window(SHORT)[0].micro))
         assert torch.equal(*answers)
     assert same([sums(plans[0])], [sums(plans[1])])
@@ -141,8 +141,8 @@ def test_a_window_given_up_while_recording_leaves_no_trace():
     plans[0].gradient(window(SHORT), ignore)
     for _ in range(2):
         with pytest.raises(Stopped):
-            plans[0].gradient(window(MIXED, seed=3), give_up)
-    assert same(*(steps(plan, [MIXED, SHORT]) for plan in plans))
+            plans[0].gradient(window(SHORT, seed=3), give_up)
+    assert same(*(steps(plan, [SHORT]) for plan in plans))
 
 
 def test_what_was_not_asked_for_longest_goes():

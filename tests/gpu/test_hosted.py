@@ -47,14 +47,14 @@ def test_a_sweep_on_the_card_is_bitwise_the_sweep_on_a_cpu(sizes, prefetching, b
     expected = sweep(shapes, torch.device("cpu"), dtype)
     assert on_card.pinned
     for name, tensor in expected.resting().items():
-        assert torch.equal(on_card.resting()[name], tensor), name
+        assert torch.equal(on_card.resting()[name].cpu(), tensor), name
 
 
 def test_another_order_than_foreseen_changes_nothing():
     shapes = named(SIZES["mixed"])
     on_card = sweep(shapes, torch.device("cuda"), torch.float32, order=list(shapes)[::-1], busy=2_000_000)
     expected = sweep(shapes, torch.device("cpu"), torch.float32)
-    assert all(torch.equal(on_card.resting()[name], tensor) for name, tensor in expected.resting().items())
+    assert all(torch.equal(on_card.resting()[name].cpu(), tensor) for name, tensor in expected.resting().items())
 
 
 def test_what_is_changed_at_rest_or_stored_from_elsewhere_is_what_arrives():

@@ -68,7 +68,7 @@ def sums(plan: Plan) -> dict[str, Tensor]:
 @pytest.mark.parametrize("make", [plain, ring, stage_major, partial(stage_major, keep=True)])
 def test_windows_of_mixed_shapes(make: Make):
     ours, theirs = make(CudaRecorder(CARD)), make(None)
-    windows = [SHORT, MIXED, MIXED, [(2, 16, 12), *SHORT], [(2, 16, 12), *MIXED], MIXED[::-1], MIXED]
+    windows = [SHORT, MIXED, [(2, 16, 12), *SHORT], MIXED[::-1]]
     for step, shapes in enumerate(windows):
         answers = [plan.gradient(moved(shapes, seed=step), ignore) for plan in (ours, theirs)]
         assert answers[0] == answers[1] and answers[0].sound, step
