@@ -21,13 +21,18 @@ def check(context: Context) -> int:
 
     path = find_profile(context.args.profile)
     checked = commands.check(path, context)
+    problems = (*checked.problems, *(checked.outlook.problems if checked.outlook else ()))
     if context.args.json:
         cost = checked.forecast
-        document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(checked.problems)}
+        document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(problems)}
+        ahead = checked.outlook
         forecast = None if cost is None else {**msgspec.to_builtins(cost), "device": cost.device}
+        if forecast is not None and ahead is not None:
+            source = ahead.rates.source if ahead.rates else None
+            forecast |= {"plan": ahead.plan, "hours": ahead.hours, "rates": source}
         say(to_json({**document, "forecast": forecast}))
         return 0 if checked.ok else 2
-    complain_of(path, checked.problems)
+    complain_of(path, problems)
     if checked.ok:
         say(f"{path} can be trained")
     for line in _summary(checked, path.parent):
@@ -46,7 +51,8 @@ def _summary(checked: "Checked", start: "Path") -> list[str]:
     said = [plain.tokenizer(profile.model, start), plain.objective(profile.objective)] if checked.ok else []
     if cost is None:
         return [*said, plain.NOT_BUILT] if checked.ok else []
-    return [*said, *learning.rates_line(profile, start), *plain.forecast(cost)]
+    ahead = plain.outlook(checked.outlook, profile.train) if checked.outlook else []
+    return [*said, *learning.rates_line(profile, start), *plain.forecast(cost), *ahead]
 
 
 def doctor(context: Context) -> int:

@@ -8,7 +8,8 @@ from aozora_tui.text import duration, printable, rate, scaled, sentence, size, u
 from engine.contract import events, places
 from engine.contract.budget import GIB, Forecast
 from engine.contract.layers import human
-from engine.contract.sections import Model, Objective
+from engine.contract.outlook import Outlook
+from engine.contract.sections import Model, Objective, Train
 from engine.contract.timesteps import mean_weight
 from engine.contract.tokenizer_files import TokenizerError, find_tokenizers
 
@@ -99,6 +100,28 @@ def forecast(cost: Forecast) -> list[str]:
     ]
 
 
+def outlook(found: Outlook, train: Train) -> list[str]:
+    """Under which plan, and for how long. What of the host's memory is free, if nothing tells."""
+    lines = [f"plan           {found.plan}"]
+    if found.hours is not None and found.rates is not None:
+        source = {
+            "measured": "as this card was measured",
+            "published": "by the card's published figures: `python -m engine bench` measures it",
+            "guessed": "guessed from another card's figures: `python -m engine bench` measures this one",
+        }[found.rates.source]
+        pictures = train.accumulate * train.batch_size
+        lines.append(f"time           about {_hours(found.hours)} for {train.steps} x {pictures} pictures ({source})")
+    if found.host_free is None:
+        lines.append("               what is free of the host's memory cannot be read here, so it is not checked")
+    return lines
+
+
+def _hours(hours: float) -> str:
+    return (
+        f"{hours:,.0f} hours" if hours >= 9.5 else f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    )
+
+
 def tokenizer(model: Model, start: Path) -> str:
     """Where CLIP's tokenizer will be taken from; relative names start at `start`."""
     from engine.contract.check import is_demo
@@ -184,6 +207,8 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
             line = f"{event.command} was refused: {sentence(event.text)}"
         case events.Warned():
             line = f"warning: {sentence(event.text)} {sentence(event.remedy)}".rstrip()
+        case events.Planned():
+            return [printable(f"plan {event.why}")] if event.room else []
         case events.Failed():
             return failure(event)
         case events.Finished():

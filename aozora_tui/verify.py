@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from aozora_tui import gpu
+from aozora_tui.cards import cards
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
 from aozora_tui.text import printable
 from engine.contract.check import Checked, check_file
@@ -32,7 +34,7 @@ def check_for_start(
 ) -> Checked:
     """The whole check of the profile in `path`, and where that finds no error, and the optimizer is a package's, what
     torch says to it. `asking` is called before the seconds that this takes; `should_stop` ends them."""
-    checked = check_file(path)
+    checked = check_file(path, cards(gpu.read_all()))
     if not checked.ok or checked.profile is None or checked.profile.optimizer.kind != "imported":
         return checked
     asking(ASKING)

@@ -2,6 +2,7 @@
 
 `python -m engine diff A B`: one JSON document on stdout when it is done, JSON lines of progress on stderr.
 `python -m engine verify PROFILE`: one JSON document on stdout, exit code 0, or 2 if a run would be refused.
+`python -m engine bench [PROFILE]`: what the card can do, as a table, noted for forecasts; exit code 2 without a card.
 """
 
 import argparse
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _diff(options)
     if options.command == "verify":
         return _verify(options)
+    if options.command == "bench":
+        return _bench(options)
+    _have_memory_in_one_piece()
     from engine.run.session import Emitter, Session
 
     emitter = Emitter(_claim_stdout())
@@ -70,6 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _have_memory_in_one_piece() -> None:
+    """Before torch is imported: segments of the card's memory that can grow leave fewer holes. What the user has set
+    stays. By the older of two names: torch 2.9 obeys no other, later ones both."""
+    if sys.platform == "linux" and not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m engine", description="The training engine; JSON lines on stdout.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -84,6 +95,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     diff.add_argument("--all", action="store_true", help="examine the rank of every changed matrix")
     trial = commands.add_parser("verify", help="what only torch can tell of a profile: one JSON document")
     trial.add_argument("profile", type=Path, help="a profile's .toml file")
+    card = commands.add_parser("bench", help="measure the card, for forecasts of time")
+    card.add_argument("profile", nargs="?", type=Path, help="a profile's .toml file, for its device")
     options = parser.parse_args(arguments)
     if options.command != "train":
         return options
@@ -109,6 +122,16 @@ def _verify(options: argparse.Namespace) -> int:
         from engine.run.verify import verify
 
         return verify(options.profile, stdout)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _bench(options: argparse.Namespace) -> int:
+    stdout = _claim_stdout()
+    try:
+        from engine.run.bench import bench
+
+        return bench(options.profile, stdout)
     except KeyboardInterrupt:
         return INTERRUPTED
 

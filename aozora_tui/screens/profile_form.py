@@ -141,8 +141,7 @@ class ProfileForm(AozoraScreen[None]):
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check(self, text: str, path: Path) -> None:
         readings = self.aozora.read_gpu(None)
-        card = readings[0].memory_total if readings else None
-        self.app.call_from_thread(self._checked, judge(text, path, card))
+        self.app.call_from_thread(self._checked, judge(text, path, readings))
 
     def _checked(self, verdict: Verdict) -> None:
         if verdict.seen.text == self.file.text and self.is_attached:
@@ -285,11 +284,11 @@ class ProfileForm(AozoraScreen[None]):
 
     def _show_forecast(self) -> None:
         verdict = self.verdict
-        cost = verdict.checked.forecast if verdict else None
-        if verdict is None or cost is None:
+        ahead = verdict.checked.outlook if verdict else None
+        if verdict is None or ahead is None:
             self.set_line("#forecast", no_forecast(self.problems))
         else:
-            self.set_line("#forecast", forecast_text(cost, verdict.card, self.size.width - 2))
+            self.set_line("#forecast", forecast_text(ahead, verdict.card, self.size.width - 2))
         self.set_line("#problems", summary_text(self.problems, checked=verdict is not None))
 
     def _show_help(self) -> None:

@@ -15,9 +15,9 @@ from aozora_tui.screens.lines import entry_lines
 from aozora_tui.screens.rows import Line
 from aozora_tui.screens.words import counted, cut, plain
 from aozora_tui.text import size
-from engine.contract.budget import Forecast
 from engine.contract.fields import FormField, Section, form_fields
 from engine.contract.layers import human
+from engine.contract.outlook import Outlook
 from engine.contract.problems import Problem, errors
 
 
@@ -54,8 +54,10 @@ def no_forecast(problems: Sequence[Problem]) -> Content:
     return Content.styled(wrong, FAINT)
 
 
-def forecast_text(cost: Forecast, card: int | None, width: int) -> Content:
-    """What the run will take, in one line of `width`; `card` is the memory of the first card in bytes, if known."""
+def forecast_text(ahead: Outlook, card: int | None, width: int) -> Content:
+    """What the run will take, in one line of `width`; `card` is the memory of the first card in bytes, if known. The
+    plan and the hours, where a card could be asked and there is room."""
+    cost = ahead.cost
     share = f"{100 * cost.trained / max(cost.total, 1):.1f} %"
     over = card is not None and cost.device > card
     return Content.assemble(
@@ -70,7 +72,15 @@ def forecast_text(cost: Forecast, card: int | None, width: int) -> Content:
         f"{_gib(cost.host)} GiB",
         ("   disk ", FAINT),
         size(cost.disk),
+        *_plan_and_hours(ahead, wide=width >= 110),
     )
+
+
+def _plan_and_hours(ahead: Outlook, *, wide: bool) -> list[Content | str | tuple[str, str]]:
+    if ahead.hours is None or ahead.rates is None or not wide:
+        return []
+    measured = "" if ahead.rates.source == "measured" else "~"
+    return [("   plan ", FAINT), ahead.cost.choice.plan, ("   time ", FAINT), f"{measured}{ahead.hours:,.1f} h"]
 
 
 def _gib(count: int) -> str:

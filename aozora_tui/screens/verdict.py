@@ -16,6 +16,9 @@ from engine.contract.problems import Problem
 from engine.contract.sections import Profile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aozora_tui.gpu import Reading
     from engine.contract.check import Checked
 
 
@@ -46,11 +49,13 @@ class Verdict:
         return [p for p in self.checked.problems if (path := field_of(p)) in form_fields() and self.saw(file, path)]
 
 
-def judge(text: str, path: Path, card: int | None) -> Verdict:
+def judge(text: str, path: Path, readings: Sequence[Reading]) -> Verdict:
+    from aozora_tui.cards import cards
     from engine.contract.check import check_text
 
     seen = ProfileFile(path, text, None)
-    return Verdict(seen, check_text(text, path), card)
+    card = readings[0].memory_total if readings else None
+    return Verdict(seen, check_text(text, path, cards(readings)), card)
 
 
 def idle_fields(profile: Profile | None, file: ProfileFile) -> dict[str, str] | None:

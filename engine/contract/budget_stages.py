@@ -1,52 +1,72 @@
-"""What the stage-major plan costs beside the plain one: parts of the UNet visit the device one after another.
+"""What the units of the stage-major plan weigh: parts of the UNet that visit the card one after another, two neighbours
+at a time."""
 
-Activation figures are of SDXL's UNet, traced with its real shapes (1024 x 1024, batch 1, bf16): 738 MiB at the backward
-peak of a deep attention, 0.22 GB a micro-batch between the parts. Computed, not measured on a card.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from itertools import pairwise
 
-from engine.contract.layers import Layer
-from engine.contract.sections import Profile
-
-UNIT_ACTIVATIONS = 738 << 20
-WAITING = 220_000_000
-PLACES = 2  # that parts visit, each as large as the largest of them
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """Bytes that the plan adds to the plain one's, mostly less than none."""
-
-    weights: int
-    gradients: int
-    host: int
+# Transformer blocks in a unit, without groups and with them; an attention of more is cut into as few parts as there can
+# be.
+DEEPEST, DEEPEST_GROUPED = 5, 2
+ALIGNED = 256  # elements
+_OUT = ("conv_norm_out", "conv_out")
+_EMBEDDINGS = "embeddings"
 
 
-def streamed(profile: Profile, root: Layer, trained: AbstractSet[str]) -> Streamed:
-    weight_bytes = 2 if profile.model.precision == "bf16" else 4
-    sizes = list(zip(root.tensors, root.sizes, strict=True))
-    learning = unit_sizes((name, size) for name, size in sizes if name in trained)
-    unet, sums = weight_bytes * root.parameters, 4 * sum(learning.values())
-    pictures = profile.data.resolution**2 / 1024**2 * profile.train.batch_size * profile.train.accumulate
-    if profile.memory.device == "cpu":  # where nothing moves
-        return Streamed(0, 0, 0)
-    return Streamed(
-        weights=PLACES * weight_bytes * max(unit_sizes(sizes).values()) - unet,
-        gradients=4 * max(learning.values(), default=0) - sums,
-        host=unet + sums + round(WAITING * pictures * weight_bytes / 2),
-    )
-
-
-def unit_sizes(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Elements by part of the UNet: a resnet, an attention, a sampler; `sizes` by diffusers name."""
-    found: dict[str, int] = {}
-    for name, size in sizes:
-        parts = name.split(".")
-        unit = ".".join(parts[:4] if parts[0] in ("down_blocks", "up_blocks") else parts[:3])
-        if parts[0] in ("time_embedding", "add_embedding"):
-            unit = "embeddings"
-        found[unit] = found.get(unit, 0) + size
+def unit_sizes(
+    sizes: Iterable[tuple[str, int]], counted: AbstractSet[str] | None = None, *, deepest: int = DEEPEST
+) -> dict[str, int]:
+    """Elements by unit, the embeddings first, the others in the order of execution, in which `sizes`, by diffusers
+    name, has all tensors; each aligned as it lies there. Only those `counted`, where given."""
+    listed = list(sizes)
+    parts = _parts(listed, deepest)
+    found = {_EMBEDDINGS: 0}
+    for name, size in listed:
+        unit = _unit(name, parts)
+        held = counted is None or name in counted
+        found[unit] = found.get(unit, 0) + (-(-size // ALIGNED) * ALIGNED if held else 0)
     return found
+
+
+def widest_pair(sizes: Mapping[str, int]) -> int:
+    """Elements of the largest two neighbours."""
+    alone = list(sizes.values())
+    return max([*alone, *(first + second for first, second in pairwise(alone))], default=0)
+
+
+def _parts(sizes: Iterable[tuple[str, int]], deepest: int) -> dict[str, list[int]]:
+    """By attention, where each of its parts ends: cut evenly, as the plan does it."""
+    lengths: dict[str, int] = {}
+    for name, _ in sizes:
+        attention, inner, rest = name.partition(".transformer_blocks.")
+        if inner:
+            lengths[attention] = max(lengths.get(attention, 0), 1 + int(rest.split(".")[0]))
+    ends: dict[str, list[int]] = {}
+    for attention, length in lengths.items():
+        count, at = -(-length // deepest), 0
+        ends[attention] = []
+        for number in range(count):
+            at += (length - at) // (count - number)
+            ends[attention].append(at)
+    return ends
+
+
+def _unit(name: str, parts: Mapping[str, list[int]]) -> str:
+    path = name.split(".")
+    if path[0] in ("time_embedding", "add_embedding"):
+        return _EMBEDDINGS
+    if path[0] in _OUT:
+        return "out"
+    if path[0] == "conv_in":
+        return "conv_in"
+    unit = ".".join(path[:4] if path[0] in ("down_blocks", "up_blocks") else path[:3])
+    ends = parts.get(unit, [])
+    if len(ends) < 2:
+        return unit
+    _, inner, rest = name.partition(".transformer_blocks.")
+    if inner:
+        block = int(rest.split(".")[0])
+        number = next(number for number, end in enumerate(ends) if block < end)
+    else:
+        number = len(ends) - 1 if "proj_out" in path else 0
+    return f"{unit} {number + 1}/{len(ends)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
-from engine.contract.budget import Forecast, forecast
+from engine.contract.budget import Forecast, Forecaster
 from engine.contract.check_markers import check_markers
 from engine.contract.check_patterns import check_patterns
 from engine.contract.checkpoint_kind import Kind, identify
@@ -16,6 +16,7 @@ from engine.contract.contradictions import contradictions
 from engine.contract.folder import has_pictures
 from engine.contract.in_doubt import certain
 from engine.contract.layers import Layer, read_layers, select
+from engine.contract.outlook import Card, Outlook, look_ahead
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.profile import parse, read_text, salvage
 from engine.contract.safetensors_header import CheckpointError, Header
@@ -28,12 +29,17 @@ from engine.contract.vae_file import read_vae
 @dataclass(frozen=True)
 class Checked:
     """`kind` is what the base checkpoint is, when it could be read, also beside a profile that is wrong elsewhere;
-    `forecast` needs every value."""
+    `outlook` needs every value."""
 
     profile: Profile | None
     problems: tuple[Problem, ...]
-    forecast: Forecast | None = None
+    outlook: Outlook | None = None
     kind: Kind | None = None
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Under the plan that would be taken."""
+        return self.outlook.cost if self.outlook else None
 
     @property
     def ok(self) -> bool:
@@ -45,32 +51,32 @@ class OnMachine:
     """What this machine says of a profile, as in `Checked`."""
 
     problems: tuple[Problem, ...]
-    forecast: Forecast | None = None
+    outlook: Outlook | None = None
     kind: Kind | None = None
 
 
-def check_file(path: Path) -> Checked:
-    """The profile in `path`: what is wrong in it, and with what it names on this machine."""
+def check_file(path: Path, cards: Sequence[Card] = ()) -> Checked:
+    """The profile in `path`: what is wrong in it, and with what it names on this machine, which has these `cards`."""
     try:
-        return check_text(read_text(path), path)
+        return check_text(read_text(path), path, cards)
     except ProfileError as error:
         return Checked(None, error.problems)
 
 
-def check_text(text: str, path: Path) -> Checked:
+def check_text(text: str, path: Path, cards: Sequence[Card] = ()) -> Checked:
     """The same for a text that is not saved yet; `path` is where relative names in it start."""
     profile, problems = parse(text, str(path))
     rest = profile or salvage(text, problems)
     if rest is None:
         return Checked(None, tuple(problems))
-    here = check_machine(rest, path.parent, wrong=() if profile else problems)
+    here = check_machine(rest, path.parent, wrong=() if profile else problems, cards=cards)
     if profile is None:
         more = (*certain(contradictions, rest, problems), *here.problems)
         found = (*problems, *(problem for problem in more if not _is_said(problem.path, problems)))
     else:
         # What the base announces comes before what the settings contradict: it says which of them is right.
         found = (*here.problems, *problems)
-    return Checked(profile, found, here.forecast if profile else None, here.kind)
+    return Checked(profile, found, here.outlook if profile else None, here.kind)
 
 
 def _is_said(path: str, problems: Sequence[Problem]) -> bool:
@@ -78,7 +84,14 @@ def _is_said(path: str, problems: Sequence[Problem]) -> bool:
     return any(path == said.path or path.startswith((f"{said.path}.", f"{said.path}[")) for said in problems)
 
 
-def check_machine(profile: Profile, base: Path, *, new_run: bool = True, wrong: Sequence[Problem] = ()) -> OnMachine:
+def check_machine(
+    profile: Profile,
+    base: Path,
+    *,
+    new_run: bool = True,
+    wrong: Sequence[Problem] = (),
+    cards: Sequence[Card] = (),
+) -> OnMachine:
     """What the profile names: does it exist, is it what it should be, is there room for what the run will write.
     A resumed run has its pictures in the cache and its checkpoints on the disk: neither is looked at again. Settings
     named in `wrong` only have their defaults: what rests on those is not said."""
@@ -98,10 +111,10 @@ def check_machine(profile: Profile, base: Path, *, new_run: bool = True, wrong: 
     trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
     problems += certain(lambda settings: check_markers(settings, header, kind), profile, wrong)
     problems += certain(lambda settings: check_patterns(settings, root, header), profile, wrong)
-    cost = forecast(profile, root, trained.trained, header)
+    outlook = look_ahead(profile, Forecaster(profile, root, trained.trained, header), cards)
     if new_run:
-        problems += _check_disk(cost)
-    return OnMachine(tuple(problems), cost, kind)
+        problems += _check_disk(outlook.cost)
+    return OnMachine(tuple(problems), outlook, kind)
 
 
 def _unusable_base(sentence: str, checkpoint: Path) -> Problem:

@@ -9,7 +9,7 @@ from engine.contract.contradictions_learning import learning_contradictions
 from engine.contract.curves import over_timesteps
 from engine.contract.only_with import without_effect
 from engine.contract.problems import Problem
-from engine.contract.sections import Data, Memory, Objective, Profile
+from engine.contract.sections import Data, Objective, Profile
 from engine.contract.timesteps import mean_weight
 
 # Less than this on average means: no timestep that counts is ever drawn, but for the far tails of a density.
@@ -27,7 +27,6 @@ def contradictions(profile: Profile) -> list[Problem]:
         *learning_contradictions(profile),
         *_between_sections(profile),
         *_large_encoding(profile.data),
-        *_unproven(profile.memory),
         *without_effect(profile),
     ]
 
@@ -96,12 +95,6 @@ def _between_sections(profile: Profile) -> Iterator[Problem]:
         text = "encodes the pictures, but an export of the UNet alone does not carry it"
         remedy = 'Load the same VAE beside the export, or write export_format = "checkpoint".'
         yield Problem("model.vae", text, remedy, "warning")
-
-
-def _unproven(memory: Memory) -> Iterator[Problem]:
-    if memory.plan == "stage-major" and memory.device != "cpu":
-        text = "has been run on processors only: on a card its copies are not proven yet"
-        yield Problem("memory.plan", text, 'Write plan = "plain" for work that matters.', "warning")
 
 
 def _large_encoding(data: Data) -> Iterator[Problem]:

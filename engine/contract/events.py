@@ -40,6 +40,23 @@ class Started(Event, frozen=True, kw_only=True):
     device: str
 
 
+class Planned(Event, frozen=True, kw_only=True):
+    """The memory plan of this start, and `why` this one. Forecast bytes: `needs` of the card, of which the run may use
+    `room`, and `host` memory; a step's seconds by `rates` that were "measured", "published" or "guessed". 0 and empty
+    on a processor."""
+
+    plan: str
+    checkpointing: bool
+    keep: int
+    group: int
+    why: str
+    host: int
+    needs: int = 0
+    room: int = 0
+    step_seconds: float = 0.0
+    rates: str = ""
+
+
 class Phase(Event, frozen=True, kw_only=True):
     name: str
     step: int | None = None
@@ -157,6 +174,7 @@ class Finished(Event, frozen=True, kw_only=True):
 
 AnyEvent = (
     Started
+    | Planned
     | Phase
     | Progress
     | Micro

@@ -41,6 +41,7 @@ def _encoders(*trained: str) -> OnlyWith:
 
 _FALLING = _choice("schedule", "shape", "cosine", "linear", "polynomial", "restarts", "wsd", "rex")
 _AVERAGED = OnlyWith(lambda profile: profile.ema.decay > 0, "without a decay above 0")
+_ON_A_CARD = OnlyWith(lambda profile: profile.memory.device != "cpu", 'with device = "cpu"')
 _EXPORTED = OnlyWith(lambda profile: profile.save.export, "without export = true")
 
 # By path; a setting that is not here has an effect in every profile.
@@ -108,10 +109,13 @@ ONLY_WITH: dict[str, OnlyWith] = {
         lambda profile: profile.ema.decay > 0 and profile.save.export,
         "without a decay above 0 and save.export = true",
     ),
+    "memory.limit": _ON_A_CARD,
+    "memory.keep": _choice("memory", "plan", "fast"),
     "memory.group": _choice("memory", "plan", "stage-major"),
+    "memory.graphs": _ON_A_CARD,
     "memory.checkpointing": OnlyWith(
-        lambda profile: profile.memory.plan != "stage-major",
-        'with plan = "stage-major", which computes each part twice',
+        lambda profile: profile.memory.plan in ("auto", "plain") or profile.text_encoders.train != "none",
+        'without plan = "auto" or "plain", or text encoders that learn',
     ),
     "save.export_format": _EXPORTED,
     "save.export_precision": _EXPORTED,

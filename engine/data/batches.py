@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -148,12 +148,28 @@ class Batch:
     condition: Contexts | TokenIds
     time_ids: torch.Tensor
 
+    def page_locked(self) -> "Batch":
+        """In memory from which a card copies by itself, so that nobody has to wait for the copy."""
+        return replace(
+            self,
+            latents=self.latents.pin_memory(),
+            condition=_locked(self.condition),
+            time_ids=self.time_ids.pin_memory(),
+        )
+
+
+def _locked(condition: Contexts | TokenIds) -> Contexts | TokenIds:
+    if isinstance(condition, Contexts):
+        return Contexts(condition.prompt_embeds.pin_memory(), condition.pooled_prompt_embeds.pin_memory())
+    return TokenIds(condition.ids.pin_memory(), condition.ids_2.pin_memory(), condition.zeroed.pin_memory())
+
 
 class Batches:
     """Micro-batches out of the cache; the pictures themselves are not needed any more.
 
     `posterior_noise(positions, shape)` draws standard normal noise (B, *shape) with which latents are sampled from
     their posterior, the same for a position whenever it is asked; without it they are the posterior's mean.
+    `page_locked` for a card.
     """
 
     def __init__(
@@ -166,6 +182,7 @@ class Batches:
         seed: int,
         conditional_dropout: float,
         posterior_noise: DrawNoise | None = None,
+        page_locked: bool = False,
     ) -> None:
         if not 0 <= conditional_dropout <= 1:
             raise ValueError(f"conditional_dropout is a share from 0 to 1, not {conditional_dropout}")
@@ -176,19 +193,21 @@ class Batches:
         self._seed = seed
         self._dropout = conditional_dropout
         self._posterior_noise = posterior_noise
+        self._page_locked = page_locked
 
     def load(self, micro: int) -> Batch:
         """Raises CacheError, naming the picture and the remedy, when an entry is missing or damaged."""
         slots = self._order.batch_at(micro)
         items = [self._items[slot.index] for slot in slots]
         dropped = [is_dropped(self._seed, slot.position, self._dropout) for slot in slots]
-        return Batch(
+        batch = Batch(
             positions=tuple(slot.position for slot in slots),
             names=tuple(item.name for item in items),
             latents=self._latents(slots, items),
             condition=self._conditions.of(items, dropped),
             time_ids=torch.tensor([item.time_ids for item in items], dtype=torch.float32),
         )
+        return batch.page_locked() if self._page_locked else batch
 
     def prefetch(self, start: int, count: int | None = None, *, depth: int = 4) -> Prefetch[Batch]:
         """Micro-batches `start`, `start` + 1, ..., `count` of them or without end, loaded up to `depth` ahead."""

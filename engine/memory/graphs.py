@@ -5,6 +5,7 @@ A replay computes what was recorded, at the addresses where it was recorded: it 
 and writes its results there. Whoever records holds what lies at these addresses for as long as there are replays.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -48,8 +49,11 @@ class CudaRecorder:
         graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
         try:
             work()
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # of what ended too early; why it did is the news
+                graph.capture_end()
+            raise
+        graph.capture_end()
         replay: Work = graph.replay
         return replay
 

@@ -88,6 +88,9 @@ class PlainPlan(OnLearner):
     def reserve(self) -> None:
         pass  # what a window takes more than a micro-batch is a number a sample
 
+    def cheaper(self) -> str | None:
+        return None
+
     @torch.no_grad()
     def predict(self, micro: MicroBatch) -> Tensor:
         return predict(self._unet, micro)

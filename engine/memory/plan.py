@@ -108,6 +108,11 @@ class Plan(Protocol):
         """After a `gradient` of the largest micro-batch there is: have memory for whole windows of such."""
         ...
 
+    def cheaper(self) -> str | None:
+        """Where memory did not suffice for a `gradient`: need less from the next one on, and more time. Which settings
+        that is like, for the person at the keyboard, or None where nothing is left to be saved."""
+        ...
+
     def predict(self, micro: MicroBatch) -> Tensor:
         """The UNet's answer to captions that are encoded already, (B, 4, h, w), in the dtype it computes in, without a
         graph."""

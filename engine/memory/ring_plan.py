@@ -18,6 +18,8 @@ from engine.memory.ring import Ring
 from engine.memory.streaming import sum_dtype
 from engine.optim.optimizer import MakeOptimizer
 
+FEWER = 10  # blocks that keep their activations, where memory did not suffice
+
 MakeRing = Callable[[Mapping[str, torch.Size], torch.dtype, torch.device], Ring]
 Collect = Callable[[str, Tensor], None]
 
@@ -48,6 +50,7 @@ class RingPlan(OnLearner):
     ) -> None:
         recompute(unet, keep=keep)
         self.name = "fast" if keep else "resident"
+        self._keep = keep
         self._unet, self._conditioner = unet, conditioner
         parameters = only(trained, unet, conditioner)
         first = next(iter(parameters.values()))
@@ -106,6 +109,14 @@ class RingPlan(OnLearner):
 
     def reserve(self) -> None:
         pass  # what a window takes more than a micro-batch is a number a sample
+
+    def cheaper(self) -> str | None:
+        if not self._keep:
+            return None
+        self._keep = max(0, self._keep - FEWER)
+        recompute(self._unet, keep=self._keep)
+        self._micro_step.forget()
+        return f"keep = {self._keep}" if self._keep else 'plan = "resident"'
 
     @torch.no_grad()
     def predict(self, micro: MicroBatch) -> Tensor:

@@ -18,7 +18,9 @@ from engine.memory.unit_work import UnitWork
 from engine.memory.units import EMBEDDINGS, cut
 from engine.optim.optimizer import MakeOptimizer
 
-DEEPEST = 5  # transformer blocks: the ten of SDXL's deep attentions in two parts
+# Transformer blocks in a unit, of the ten of SDXL's deep attentions. Groups make activations large, smaller units make
+# them small again; without groups more of them would only be more to do for the processor.
+DEEPEST, DEEPEST_GROUPED = 5, 2
 
 MakeResidency = Callable[[ByUnit, Mapping[str, nn.Parameter], torch.device], Residency]
 
@@ -34,9 +36,9 @@ class StageMajorPlan(OnLearner):
 
     `group` is how many micro-batches of one shape a unit takes as one batch, `window` how many a step has (for
     `reserve`). No unit has more than `deepest` transformer blocks (0: whole attentions). With `keep_activations` what
-    waits between units stays on the card. With a `recorder` the units' work on groups of frequent shapes is recorded
-    and replayed. `tick` is called before each piece of work, and may raise, which discards the window. Raises
-    ValueError for a UNet that is not of SDXL's make.
+    waits between units stays on the card. With a `recorder` the units' work is recorded, for each shape of group, and
+    replayed. `tick` is called before each piece of work, and may raise, which discards the window. Raises ValueError
+    for a UNet that is not of SDXL's make.
     """
 
     name = "stage-major"
@@ -54,13 +56,15 @@ class StageMajorPlan(OnLearner):
         seed: int = 0,
         group: int = 1,
         window: int = 1,
-        deepest: int = DEEPEST,
+        deepest: int | None = None,
         keep_activations: bool = False,
         recorder: Recorder | None = None,
         tick: Callable[[], None] = nothing,
         residency: MakeResidency | None = None,
     ) -> None:
         self.device = device
+        if deepest is None:
+            deepest = DEEPEST if group == 1 else DEEPEST_GROUPED
         self._cut, self._conditioner = cut(unet, deepest=deepest), conditioner
         self._group, self._window, self._tick = group, window, tick
         self._dtype = next(unet.parameters()).dtype
@@ -122,6 +126,13 @@ class StageMajorPlan(OnLearner):
 
     def reserve(self) -> None:
         self._residency.shelf.reserve(self._window)
+
+    def cheaper(self) -> str | None:
+        if self._group == 1:
+            return None
+        self._group //= 2
+        self._work.forget()
+        return f"group = {self._group}"
 
     def _gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> list[float]:
         """The samples' losses, and if all are finite the sums."""

@@ -44,7 +44,7 @@ class UnitWork:
     """Inputs are named as `Unit.run` names them."""
 
     def __init__(self, recorder: Recorder | None, device: torch.device) -> None:
-        self._recorder = recorder
+        self._recorder, self._device = recorder, device
         self._arena = Arena(device)
         self._kept: Kept[Recordings] = Kept(RECORDED)
         self._warm = False
@@ -59,8 +59,9 @@ class UnitWork:
         return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(shapes)}
 
     def forget(self) -> None:
-        """Other parameters learn from now on."""
+        """Other parameters learn from now on, or groups are smaller."""
         self._kept.drop()
+        self._arena = Arena(self._device)  # sized for what there was
 
     def forward(self, standing: Standing, inputs: Mapping[str, Tensor], recordings: Recordings | None) -> Tensor:
         """The unit's output, without a graph."""

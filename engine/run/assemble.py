@@ -1,18 +1,24 @@
 """A run's parts, put together: networks, plan, objective, pace, and the loop that holds them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import TypedDict
 
 import torch
 
 from engine import __version__
-from engine.contract.budget import export_bytes
-from engine.contract.sections import Profile
+from engine.contract.learning_cost import export_bytes
+from engine.contract.plans import Choice
+from engine.contract.sections import Ema, MasterKind, Profile
 from engine.contract.text_tensors import learning_factors
 from engine.data.batches import Batches, Order
+from engine.memory.graphs import CudaRecorder, Recorder
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Plan
+from engine.memory.recompute import recompute
+from engine.memory.ring_plan import RingPlan
 from engine.memory.stage_major import StageMajorPlan
 from engine.model import components, conditioner
 from engine.model.conditioner import Conditioner
@@ -40,12 +46,14 @@ def assemble(
     dataset: Dataset,
     device: torch.device,
     *,
+    choice: Choice,
     losses: tuple[float, ...],
 ) -> Training:
-    """Everything loaded and rehearsed. `losses` are of the last steps of the run that is resumed. Raises RunError for
-    what does not fit, StopRequested, CheckpointError."""
+    """Everything loaded and rehearsed, under the plan of `choice`. `losses` are of the last steps of the run that is
+    resumed. Raises RunError for what does not fit, StopRequested, CheckpointError."""
     session.phase("load")
-    reader = _conditioner(profile, base.checkpoint, device)
+    again = choice.checkpointing if choice.plan == "plain" else profile.memory.checkpointing
+    reader = _conditioner(profile, base.checkpoint, device, checkpointing=again)
     text = conditioner.trainable(reader, profile.text_encoders) if reader else frozenset[str]()
     trained = base.trained | text
     rates = learning_factors(profile, trained)
@@ -56,7 +64,8 @@ def assemble(
         factors=rates,
         seed=profile.train.seed,
     )
-    plan = _plan(session, profile, base, trained, make_optimizer, device=device, reader=reader)
+    making = _Making(session, profile, base, trained, make_optimizer, device, reader)
+    plan = making.plan(choice)
     if profile.model.precision == "bf16":
         stored = chain(base.checkpoint.unet().items(), conditioner.stored(base.checkpoint) if text else ())
         plan.adopt((name, tensor) for name, tensor in stored if name in trained)
@@ -78,7 +87,7 @@ def assemble(
         plan=plan,
         objective=objective,
         pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
-        batches=_batches(profile, dataset),
+        batches=_batches(profile, dataset, device),
         draw=lambda step: previewer.draw(plan.predict, step, shown),
         state=_state(profile, base, dataset),
         device=device,
@@ -87,48 +96,68 @@ def assemble(
     )
 
 
-def plan_name(profile: Profile) -> str:
-    """What `auto` stands for."""
-    return "plain" if profile.memory.plan == "auto" else profile.memory.plan
+@dataclass(frozen=True)
+class _Making:
+    """What every plan is made of."""
 
+    session: Session
+    profile: Profile
+    base: Base
+    trained: frozenset[str]
+    make_optimizer: MakeOptimizer
+    device: torch.device
+    reader: Conditioner | None
 
-def _plan(
-    session: Session,
-    profile: Profile,
-    base: Base,
-    trained: frozenset[str],
-    make_optimizer: MakeOptimizer,
-    *,
-    device: torch.device,
-    reader: Conditioner | None,
-) -> Plan:
-    dtype, master, seed = DTYPES[profile.model.precision], profile.optimizer.master, profile.train.seed
-    if plan_name(profile) == "stage-major":
+    def plan(self, choice: Choice) -> Plan:
+        if choice.plan == "stage-major":
+            return self._staged(choice)
+        unet = components.load_unet(self.base.checkpoint, self.device, DTYPES[self.profile.model.precision])
+        if choice.plan == "plain":
+            if choice.checkpointing:
+                recompute(unet, keep=0)
+            return PlainPlan(unet, self.trained, self.make_optimizer, **self._shared())
+        return RingPlan(unet, self.trained, self.make_optimizer, keep=choice.keep, **self._shared())
+
+    def _staged(self, choice: Choice) -> Plan:
+        dtype = DTYPES[self.profile.model.precision]
         return StageMajorPlan(
-            components.load_unet(base.checkpoint, "cpu", dtype),  # from where its parts visit the device
-            trained,
-            make_optimizer,
-            device=device,
-            conditioner=reader,
-            master=master,
-            ema=profile.ema,
-            seed=seed,
-            group=profile.memory.group,
-            window=profile.train.accumulate,
-            tick=session.check,
+            components.load_unet(self.base.checkpoint, "cpu", dtype),  # from where its parts visit the device
+            self.trained,
+            self.make_optimizer,
+            device=self.device,
+            group=choice.group,
+            window=self.profile.train.accumulate,
+            tick=self.session.check,
+            **self._shared(),
         )
-    unet = components.load_unet(base.checkpoint, device, dtype)
-    if profile.memory.checkpointing:
-        unet.enable_gradient_checkpointing()
-    return PlainPlan(unet, trained, make_optimizer, conditioner=reader, master=master, ema=profile.ema, seed=seed)
+
+    def _shared(self) -> "_Shared":
+        profile = self.profile
+        return {
+            "conditioner": self.reader,
+            "master": profile.optimizer.master,
+            "ema": profile.ema,
+            "seed": profile.train.seed,
+            "recorder": CudaRecorder(self.device) if self.device.type == "cuda" and profile.memory.graphs else None,
+        }
 
 
-def _conditioner(profile: Profile, base: Checkpoint, device: torch.device) -> Conditioner | None:
+class _Shared(TypedDict):
+    conditioner: Conditioner | None
+    master: MasterKind
+    ema: Ema
+    seed: int
+    recorder: Recorder | None
+
+
+def _conditioner(
+    profile: Profile, base: Checkpoint, device: torch.device, *, checkpointing: bool
+) -> Conditioner | None:
     """None where captions are read from the cache."""
     if profile.text_encoders.train == "none":
         return None
     encoders = components.load_text_encoders(base, device, DTYPES[profile.model.precision])
-    return Conditioner(encoders, checkpointing=profile.memory.checkpointing)
+    return Conditioner(encoders, checkpointing=checkpointing)
 
 
 def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Mapping[str, float]) -> None:
@@ -140,7 +169,7 @@ def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Ma
     session.warn("nearest-master", text, 'Write optimizer.master = "split" unless that is what you study.')
 
 
-def _batches(profile: Profile, dataset: Dataset) -> Batches:
+def _batches(profile: Profile, dataset: Dataset, device: torch.device) -> Batches:
     train, items = profile.train, dataset.items
     sampled = profile.data.latents == "sampled"
     order = Order(
@@ -157,6 +186,7 @@ def _batches(profile: Profile, dataset: Dataset) -> Batches:
         seed=train.seed,
         conditional_dropout=profile.objective.conditional_dropout,
         posterior_noise=partial(noise_of, train.seed, stream="posterior") if sampled else None,
+        page_locked=device.type == "cuda",
     )
 
 

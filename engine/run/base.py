@@ -41,9 +41,9 @@ def open_base(profile: Profile, *, resumed: bool) -> Base:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """Raises RunError if a card is asked for and there is none."""
+    """A card with its number. Raises RunError if one is asked for and there is none."""
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     device = torch.device(wanted)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RunError(
@@ -52,7 +52,17 @@ def pick_device(wanted: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         text = f"memory.device is {wanted}, but there are {torch.cuda.device_count()} cards"
         raise RunError("no-cuda", text, "Cards are counted from cuda:0.")
-    return device
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def use(device: torch.device) -> None:
+    """Have this thread compute on it; on a card on a stream of its own, since nothing can be recorded on the default
+    one. May be called again."""
+    if device.type != "cuda":
+        return
+    torch.cuda.set_device(device.index or 0)
+    if torch.cuda.current_stream(device) == torch.cuda.default_stream(device):
+        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def device_name(device: torch.device) -> str:

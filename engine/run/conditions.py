@@ -18,9 +18,13 @@ MOST_KEPT = 0.99  # of second moments: what an encoder sees changes from step to
 
 def on_device(condition: Contexts | TokenIds, device: torch.device) -> Embedded | Tokens:
     """A batch's captions for a plan."""
+
+    def sent(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
     if isinstance(condition, Contexts):
-        return Embedded(condition.prompt_embeds.to(device), condition.pooled_prompt_embeds.to(device))
-    return Tokens(condition.ids.to(device), condition.ids_2.to(device), condition.zeroed.to(device))
+        return Embedded(sent(condition.prompt_embeds), sent(condition.pooled_prompt_embeds))
+    return Tokens(sent(condition.ids), sent(condition.ids_2), sent(condition.zeroed))
 
 
 def cautions(names: Iterable[str], settings: TextEncoders) -> dict[str, Caution]:

@@ -158,6 +158,8 @@ def _is_tiled(session: Session, profile: Profile, checkpoint: Checkpoint, device
     if profile.data.vae_tiling != "auto":
         return profile.data.vae_tiling == "on"
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else math.inf
+    if profile.memory.limit:
+        total = min(total, profile.memory.limit * 2**30)
     why = why_tiled(profile, checkpoint.header, total)
     if why:
         session.warn("vae_tiled", why, "Values differ slightly at the seams; data.vae_tiling can forbid it.")

@@ -1,8 +1,13 @@
 """A run that cannot go on, in words for the person at the keyboard."""
 
 LESS_MEMORY = (
-    "Turn memory.checkpointing on, train fewer layers, lower data.resolution or train.batch_size, and look with "
-    "nvidia-smi for other programs on the card."
+    'Write memory.plan = "auto", "resident" or "stage-major", train fewer layers, lower data.resolution or '
+    "train.batch_size, and look with nvidia-smi for other programs on the card."
+)
+
+LESS_HOST_MEMORY = (
+    'End other programs, choose memory.plan = "plain" or "resident", lower train.accumulate under stage-major, train '
+    "fewer layers, or keep less beside the weights: optimizer.master, optimizer.moments, ema.decay."
 )
 
 

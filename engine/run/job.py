@@ -13,10 +13,11 @@ from engine.contract.budget import forecast
 from engine.contract.sections import Profile
 from engine.model import demo
 from engine.run import checkpoint, preflight
-from engine.run.assemble import assemble, plan_name
-from engine.run.base import Base, device_name, open_base, pick_device
+from engine.run.assemble import assemble
+from engine.run.base import Base, device_name, open_base, pick_device, use
 from engine.run.dataset import Dataset, has_snapshot, prepare
 from engine.run.finish import write_export
+from engine.run.planning import take_plan
 from engine.run.session import Session, StopRequested
 from engine.run.train import Training
 
@@ -30,6 +31,7 @@ def execute(session: Session, profile: Profile) -> None:
         build_demo_if_named(session, profile)
         base = open_base(profile, resumed=has_snapshot(session.run))
         device = pick_device(profile.memory.device)
+        use(device)
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32: latents, and fp32 runs, on any card alike
         if profile.memory.threads:
             torch.set_num_threads(profile.memory.threads)
@@ -40,16 +42,25 @@ def execute(session: Session, profile: Profile) -> None:
                 session.warn("resume-changed", f"the run goes on with other settings: {changed}", "")
             state = checkpoint.read_state(resume)
             step, losses = state.step, state.losses
-        _announce(session, profile, base, device, step)
+        taken = take_plan(session, profile, base, device)
+        _announce(session, profile, base, device, step=step, plan=taken.planned)
         dataset = prepare(session, profile, base.checkpoint, device)
         _free(device)
-        training = assemble(session, profile, base, dataset, device, losses=losses)
+        training = assemble(session, profile, base, dataset, device, choice=taken.choice, losses=losses)
         if resume:
             checkpoint.restore(resume, training.plan, training.state)
             training.step = training.saved = step
             training.unproven = resume
         batch_size = profile.train.batch_size
-        preflight.rehearse(session, training.plan, dataset, training.objective, batch_size=batch_size, step=step)
+        preflight.rehearse(
+            session,
+            training.plan,
+            dataset,
+            training.objective,
+            batch_size=batch_size,
+            step=step,
+            together=taken.choice.group if device.type == "cuda" else 1,
+        )
         complete = training.run()
         step = training.step
         exported = None
@@ -87,7 +98,9 @@ def _free(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _announce(session: Session, profile: Profile, base: Base, device: torch.device, step: int) -> None:
+def _announce(
+    session: Session, profile: Profile, base: Base, device: torch.device, *, step: int, plan: events.Planned
+) -> None:
     cost = forecast(profile, base.layers, base.trained, base.checkpoint.header)
     session.emit(
         events.Started(
@@ -98,12 +111,13 @@ def _announce(session: Session, profile: Profile, base: Base, device: torch.devi
             steps=profile.train.steps,
             accumulate=profile.train.accumulate,
             batch_size=profile.train.batch_size,
-            plan=plan_name(profile),
+            plan=plan.plan,
             parameters_trained=cost.trained,
             parameters_total=cost.total,
             device=device_name(device),
         )
     )
+    session.emit(plan)
 
 
 def _finish(session: Session, profile: Profile, base: Base, training: Training, dataset: Dataset) -> Path | None:

@@ -1,13 +1,17 @@
 """Everything that can fail at step 64 fails before step 1."""
 
+import contextlib
+
 import torch
 
 from engine.contract.atomic import NoSpaceError, require_free
-from engine.memory.plan import Plan
+from engine.data.batches import Batch
+from engine.memory.plan import Plan, WindowGradient
 from engine.objective.objective import Objective
 from engine.run import checkpoint
 from engine.run.dataset import Dataset, rehearsal_batch
 from engine.run.errors import LESS_MEMORY, RunError
+from engine.run.making_room import make_room
 from engine.run.session import Session
 from engine.run.windows import judge
 
@@ -21,23 +25,25 @@ def rehearse_update(plan: Plan) -> None:
 
 
 def rehearse(
-    session: Session, plan: Plan, dataset: Dataset, objective: Objective, *, batch_size: int, step: int
+    session: Session,
+    plan: Plan,
+    dataset: Dataset,
+    objective: Objective,
+    *,
+    batch_size: int,
+    step: int,
+    together: int = 1,
 ) -> None:
-    """One micro-batch of the largest bucket with the longest caption, forward and backward, with the weights of `step`.
-    Nothing is written.
+    """One micro-batch of the largest bucket with the longest caption, forward and backward, with the weights of `step`;
+    then, where the plan computes some `together`, so many. Nothing is written.
 
     Raises RunError when the device's memory does not suffice or the model answers with something that is not finite.
     """
     batch = rehearsal_batch(dataset, batch_size)
-    _, judged = judge(objective, batch, plan.device)
-    try:
-        gradient = plan.gradient([judged], lambda *_: session.check())
-    except torch.OutOfMemoryError as error:
-        height, width = (8 * side for side in batch.latents.shape[-2:])
-        text = f"the device has too little memory for {batch_size} picture(s) of {width}x{height}"
-        raise RunError("out-of-memory", text, LESS_MEMORY) from error
-    if gradient.sound:
+    if _try(session, plan, objective, batch, times=1).sound:
         plan.reserve()
+        if together > 1:
+            _try(session, plan, objective, batch, times=together)
         return
     if step:
         text = f"with the weights of step {step} the model answers {batch.names[0]} with values that are not finite"
@@ -45,6 +51,17 @@ def rehearse(
         raise RunError("not-finite", text, remedy)
     text = f"the base checkpoint answers {batch.names[0]} with values that are not finite"
     raise RunError("not-finite", text, "Inspect the checkpoint, or train in fp32.")
+
+
+def _try(session: Session, plan: Plan, objective: Objective, batch: Batch, *, times: int) -> WindowGradient:
+    while True:
+        _, judged = judge(objective, batch, plan.device)
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return plan.gradient([judged] * times, lambda *_: session.check())
+        if not make_room(session, plan):
+            height, width = (8 * side for side in batch.latents.shape[-2:])
+            text = f"the device has too little memory for {len(batch.names)} picture(s) of {width}x{height}"
+            raise RunError("out-of-memory", text, LESS_MEMORY)
 
 
 def check_disk(session: Session, plan: Plan, export_bytes: int) -> None:

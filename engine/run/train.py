@@ -19,6 +19,7 @@ from engine.memory.plan import Plan, WindowGradient, Written
 from engine.objective.objective import Objective
 from engine.run import checkpoint
 from engine.run.errors import RunError
+from engine.run.making_room import make_room
 from engine.run.pace import Pace
 from engine.run.session import Session, StopRequested
 from engine.run.windows import Window, Windows
@@ -122,11 +123,9 @@ class Training:
 
     def _take_step(self, windows: Windows) -> None:
         began = time.monotonic()
-        window = windows.window(self.step)
         self._micro_began = began
         try:
-            self.plan.rest(self.pace.resting(self.step))
-            gradient = self.plan.gradient(window.judged(), self._sign_of_life)
+            window, gradient = self._gradient(windows)
         except (CacheError, RunError, torch.OutOfMemoryError):
             self._keep_what_is_learnt()
             raise
@@ -142,6 +141,18 @@ class Training:
         self.step += 1
         self.rejected = 0
         self._report(gradient, window, lr=lr, written=written, seconds=time.monotonic() - began)
+
+    def _gradient(self, windows: Windows) -> tuple[Window, WindowGradient]:
+        """Where memory does not suffice, the window is drawn again as soon as the plan needs less."""
+        self.plan.rest(self.pace.resting(self.step))
+        while True:
+            window = windows.window(self.step)
+            try:
+                return window, self.plan.gradient(window.judged(), self._sign_of_life)
+            except torch.OutOfMemoryError as error:
+                full = str(error)
+            if not make_room(self.session, self.plan):
+                raise torch.OutOfMemoryError(full)
 
     def _update(self, damping: float) -> Written:
         clip = self.profile.train.max_grad_norm

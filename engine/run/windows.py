@@ -64,12 +64,12 @@ class Windows:
 
 
 def judge(objective: Objective, batch: Batch, device: torch.device) -> tuple[Question, Judged]:
-    """A batch out of the cache, noised, on the device, and ready for a plan."""
-    question = objective.ask(batch.latents.to(device), batch.positions)
+    """A batch out of the cache, noised, on the device, and ready for a plan. Waits for no card if it is page-locked."""
+    question = objective.ask(batch.latents.to(device, non_blocking=True), batch.positions)
     micro = MicroBatch(
         noisy_latents=question.noisy_latents,
         network_time=question.network_time,
         condition=on_device(batch.condition, device),
-        time_ids=batch.time_ids.to(device),
+        time_ids=batch.time_ids.to(device, non_blocking=True),
     )
     return question, Judged(micro, question.losses)

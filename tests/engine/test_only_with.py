@@ -11,8 +11,17 @@ DRAWN = ["schedule.shape = 'curve'", "schedule.curve = [[0, 1], [1, 0.5]]"]
 
 # What does nothing alone, and with what it does something.
 BESIDE = [
-    ("memory.group = 2", ["memory.device = 'cpu'"], ["memory.device = 'cpu'", "memory.plan = 'stage-major'"]),
-    ("memory.checkpointing = false", ["memory.device = 'cpu'", "memory.plan = 'stage-major'"], []),
+    ("memory.limit = 8.0", ["memory.device = 'cpu'"], []),
+    ("memory.keep = 60", ["memory.plan = 'resident'"], ["memory.plan = 'fast'"]),
+    ("memory.group = 2", ["memory.plan = 'fast'"], ["memory.plan = 'stage-major'"]),
+    ("memory.graphs = false", ["memory.device = 'cpu'"], []),
+    ("memory.checkpointing = false", ["memory.plan = 'stage-major'"], []),
+    ("memory.checkpointing = false", ["memory.plan = 'fast'"], ["memory.plan = 'plain'"]),
+    (
+        "memory.checkpointing = false",
+        ["memory.plan = 'resident'"],
+        ["memory.plan = 'resident'", "text_encoders.train = 'first'"],
+    ),
     ("model.fetch_tokenizer = true", ["model.tokenizer = 'folder'"], []),
     ("objective.huber_delta = 0.2", [], ["objective.loss = 'huber'"]),
     ("objective.huber_delta = 0.2", [], ["objective.loss = 'smooth_l1'"]),

@@ -37,6 +37,7 @@ batch_size = {batch_size}
 [optimizer]
 learning_rate = 8e-7
 [memory]
+plan = "plain"
 checkpointing = {checkpointing}
 [preview]
 prompts = ["a red circle"]

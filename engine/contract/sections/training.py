@@ -95,23 +95,52 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = "auto"
     plan: Annotated[
-        Literal["auto", "plain", "stage-major"],
+        Literal["auto", "plain", "fast", "resident", "stage-major"],
         about(
             "Plan",
-            "plain keeps weights and fp32 gradient sums on the device. stage-major sends the whole update's pictures "
-            "through one part of the UNet before the next: far less memory. auto: plain.",
+            "plain: all on the card. fast, resident: gradient sums in host memory; fast keeps activations that fit. "
+            "stage-major: one part of the UNet after another, least of the card. auto: the fastest that fits.",
         ),
     ] = "auto"
+    limit: Annotated[
+        float,
+        about(
+            "Limit",
+            "What the run may use of the card in all. 0: what is free when it starts, less half a GiB.",
+            "GiB",
+            ge=0,
+            le=1024,
+        ),
+    ] = 0.0
+    keep: Annotated[
+        int,
+        about(
+            "Kept blocks",
+            "Transformer blocks that keep their activations in fast, of SDXL's 70. 0: as many as fit, chosen at the "
+            "start.",
+            "blocks",
+            ge=0,
+            le=1024,
+        ),
+    ] = 0
     group: Annotated[
         int,
         about(
             "Group",
-            "Micro-batches of one shape that stage-major computes together: faster, and more memory.",
+            "Micro-batches of one shape that stage-major computes together: faster, and more memory. 0: as many as "
+            "fit, up to 8, chosen at the start.",
             "micro-batches",
-            ge=1,
+            ge=0,
             le=64,
         ),
-    ] = 1
+    ] = 0
+    graphs: Annotated[
+        bool,
+        about(
+            "Graphs",
+            "Record the passes of frequent shapes as CUDA graphs and replay them: far faster on fast cards.",
+        ),
+    ] = True
     threads: Annotated[
         int,
         about(
@@ -120,5 +149,9 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     checkpointing: Annotated[
         bool,
-        about("Checkpointing", "Recompute activations in the backward pass: far less memory, a quarter more time."),
+        about(
+            "Checkpointing",
+            "Recompute activations in the backward pass of plain: far less memory, a quarter more time. Under auto it "
+            "may be done, if it has to.",
+        ),
     ] = True

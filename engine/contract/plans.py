@@ -1,0 +1,42 @@
+"""Where a run's weights, gradients and activations live: the plan and its knobs, as chosen at the start."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.contract.sections import Profile
+
+LEAST_GROUP = 2  # with groups units are smaller: of two it needs less than without, and takes less time
+PlanName = Literal["plain", "fast", "resident", "stage-major"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`checkpointing` counts in plain, `keep` (blocks) in fast, `group` (micro-batches) in stage-major."""
+
+    plan: PlanName
+    checkpointing: bool = True
+    keep: int = 0
+    group: int = 1
+
+    def __str__(self) -> str:
+        match self.plan:
+            case "plain":
+                return "plain with checkpointing" if self.checkpointing else "plain without checkpointing"
+            case "fast":
+                return f"fast with keep = {self.keep}"
+            case "stage-major":
+                return f"stage-major with group = {self.group}"
+            case _:
+                return self.plan
+
+
+PLAIN = Choice("plain")
+
+
+def as_written(profile: Profile) -> Choice:
+    """Without a card that something has to fit: `auto` is plain; of what is left to the start, the least."""
+    memory = profile.memory
+    plan: PlanName = "plain" if memory.plan == "auto" else memory.plan
+    keep = max(1, memory.keep) if plan == "fast" else 0
+    group = memory.group or min(LEAST_GROUP, profile.train.accumulate)
+    return Choice(plan, memory.checkpointing, keep, group if plan == "stage-major" else 1)

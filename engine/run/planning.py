@@ -1,0 +1,89 @@
+"""At the start: which memory plan the run takes on this machine, said before hours are spent on anything."""
+
+from dataclasses import dataclass
+
+import msgspec
+import torch
+
+from engine.contract import events, host_memory
+from engine.contract.budget import Forecast, Forecaster
+from engine.contract.calibration import CONTEXT, GIB
+from engine.contract.card_rates import rates_of
+from engine.contract.plan_choice import REMEDY, NothingFitsError, Room, card_room, choose, on_processor
+from engine.contract.plans import Choice
+from engine.contract.sections import Profile
+from engine.run.base import Base
+from engine.run.errors import LESS_HOST_MEMORY, RunError
+from engine.run.session import Session
+
+
+@dataclass(frozen=True)
+class Taken:
+    choice: Choice
+    planned: events.Planned
+
+
+def take_plan(session: Session, profile: Profile, base: Base, device: torch.device) -> Taken:
+    """Raises RunError, with the figures, if no plan fits, or if there is too little host memory."""
+    host = host_memory.available()
+    if device.type != "cuda":
+        return _on_processor(profile, base, host)
+    forecaster = Forecaster(profile, base.layers, base.trained, base.checkpoint.header)
+    may_use = card_room(profile.memory, free_bytes(device))
+    rates = rates_of(torch.cuda.get_device_name(device))
+    try:
+        chosen = choose(profile, forecaster, Room(may_use, host), rates)
+    except NothingFitsError as error:
+        raise RunError("no-plan-fits", str(error), REMEDY) from error
+    _require_host(chosen.cost, chosen.cost.host, host)
+    if not chosen.fits:
+        session.warn("tight-memory", chosen.why, REMEDY)
+    if profile.memory.limit:
+        _hold(profile.memory.limit, device)
+    event = _planned(chosen.cost, chosen.why)
+    event = msgspec.structs.replace(
+        event, needs=chosen.cost.device, room=max(0, may_use), step_seconds=chosen.step or 0.0, rates=rates.source
+    )
+    return Taken(chosen.choice, event)
+
+
+def _on_processor(profile: Profile, base: Base, host: int | None) -> Taken:
+    """Everything is in host memory."""
+    memory = msgspec.structs.replace(profile.memory, device="cpu")
+    profile = msgspec.structs.replace(profile, memory=memory)
+    forecaster = Forecaster(profile, base.layers, base.trained, base.checkpoint.header)
+    choice = on_processor(profile, len(forecaster.blocks))
+    cost = forecaster.under(choice)
+    _require_host(cost, cost.device + cost.host, host)
+    return Taken(choice, _planned(cost, f"{choice}, on the processor"))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Of the card, with what this process holds already: its context, and torch's cache."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) + round(CONTEXT)
+
+
+def _require_host(cost: Forecast, needed: int, free: int | None) -> None:
+    if free is not None and needed > free:
+        text = f"{cost.choice} needs about {needed / GIB:.1f} GiB of host memory, {free / GIB:.1f} are free"
+        raise RunError("host-memory", text, LESS_HOST_MEMORY)
+
+
+def _hold(limit: float, device: torch.device) -> None:
+    """torch takes no more than that; the context is not torch's to count."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = min(1.0, max(0.0, limit * GIB - CONTEXT) / total)
+    torch.cuda.set_per_process_memory_fraction(share, device.index or 0)
+
+
+def _planned(cost: Forecast, why: str) -> events.Planned:
+    choice = cost.choice
+    return events.Planned(
+        plan=choice.plan,
+        checkpointing=choice.checkpointing,
+        keep=choice.keep,
+        group=choice.group,
+        host=cost.host,
+        why=why,
+    )

@@ -1,0 +1,95 @@
+"""Plans that make do with less memory in the middle of a run, and compute the same."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.memory.graphs import Recorder
+from engine.memory.plain import PlainPlan
+from engine.memory.plan import Plan
+from engine.memory.ring_plan import RingPlan
+from engine.memory.stage_major import StageMajorPlan
+from engine.optim.adamw import AdamW, AdamWSettings
+from tests.engine.tiny_sdxl import MIXED, SHORT, Again, names, sdxl_like, window
+
+CPU = torch.device("cpu")
+
+
+def ignore(*_: object) -> None:
+    pass
+
+
+def adamw(shapes, device) -> AdamW:
+    return AdamW(shapes, AdamWSettings(), device)
+
+
+def ring(keep: int, recorder: Recorder | None = None) -> RingPlan:
+    net = sdxl_like(3)
+    return RingPlan(net, names(net), adamw, keep=keep, recorder=recorder)
+
+
+def staged(group: int, recorder: Recorder | None = None) -> StageMajorPlan:
+    net = sdxl_like(3)
+    return StageMajorPlan(net, names(net), adamw, device=CPU, group=group, recorder=recorder)
+
+
+def weights(plan: Plan, *, cheaper_before: int | None) -> dict[str, Tensor]:
+    """After three steps, the second or another of which found too little memory in its middle."""
+    for step in range(3):
+        asked = window(SHORT, seed=step)
+        if step == cheaper_before:
+
+            def full(asked=asked):
+                yield asked[0]
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+            with pytest.raises(torch.OutOfMemoryError):
+                plan.gradient(full(), ignore)
+            assert plan.cheaper() is not None
+        assert plan.gradient(iter(asked), ignore).sound
+        plan.update(lambda _: 1e-3, max_grad_norm=1.0)
+    return {name: tensor.clone() for name, tensor in plan.weights().items()}
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("keep", [1, 17])
+def test_fewer_kept_blocks_are_the_same_numbers(keep: int, recorded: bool):
+    recorder = Again() if recorded else None
+    ours = weights(ring(keep, recorder), cheaper_before=2)
+    theirs = weights(ring(keep), cheaper_before=None)
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_smaller_groups_are_the_same_numbers_as_smaller_groups_from_the_start(recorded: bool):
+    asked = [window([*MIXED[:1], *MIXED[:1], *MIXED[:1]], seed=seed) for seed in range(3)]
+    plan, small = staged(2, Again() if recorded else None), staged(1)
+    for seed in range(2):
+        plan.gradient(iter(asked[seed]), ignore)
+    assert plan.cheaper() == "group = 1"
+    found = [each.gradient(iter(asked[2]), ignore) for each in (plan, small)]
+    assert found[0] == found[1]
+    for each in (plan, small):
+        each.update(lambda _: 1e-3, max_grad_norm=0)
+    ours, theirs = plan.weights(), small.weights()
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_each_time_a_little_less_until_nothing_is_left():
+    plan = ring(17)
+    assert [plan.cheaper() for _ in range(3)] == ["keep = 7", 'plan = "resident"', None]
+    assert [staged(8).cheaper(), staged(1).cheaper()] == ["group = 4", None]
+    plan = staged(5)
+    assert [plan.cheaper() for _ in range(3)] == ["group = 2", "group = 1", None]
+    net = sdxl_like(2)
+    assert PlainPlan(net, names(net), adamw).cheaper() is None
+
+
+def test_smaller_groups_let_go_of_the_memory_of_larger_ones():
+    plan = staged(4, Again())
+    for seed in range(2):
+        plan.gradient(window(MIXED[:1] * 4, seed=seed), ignore)
+    before = sum(piece.numel() for piece in plan._work._arena._pieces.values())
+    plan.cheaper()
+    plan.gradient(window(MIXED[:1] * 4), ignore)
+    assert 0 < sum(piece.numel() for piece in plan._work._arena._pieces.values()) <= before / 2
