@@ -26,15 +26,17 @@ def test_a_start_tells_its_plan_right_after_itself(encoded: Path, demo_folder: P
     assert (planned.needs, planned.room, planned.step_seconds, planned.rates) == (0, 0, 0.0, "")
 
 
-@pytest.mark.parametrize(("plan", "name"), [("fast", "fast"), ("resident", "resident")])
-def test_the_ring_plans_train_like_the_plain_one(encoded: Path, demo_folder: Path, plan: str, name: str):
-    profile = changed(write_profile(encoded, demo_folder, steps=3), preview={"prompts": ()})
-    plain = run_here(changed(profile, memory={"plan": "plain"}), encoded / "runs")
-    other = run_here(changed(profile, memory={"plan": plan}), encoded / "runs")
-    losses = [[event.loss for event in of_type(run, events.Step)] for run in (plain, other)]
-    assert losses[0] == losses[1]
-    (planned,) = of_type(other, events.Planned)
-    assert planned.plan == name and (planned.keep > 1) == (plan == "fast")
+def test_the_ring_plans_train_like_the_plain_one(encoded: Path, demo_folder: Path):
+    profile = changed(write_profile(encoded, demo_folder, steps=2, layers=FEW), preview={"prompts": ()})
+    runs = {
+        plan: run_here(changed(profile, memory={"plan": plan}), encoded / "runs")
+        for plan in ("plain", "fast", "resident")
+    }
+    losses = {plan: [event.loss for event in of_type(run, events.Step)] for plan, run in runs.items()}
+    assert losses["plain"] == losses["fast"] == losses["resident"]
+    planned = {plan: of_type(run, events.Planned)[0] for plan, run in runs.items()}
+    assert all(each.plan == plan for plan, each in planned.items())
+    assert planned["fast"].keep > 1 and planned["resident"].keep == 0
 
 
 def test_too_little_host_memory_is_refused_with_both_figures_before_anything_is_encoded(

@@ -34,9 +34,9 @@ def staged(group: int, recorder: Recorder | None = None) -> StageMajorPlan:
 
 
 def weights(plan: Plan, *, cheaper_before: int | None) -> dict[str, Tensor]:
-    """After three steps, the second or another of which found too little memory in its middle."""
-    for step in range(3):
-        asked = window(SHORT, seed=step)
+    """After two steps, of which one found too little memory in its middle."""
+    for step in range(2):
+        asked = window(SHORT[:2], seed=step)
         if step == cheaper_before:
 
             def full(asked=asked):
@@ -51,11 +51,10 @@ def weights(plan: Plan, *, cheaper_before: int | None) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in plan.weights().items()}
 
 
-@pytest.mark.parametrize("recorded", [False, True])
-@pytest.mark.parametrize("keep", [1, 17])
+@pytest.mark.parametrize(("keep", "recorded"), [(17, True), (1, False)])
 def test_fewer_kept_blocks_are_the_same_numbers(keep: int, recorded: bool):
     recorder = Again() if recorded else None
-    ours = weights(ring(keep, recorder), cheaper_before=2)
+    ours = weights(ring(keep, recorder), cheaper_before=1)
     theirs = weights(ring(keep), cheaper_before=None)
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
