@@ -6,7 +6,7 @@ and writes its results there. Whoever records holds what lies at these addresses
 """
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -59,22 +59,32 @@ class CudaRecorder:
 
 
 class Kept(Generic[T]):
-    """What was made for a key, for the `most` keys last asked for."""
+    """What was made for the `most` keys asked for most often. For another it is made each time: no slower than step by
+    step, and one that comes and goes does not displace those that stay."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._made: OrderedDict[Hashable, T] = OrderedDict()
+        self._made: dict[Hashable, T] = {}
+        self._asked: Counter[Hashable] = Counter()
+        self._passing: T | None = None
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._made:
-            self._made[key] = make()
-            if len(self._made) > self._most:
-                self._made.popitem(last=False)
-        self._made.move_to_end(key)
-        return self._made[key]
+        self._asked[key] += 1
+        if key in self._made:
+            return self._made[key]
+        # The one before may be at work still: it goes when the next was made, which waits for the card.
+        self._passing = made = make()
+        if len(self._made) >= self._most:
+            rarest = min(self._made, key=self._asked.__getitem__)
+            if self._asked[key] <= self._asked[rarest]:
+                return made
+            del self._made[rarest]
+        self._made[key] = made
+        return made
 
     def drop(self) -> None:
         self._made.clear()
+        self._passing = None
 
 
 class Arena:

@@ -16,13 +16,15 @@ RECORDED = 24  # passes of one shape; about 30 MiB of the card each, for SDXL
 @dataclass(frozen=True)
 class Answer:
     """A micro-batch's `losses`, (B,), without a graph. `back` sends the gradients of their sum to whoever listens to
-    the parameters."""
+    the parameters. `noted` is what `note` said when a way back was recorded: its listeners hear of no replay."""
 
     losses: Tensor
     back: Work
+    noted: frozenset[str] = frozenset()
 
 
 Within = Callable[[], AbstractContextManager[None]]
+Note = Callable[[], frozenset[str]]
 
 
 class MicroStep:
@@ -37,10 +39,12 @@ class MicroStep:
         self._warm = False
 
     @torch.enable_grad()
-    def __call__(self, asked: Judged, *, variant: Hashable = None, within: Within = nullcontext) -> Answer:
+    def __call__(
+        self, asked: Judged, *, variant: Hashable = None, within: Within = nullcontext, note: Note = frozenset
+    ) -> Answer:
         """`within` surrounds the way back. Ways back that differ in what listeners do are `variant`s."""
         inputs = _Inputs.of(asked.micro, self._conditioner, dtype=next(self._unet.parameters()).dtype)
-        recorded = self._recorded(inputs, variant, within)
+        recorded = self._recorded(inputs, variant, within, note)
         prediction = inputs.answer(self._unet) if recorded is None else recorded.forward(inputs)
         leaf = prediction if recorded is None else prediction.detach().requires_grad_()
         each = asked.losses(leaf)
@@ -50,6 +54,7 @@ class MicroStep:
             if recorded is None:
                 with within():
                     torch.autograd.backward(each.sum())
+                self._warm = True
                 return
             (gradient,) = torch.autograd.grad(each.sum(), leaf)
             reached = recorded.backward(gradient)
@@ -57,19 +62,18 @@ class MicroStep:
             if behind:
                 torch.autograd.backward([out for out, _ in behind], [g for _, g in behind])
 
-        return Answer(each.detach(), back)
+        return Answer(each.detach(), back, recorded.noted if recorded is not None else frozenset())
 
     def forget(self) -> None:
         """Other parameters learn from now on."""
         self._passes.drop()
 
-    def _recorded(self, inputs: "_Inputs", variant: Hashable, within: Within) -> "_Pass | None":
-        """None for the first micro-batch of all: it is done step by step, while libraries load what they need."""
+    def _recorded(self, inputs: "_Inputs", variant: Hashable, within: Within, note: Note) -> "_Pass | None":
+        """None until one micro-batch has come back step by step, while libraries load what they need."""
         recorder = self._recorder
-        warm, self._warm = self._warm, True
-        if recorder is None or not warm:
+        if recorder is None or not self._warm:
             return None
-        return self._passes.get((inputs.key(), variant), lambda: _Pass(self._unet, inputs, recorder, within))
+        return self._passes.get((inputs.key(), variant), lambda: _Pass(self._unet, inputs, recorder, within, note=note))
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class _Inputs:
 class _Pass:
     """For inputs like `inputs`."""
 
-    def __init__(self, unet: nn.Module, inputs: _Inputs, recorder: Recorder, within: Within) -> None:
+    def __init__(self, unet: nn.Module, inputs: _Inputs, recorder: Recorder, within: Within, *, note: Note) -> None:
         self._inputs = _Inputs(*(torch.empty_like(each).requires_grad_(each.requires_grad) for each in inputs.all()))
         # A UNet answers in the shape and dtype of its latents.
         self._prediction, self._gradient = (torch.empty_like(inputs.noisy_latents) for _ in range(2))
@@ -134,6 +138,7 @@ class _Pass:
 
         self._forward: Work = recorder.record(forward)
         self._backward: Work = recorder.record(backward)
+        self.noted = note()
 
     @torch.no_grad()
     def forward(self, inputs: _Inputs) -> Tensor:

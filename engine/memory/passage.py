@@ -139,7 +139,7 @@ class Passage:
             below = self._units[number - 1].name if number > way.lowest else EMBEDDINGS if way.embedding else None
             names = [name for name, _ in unit.parameters() if name in learning]
             with self._residency.visiting(unit.name, below), self._collector.collecting(unit.name, names) as sums:
-                at = _addresses(unit), tuple((name, sums.by_name[name].data_ptr()) for name in names)
+                at = _addresses(unit), _sums_at(unit, sums)
                 for traveller, then, left in _in_turn(travellers):
                     self._tick()
                     self._residency.advance(left)
@@ -212,6 +212,11 @@ class Passage:
 
 def _addresses(unit: Unit) -> Hashable:
     return tuple(parameter.data_ptr() for _, parameter in unit.parameters())
+
+
+def _sums_at(unit: Unit, sums: Sums) -> Hashable:
+    """By the parameters' order, not their names: units of one make share what was recorded."""
+    return tuple(sums.by_name[name].data_ptr() if name in sums.by_name else 0 for name, _ in unit.parameters())
 
 
 def _wanted(number: int, unit: Unit, way: Route) -> frozenset[str]:

@@ -111,8 +111,10 @@ class Ring:
         self.collected, self._measuring = set(), last
         self.passes += 1
         self._fork()
-        yield
-        self._join()
+        try:
+            yield
+        finally:
+            self._join()  # also after an exception: a recording could not end with lanes that never came back
 
     def replayed(self, names: Iterable[str], *, last: bool) -> None:
         """A backward pass that was recorded has done again what it did, which was to collect gradients for `names`."""
@@ -150,7 +152,7 @@ class Ring:
         norms = [norm for name in reached for norm in self._norms(name)]
         total = 0.0
         for norm in torch.stack(norms).tolist() if norms else ():
-            total += norm * norm  # one after the other, as global_norm does it
+            total += norm * norm
         # The host has waited for the computation, which has waited for all that was on its way: this memory is idle.
         for name in self._chunks.keys() & self.missing:
             for chunk in self._chunks[name]:

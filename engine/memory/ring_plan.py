@@ -27,7 +27,8 @@ Collect = Callable[[str, Tensor], None]
 class RingPlan(OnLearner):
     """`unet`, and with trained text encoders the `conditioner`, compute in bf16 or fp32 where they are; the tensors
     named in `trained` learn, the others are frozen. The last `keep` transformer blocks keep their activations, the
-    others are computed twice. The numbers are PlainPlan's, bit for bit. Raises ValueError if there are fewer blocks.
+    others are computed twice. Losses and sums are PlainPlan's, bit for bit; the norm is
+    added up in another order. Raises ValueError if there are fewer blocks.
 
     A micro-batch's loss is read before its backward pass: a window with one that is not finite goes no further than
     to the losses of the others. With a `recorder` passes of frequent shapes are recorded and replayed, the ring with
@@ -65,7 +66,6 @@ class RingPlan(OnLearner):
             parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         # Encoders that learn have their gradients behind the UNet's, which would be a second pass through the ring.
         self._micro_step = MicroStep(unet, conditioner, recorder if conditioner is None else None)
-        self._reached: frozenset[str] = frozenset()  # by the last backward pass that was not replayed
         self._samples, self._norm = 0, math.nan
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
@@ -75,7 +75,7 @@ class RingPlan(OnLearner):
         sound = True
         with self._ring.window(self._learner.learning()):
             for index, (asked, last) in enumerate(_and_whether_last(window)):
-                each, host = self._learn(asked, first=index == 0, last=last) if sound else self._answer(asked)
+                each, host = self._learn(asked, last=last) if sound else self._answer(asked)
                 sound = sound and all(map(math.isfinite, host))
                 losses += host
                 computed(index, each)
@@ -122,18 +122,21 @@ class RingPlan(OnLearner):
     def predict(self, micro: MicroBatch) -> Tensor:
         return predict(self._unet, micro)
 
-    def _learn(self, asked: Judged, *, first: bool, last: bool) -> tuple[Tensor, list[float]]:
+    def _learn(self, asked: Judged, *, last: bool) -> tuple[Tensor, list[float]]:
         """The losses, and if they are finite the gradients of their sum are on their way to the others."""
-        answer = self._micro_step(asked, variant=(first, last), within=partial(self._ring.backward, last=last))
+        ring = self._ring
+        # What a recorded way back does with a gradient depends on which sums are still missing, and on the measuring.
+        variant = frozenset(ring.missing), last
+        answer = self._micro_step(
+            asked, variant=variant, within=partial(ring.backward, last=last), note=lambda: frozenset(ring.collected)
+        )
         host: list[float] = answer.losses.tolist()
         # Before the backward pass: what a bad sample had made of the sums could not be undone, 0 x nan being nan.
         if all(map(math.isfinite, host)):
-            passes = self._ring.passes
+            passes = ring.passes
             answer.back()
-            if self._ring.passes > passes:
-                self._reached = frozenset(self._ring.collected)
-            else:
-                self._ring.replayed(self._reached, last=last)
+            if ring.passes == passes:
+                ring.replayed(answer.noted, last=last)
         return answer.losses, host
 
     @torch.no_grad()

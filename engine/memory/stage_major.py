@@ -95,6 +95,7 @@ class StageMajorPlan(OnLearner):
         finally:
             self._rest()
         if outcome.sound:
+            self._work.came_back()
             self._samples, self._norm = len(losses), outcome.grad_norm
         return outcome
 

@@ -51,12 +51,15 @@ class UnitWork:
         self._standing: Standing | None = None  # where others of its make have stood, when work was recorded there
 
     def recordings(self, shapes: Iterable[Hashable]) -> Mapping[Hashable, Recordings]:
-        """By shape of the window's groups. The first window is done step by step, while libraries load what they
-        need."""
-        warm, self._warm = self._warm, True
-        if self._recorder is None or not warm:
+        """By shape of the window's groups; none until a window has come back step by step, while libraries load what
+        they need."""
+        if self._recorder is None or not self._warm:
             return {}
         return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(shapes)}
+
+    def came_back(self) -> None:
+        """A window is through."""
+        self._warm = True
 
     def forget(self) -> None:
         """Other parameters learn from now on, or groups are smaller."""

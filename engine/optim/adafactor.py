@@ -140,7 +140,8 @@ class Adafactor:
             del square  # before the next piece's is made
         rows.lerp_(row_means, 1 - self._kept(name))
         columns.lerp_(column_sums / update.shape[0], 1 - self._kept(name))
-        by_row, by_column = (rows / rows.mean()).rsqrt_().unsqueeze(1), columns.rsqrt()
+        # Not of the quotient: beside gradients of 1e8 a row without any would be 0 there, and 0/0 all of them.
+        by_row, by_column = (rows.rsqrt() * rows.mean().sqrt()).unsqueeze(1), columns.rsqrt()
         for part in pieces(update):
             piece_of(update, part).mul_(piece_of(by_row, part)).mul_(by_column)
 

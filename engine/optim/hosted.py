@@ -61,6 +61,8 @@ class HostTensors:
         if self._visits is None:
             return self._resting[name]
         visitor = self._visits.fetch(name, self._resting[name])
+        while then in self._near:  # the next that has to come is one of those behind it
+            then = self._after.get(then)
         if then is not None and then in self._resting and then != name:
             self._visits.prefetch(then, self._resting[then])
         return visitor

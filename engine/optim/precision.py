@@ -16,8 +16,9 @@ def split(master: Tensor) -> tuple[Tensor, Tensor]:
     step from where a cast would put them. The master itself is exact. Finite values only; one that rounds above the
     greatest bf16 becomes inf, as any cast would make it.
     """
+    master = master.contiguous()
     hi, lo = torch.empty_like(master, dtype=torch.bfloat16), torch.empty_like(master, dtype=torch.int16)
-    split_into(master.contiguous(), hi, lo)
+    split_into(master, hi, lo)
     return hi, lo
 
 
@@ -32,8 +33,9 @@ def split_into(master: Tensor, hi: Tensor, lo: Tensor | None) -> None:
 
 def join(hi: Tensor, lo: Tensor) -> Tensor:
     """The fp32 master again."""
+    hi, lo = hi.contiguous(), lo.contiguous()
     master = torch.empty_like(hi, dtype=torch.float32)
-    join_into(hi.contiguous(), lo.contiguous(), master)
+    join_into(hi, lo, master)
     return master
 
 

@@ -253,3 +253,15 @@ def test_state_is_restored_whole_or_not_at_all():
         with pytest.raises(ValueError, match=named):
             untouched.load_state_dict(wrong)
         assert bits(untouched.state_dict()) == nothing and untouched.taken == 0
+
+
+@pytest.mark.parametrize("size", [1e8, 1e15])
+def test_a_row_without_a_gradient_beside_a_huge_one_stays_finite(size: float):
+    """R C^T / mean(R) of the paper is; R / mean(R) alone is 0 there in fp32."""
+    shapes = {"w": torch.Size((8, 8))}
+    optimizer, master = Adafactor(shapes, AdafactorSettings(), CPU), torch.ones(8, 8)
+    gradient = torch.full((8, 8), size)
+    gradient[3] = 0.0
+    optimizer.begin_step()
+    optimizer.update("w", master, gradient, 1e-2)
+    assert bool(torch.isfinite(master).all()) and bool((master[3] == 1).all()) and bool((master[0] < 1).all())

@@ -37,3 +37,8 @@ def test_updates_far_below_a_bf16_step_add_up():
     assert torch.equal(join(high, low), reference)
     moved = (weight.bfloat16() - rounded).float().mean() / (weight - reference).mean()
     assert moved < 0.2
+
+
+def test_a_master_stored_the_other_way_round_is_split_and_joined():
+    master = torch.randn(6, 4).t()
+    assert torch.equal(join(*split(master)), master)
