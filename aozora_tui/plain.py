@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aozora_tui.cards import none_fits
 from aozora_tui.text import duration, printable, rate, scaled, sentence, size, updates
 from engine.contract import events, places
 from engine.contract.budget import GIB, Forecast
@@ -102,7 +103,8 @@ def forecast(cost: Forecast) -> list[str]:
 
 def outlook(found: Outlook, train: Train) -> list[str]:
     """Under which plan, and for how long. What of the host's memory is free, if nothing tells."""
-    lines = [f"plan           {found.plan}"]
+    least = f": the leanest, {found.cost.choice}, needs what stands above" if none_fits(found) else ""
+    lines = [f"plan           {found.plan}{least}"]
     if found.hours is not None and found.rates is not None:
         source = {
             "measured": "as this card was measured",

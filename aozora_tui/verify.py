@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from aozora_tui import gpu
-from aozora_tui.cards import cards
+from aozora_tui.cards import cards, with_leanest
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
 from aozora_tui.text import printable
 from engine.contract.check import Checked, check_file
@@ -34,13 +34,14 @@ def check_for_start(
 ) -> Checked:
     """The whole check of the profile in `path`, and where that finds no error, and the optimizer is a package's, what
     torch says to it. `asking` is called before the seconds that this takes; `should_stop` ends them."""
-    checked = check_file(path, cards(gpu.read_all()))
+    found = cards(gpu.read_all())
+    checked = with_leanest(check_file(path, found), path.parent, found)
     if not checked.ok or checked.profile is None or checked.profile.optimizer.kind != "imported":
         return checked
     asking(ASKING)
     command = [*(engine_command or ENGINE), "verify", str(path.absolute())]
-    found = _ask(command, should_stop)
-    return replace(checked, problems=(*checked.problems, *(one for one in found if one not in checked.problems)))
+    answers = _ask(command, should_stop)
+    return replace(checked, problems=(*checked.problems, *(one for one in answers if one not in checked.problems)))
 
 
 def could_not_ask(checked: Checked) -> Problem | None:

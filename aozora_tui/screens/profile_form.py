@@ -16,6 +16,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from aozora_tui import runs
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
@@ -34,6 +35,7 @@ from aozora_tui.screens.profile_text import (
 from aozora_tui.screens.rows import Column, Rows
 from aozora_tui.screens.verdict import Verdict, idle_fields, judge
 from aozora_tui.screens.words import cut_path
+from engine.contract import places
 from engine.contract.fields import FormField, form_fields, sections
 from engine.contract.problems import Problem
 from engine.contract.profile import parse, salvage
@@ -140,12 +142,12 @@ class ProfileForm(AozoraScreen[None]):
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check(self, text: str, path: Path) -> None:
-        readings = self.aozora.read_gpu(None)
-        self.app.call_from_thread(self._checked, judge(text, path, readings))
+        readings, busy = self.aozora.read_gpu(None), bool(runs.live(places.runs_folder()))
+        self.app.call_from_thread(self._checked, judge(text, path, readings, busy=busy))
 
     def _checked(self, verdict: Verdict) -> None:
         if verdict.seen.text == self.file.text and self.is_attached:
-            self.verdict, self.problems = verdict, verdict.checked.problems
+            self.verdict, self.problems = verdict, verdict.problems
             self._show()
 
     def _stop_timer(self) -> None:
@@ -288,7 +290,7 @@ class ProfileForm(AozoraScreen[None]):
         if verdict is None or ahead is None:
             self.set_line("#forecast", no_forecast(self.problems))
         else:
-            self.set_line("#forecast", forecast_text(ahead, verdict.card, self.size.width - 2))
+            self.set_line("#forecast", forecast_text(ahead, verdict.usable, self.size.width - 2))
         self.set_line("#problems", summary_text(self.problems, checked=verdict is not None))
 
     def _show_help(self) -> None:

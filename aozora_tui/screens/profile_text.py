@@ -9,6 +9,7 @@ from typing import Any
 
 from textual.content import Content
 
+from aozora_tui.cards import none_fits
 from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of
 from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.lines import entry_lines
@@ -54,33 +55,40 @@ def no_forecast(problems: Sequence[Problem]) -> Content:
     return Content.styled(wrong, FAINT)
 
 
-def forecast_text(ahead: Outlook, card: int | None, width: int) -> Content:
-    """What the run will take, in one line of `width`; `card` is the memory of the first card in bytes, if known. The
-    plan and the hours, where a card could be asked and there is room."""
+def forecast_text(ahead: Outlook, usable: int | None, width: int) -> Content:
+    """What the run will take, in one line of `width`; `usable` bytes of the card are the run's, if that is known. What
+    can be missed is left out where there is no room; the plan, which then has no label, never."""
+    lines = (_line(ahead, usable, level) for level in range(_LEAST + 1))
+    return next((line for line in lines if line.cell_length <= width), _line(ahead, usable, _LEAST))
+
+
+_LEAST = 6  # the fewest words
+
+
+def _line(ahead: Outlook, usable: int | None, less: int) -> Content:
+    """From `less` = 1 on without what all parameters are, then the hours, wide gaps, the share, a label, the disk."""
     cost = ahead.cost
-    share = f"{100 * cost.trained / max(cost.total, 1):.1f} %"
-    over = card is not None and cost.device > card
-    return Content.assemble(
-        ("trains ", FAINT),
-        f"{human(cost.trained)} of {human(cost.total)}, {share}" if width >= 90 else f"{human(cost.trained)}, {share}",
-        ("   card ", FAINT),
-        (
-            f"{_gib(cost.device)}{f'/{_gib(card)}' if card else ''} GiB{' !' if over else ''}",
-            "$warning" if over else "",
-        ),
-        ("   host ", FAINT),
-        f"{_gib(cost.host)} GiB",
-        ("   disk ", FAINT),
-        size(cost.disk),
-        *_plan_and_hours(ahead, wide=width >= 110),
-    )
+    share = f", {100 * cost.trained / max(cost.total, 1):.1f} %" if less < 4 else ""
+    pieces: list[list[Content | str | tuple[str, str]]] = [
+        [("trains ", FAINT), human(cost.trained), f" of {human(cost.total)}" if less < 1 else "", share]
+    ]
+    if usable is not None:
+        label = ("plan " if less < 5 else "", FAINT)
+        pieces.append([("no plan fits", "$warning")] if none_fits(ahead) else [label, cost.choice.plan])
+    pieces += _memory(ahead, usable)
+    if less < 6:
+        pieces.append([("disk ", FAINT), size(cost.disk)])
+    if less < 2 and ahead.hours is not None and ahead.rates is not None:
+        measured = "" if ahead.rates.source == "measured" else "~"
+        pieces.append([("time ", FAINT), f"{measured}{ahead.hours:,.1f} h"])
+    return Content(" " * (3 if less < 3 else 2)).join([Content.assemble(*piece) for piece in pieces])
 
 
-def _plan_and_hours(ahead: Outlook, *, wide: bool) -> list[Content | str | tuple[str, str]]:
-    if ahead.hours is None or ahead.rates is None or not wide:
-        return []
-    measured = "" if ahead.rates.source == "measured" else "~"
-    return [("   plan ", FAINT), ahead.cost.choice.plan, ("   time ", FAINT), f"{measured}{ahead.hours:,.1f} h"]
+def _memory(ahead: Outlook, usable: int | None) -> list[list[Content | str | tuple[str, str]]]:
+    cost = ahead.cost
+    over = usable is not None and cost.device > usable
+    card = f"{_gib(cost.device)}{f'/{_gib(usable)}' if usable is not None else ''} GiB{' !' if over else ''}"
+    return [[("card ", FAINT), (card, "$warning" if over else "")], [("host ", FAINT), f"{_gib(cost.host)} GiB"]]
 
 
 def _gib(count: int) -> str:

@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 
     from aozora_tui.gpu import Reading
     from engine.contract.check import Checked
+    from engine.contract.outlook import Outlook
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The file as the check saw it, and what it said. `card` is the first card's memory in bytes."""
+    """The file as the check saw it, and what it said. `usable` bytes of its card are the run's; None on the processor
+    and if nobody knows. `here` is what this machine's memory adds to the problems."""
 
     seen: ProfileFile
     checked: Checked
-    card: int | None
+    usable: int | None = None
+    here: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return (*self.checked.problems, *self.here)
 
     @property
     def base(self) -> str:
@@ -45,17 +52,33 @@ class Verdict:
         return bool(self.seen.get(path) == file.get(path))
 
     def still_true(self, file: ProfileFile) -> list[Problem]:
-        """The problems of fields that have not changed since."""
-        return [p for p in self.checked.problems if (path := field_of(p)) in form_fields() and self.saw(file, path)]
+        """The problems of fields that have not changed since; of memory, if none of its fields has."""
+        known = [p for p in self.checked.problems if (path := field_of(p)) in form_fields() and self.saw(file, path)]
+        memory = [path for path, field in form_fields().items() if field.section == "memory"]
+        return [*known, *(self.here if all(self.saw(file, path) for path in memory) else ())]
 
 
-def judge(text: str, path: Path, readings: Sequence[Reading]) -> Verdict:
-    from aozora_tui.cards import cards
+def judge(text: str, path: Path, readings: Sequence[Reading], *, busy: bool = False) -> Verdict:
+    """`busy`: a run of ours is active. What it holds is free again when it ends, and what a limit leaves does not
+    depend on the moment: then the cards count as empty."""
+    from aozora_tui.cards import cards, usable, with_leanest
     from engine.contract.check import check_text
 
-    seen = ProfileFile(path, text, None)
-    card = readings[0].memory_total if readings else None
-    return Verdict(seen, check_text(text, path, cards(readings)), card)
+    seen, emptied = ProfileFile(path, text, None), cards(readings, emptied=True)
+    found = emptied if busy or seen.get("memory.limit") else cards(readings)
+    checked = with_leanest(check_text(text, path, found), path.parent, found)
+    if checked.profile is None or checked.outlook is None:
+        return Verdict(seen, checked)
+    room = usable(checked.profile.memory, emptied)
+    return Verdict(seen, checked, room, _lasting(checked.outlook, room) if busy else checked.outlook.problems)
+
+
+def _lasting(ahead: Outlook, room: int | None) -> tuple[Problem, ...]:
+    """Beside a run of ours host memory is short too, for as long as that lasts."""
+    from aozora_tui.cards import none_fits
+
+    over = room is not None and ahead.cost.device > room
+    return ahead.problems if over or none_fits(ahead) else ()
 
 
 def idle_fields(profile: Profile | None, file: ProfileFile) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ from engine.contract.learning_cost import (
     update_bytes,
     weight_bytes,
 )
-from engine.contract.plans import PLAIN, Choice, as_written
+from engine.contract.plans import PLAIN, Choice, as_written, within
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
 
@@ -85,7 +85,9 @@ class Forecaster:
         return activations.blocks(self._root)
 
     def under(self, choice: Choice) -> Forecast:
-        profile, learning, resident = self._profile, self.learning, self._resident(choice)
+        profile, learning = self._profile, self.learning
+        choice = within(choice, profile.train.accumulate)
+        resident = self._resident(choice)
         # Three things never happen at once: the backward pass, the update of the widest tensor, a preview's decoding.
         preview = PREVIEW_BYTES * self._width if profile.preview.prompts else 0
         beside = max(update_bytes(profile, learning), preview)

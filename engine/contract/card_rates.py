@@ -1,10 +1,11 @@
 """How fast a card is: as measured on this machine by `python -m engine bench`, else as published."""
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -54,6 +55,16 @@ _PUBLISHED: tuple[tuple[str, float, float, float], ...] = (
     ("RTX 3060", 25.5, 306, 24.5),
 )
 _COMMON = "RTX 3060"
+# Slower by far than the cards whose names they carry.
+_MOBILE = re.compile(r"laptop|max-q|mobile", re.IGNORECASE)
+# Of a card that can exist; not a number is none of it.
+_POSSIBLE = {
+    "products": (1e10, 1e18),
+    "memory": (1e9, 1e15),
+    "up": (1e7, 1e14),
+    "down": (1e7, 1e14),
+    "both": (1e7, 1e14),
+}
 _BOTH = 0.7  # of the link's rate, each way
 
 
@@ -64,17 +75,31 @@ def rates_of(card: str | None) -> Rates:
         return _published(_COMMON, _COMMON, "guessed")
     if (found := _read().get(key(card))) is not None:
         return found
-    known = next((part for part, *_ in _PUBLISHED if part in card), None)
+    known = next((part for part, *_ in _PUBLISHED if part in card), None) if not _MOBILE.search(card) else None
     return _published(card, known or _COMMON, "published" if known else "guessed")
 
 
-def keep(rates: Rates) -> Path:
-    """Note what was measured; forecasts use it from now on. Raises OSError."""
-    path = _file()
+@dataclass(frozen=True)
+class Noted:
+    """Where measurements stand, and where a file lies now that stood there and could not be read, if one did."""
+
+    path: Path
+    aside: Path | None = None
+
+
+def keep(rates: Rates) -> Noted:
+    """Note what was measured; forecasts use it from now on. Others' entries stay as they are. Raises OSError."""
+    path, aside = _file(), None
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = _read() | {key(rates.card): rates}
-    write_text(path, msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
-    return path
+    try:
+        document = _document(path)
+    except FileNotFoundError:
+        document = {}
+    except ValueError:
+        document, aside = {}, _unused(path)
+        path.rename(aside)
+    write_text(path, json.dumps(document | {key(rates.card): asdict(rates)}, indent=2) + "\n")
+    return Noted(path, aside)
 
 
 def key(card: str) -> str:
@@ -103,11 +128,38 @@ def _file() -> Path:
 
 
 def _read() -> dict[str, Rates]:
-    """What cannot be read is measured again."""
+    """What cannot be read, or cannot be, is measured again."""
     try:
-        return msgspec.json.decode(_file().read_bytes(), type=dict[str, Rates])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = _document(_file())
+    except (OSError, ValueError):
         return {}
+    found = {name: _entry(value) for name, value in document.items()}
+    return {name: rates for name, rates in found.items() if rates}
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Raises ValueError for what is no JSON object."""
+    try:
+        # As floats whole numbers may have thousands of digits.
+        document = json.loads(path.read_text(encoding="utf-8"), parse_int=float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is no object")
+    return document
+
+
+def _entry(value: object) -> Rates | None:
+    try:
+        rates = msgspec.convert(value, Rates)
+    except msgspec.ValidationError:
+        return None
+    return rates if all(low <= getattr(rates, name) <= high for name, (low, high) in _POSSIBLE.items()) else None
+
+
+def _unused(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.unreadable{number or ''}") for number in range(10_000))
+    return next(name for name in names if not name.exists())
 
 
 def _published(card: str, part: str, source: Source) -> Rates:

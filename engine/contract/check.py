@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.contract import places
+from engine.contract import activations, places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import Forecast, Forecaster
 from engine.contract.check_markers import check_markers
@@ -16,7 +16,8 @@ from engine.contract.contradictions import contradictions
 from engine.contract.folder import has_pictures
 from engine.contract.in_doubt import certain
 from engine.contract.layers import Layer, read_layers, select
-from engine.contract.outlook import Card, Outlook, look_ahead
+from engine.contract.outlook import Card, Outlook, look_ahead, missing_card
+from engine.contract.plans import too_many_kept
 from engine.contract.problems import Problem, ProfileError, errors
 from engine.contract.profile import parse, read_text, salvage
 from engine.contract.safetensors_header import CheckpointError, Header
@@ -95,7 +96,8 @@ def check_machine(
     """What the profile names: does it exist, is it what it should be, is there room for what the run will write.
     A resumed run has its pictures in the cache and its checkpoints on the disk: neither is looked at again. Settings
     named in `wrong` only have their defaults: what rests on those is not said."""
-    problems = list(_check_tokenizer(profile, base))
+    problems = [*certain(lambda settings: _check_card(settings, cards), profile, wrong)]
+    problems += _check_tokenizer(profile, base)
     if new_run:
         problems += [*_check_folders(profile, base), *_check_writable(profile, base)]
     checkpoint = places.expand(profile.model.base, base)
@@ -111,6 +113,7 @@ def check_machine(
     trained = select(root.tensors, profile.layers.train, profile.layers.freeze)
     problems += certain(lambda settings: check_markers(settings, header, kind), profile, wrong)
     problems += certain(lambda settings: check_patterns(settings, root, header), profile, wrong)
+    problems += certain(lambda settings: _check_keep(settings, root), profile, wrong)
     outlook = look_ahead(profile, Forecaster(profile, root, trained.trained, header), cards)
     if new_run:
         problems += _check_disk(outlook.cost)
@@ -182,6 +185,16 @@ def _check_writable(profile: Profile, base: Path) -> Iterator[Problem]:
         existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             yield Problem(where, f"{folder} cannot be written", remedy)
+
+
+def _check_card(profile: Profile, cards: Sequence[Card]) -> Iterator[Problem]:
+    if problem := missing_card(profile, cards):
+        yield problem
+
+
+def _check_keep(profile: Profile, root: Layer) -> Iterator[Problem]:
+    if problem := too_many_kept(profile, len(activations.blocks(root))):
+        yield problem
 
 
 def _check_disk(cost: Forecast) -> Iterator[Problem]:

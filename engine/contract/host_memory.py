@@ -9,23 +9,24 @@ _NO_LIMIT = 1 << 60  # version 1 writes the largest number there is
 
 
 def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes, or None if nothing tells. Where a group has a limit and the machine grows when asked, only the limit is
-    true: the greater of both counts."""
-    machine, headroom = _machine(proc), _headroom(proc, groups)
-    if headroom is None:
-        return machine
-    return headroom if machine is None else max(machine, headroom)
+    """Bytes, or None if nothing tells. A group may have less than the machine. Where its limit is above all that the
+    machine has now, the machine grows when asked, and only the limit is true."""
+    total, free = _machine(proc)
+    found = [entry for folder, limit in _folders(proc, groups) if (entry := _group(folder, limit))]
+    if not found:
+        return free
+    headroom = min(left for _, left in found)
+    if free is None or (total is not None and min(most for most, _ in found) > total):
+        return headroom
+    return min(free, headroom)
 
 
-def _machine(proc: Path) -> int | None:
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", _text(proc / "meminfo"), re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
-
-
-def _headroom(proc: Path, groups: Path) -> int | None:
-    """Of the group of this process, and all above it, the least."""
-    left = [_left(folder, limit) for folder, limit in _folders(proc, groups)]
-    return min((amount for amount in left if amount is not None), default=None)
+def _machine(proc: Path) -> tuple[int | None, int | None]:
+    """All of it, and what is available."""
+    text = _text(proc / "meminfo")
+    found = [re.search(rf"^{name}:\s+([0-9]{{1,18}}) kB", text, re.MULTILINE) for name in ("MemTotal", "MemAvailable")]
+    total, free = (int(each[1]) * 1024 if each else None for each in found)
+    return total, free
 
 
 def _folders(proc: Path, groups: Path) -> list[tuple[Path, str]]:
@@ -45,13 +46,20 @@ def _folders(proc: Path, groups: Path) -> list[tuple[Path, str]]:
     return found or [(groups, _V2), (groups / "memory", _V1)]
 
 
-def _left(folder: Path, limit: str) -> int | None:
-    most, used = _text(folder / limit).strip(), _text(folder / _USED[limit]).strip()
-    if not most.isdecimal() or not used.isdecimal() or int(most) >= _NO_LIMIT:
+def _group(folder: Path, limit: str) -> tuple[int, int] | None:
+    """Its limit, and what is left of it; None where there is none."""
+    most, used = _number(_text(folder / limit)), _number(_text(folder / _USED[limit]))
+    if most is None or used is None or most >= _NO_LIMIT:
         return None
     # Pages of files that were read count as used, and are given up first.
-    cached = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
-    return max(0, int(most) - int(used) + (int(cached[1]) if cached else 0))
+    cached = re.search(r"^(?:total_)?inactive_file ([0-9]{1,20})$", _text(folder / "memory.stat"), re.MULTILINE)
+    return most, max(0, most - used + (int(cached[1]) if cached else 0))
+
+
+def _number(text: str) -> int | None:
+    """Python refuses to read one of thousands of digits."""
+    found = re.fullmatch(r"[0-9]{1,20}", text.strip())
+    return int(found[0]) if found else None
 
 
 def _text(file: Path) -> str:

@@ -12,10 +12,6 @@ from engine.contract.sections import Memory, Profile
 from engine.contract.time_forecast import step_seconds
 
 NEARLY = 1.15  # times as long: what the simpler plan may take; it is also within what a forecast can tell
-REMEDY = (
-    "Raise memory.limit, end other programs on the card, train fewer layers, or lower data.resolution or "
-    "train.batch_size; a plan that is named in memory.plan is tried whatever the forecast says."
-)
 
 
 @dataclass(frozen=True)
@@ -32,12 +28,14 @@ class Room:
 
 @dataclass(frozen=True)
 class Chosen:
-    """`step` seconds, or None on a processor; `why` in a sentence; whether it `fits`, as far as is known."""
+    """`step` seconds, or None on a processor; `why` in a sentence; whether it `fits`, as far as is known, and if not
+    what to do."""
 
     cost: Forecast
     step: float | None
     why: str
     fits: bool = True
+    remedy: str = ""
 
     @property
     def choice(self) -> Choice:
@@ -45,7 +43,40 @@ class Chosen:
 
 
 class NothingFitsError(ValueError):
-    """The text lists what each plan needs; `REMEDY` says what to do."""
+    """The text lists what each plan needs; `remedy` says what to do."""
+
+    def __init__(self, text: str, remedy: str) -> None:
+        super().__init__(text)
+        self.remedy = remedy
+
+
+def remedy_for(profile: Profile, *, card: bool, host: bool) -> str:
+    """Against too little memory of the `card`, or of the `host`."""
+    return " ".join([*(_more_card(profile) if card else ()), *(_more_host(profile) if host else ())])
+
+
+def _more_card(profile: Profile) -> Iterator[str]:
+    memory = profile.memory
+    ways = ['write memory.plan = "auto"'] if memory.plan != "auto" else []
+    ways += ["raise memory.limit"] if memory.limit else []
+    ways += ["end other programs on the card", "train fewer layers", "lower data.resolution or train.batch_size"]
+    yield _sentence(ways)
+    if memory.plan == "auto":
+        yield "A plan that is named in memory.plan is tried whatever the forecast says of the card."
+
+
+def _more_host(profile: Profile) -> Iterator[str]:
+    memory, staged = profile.memory, profile.memory.plan in ("auto", "stage-major")
+    ways = ["end other programs", "train fewer layers"]
+    if memory.device != "cpu":
+        ways += ['write memory.plan = "plain"'] if memory.plan not in ("auto", "plain") else []
+        ways += ["lower train.accumulate, whose pictures stage-major keeps there"] if staged else []
+    yield _sentence([*ways, "keep less beside the weights (optimizer.master, optimizer.moments, ema.decay)"])
+
+
+def _sentence(ways: list[str]) -> str:
+    text = f"{', '.join(ways[:-1])}, or {ways[-1]}."
+    return f"For host memory, {text}" if ways[0] == "end other programs" else text[0].upper() + text[1:]
 
 
 def card_room(memory: Memory, free: int) -> int:
@@ -69,11 +100,14 @@ def choose(profile: Profile, forecaster: Forecaster, room: Room, rates: Rates) -
         reason = "is the fastest" if step == fastest else "is simpler than any faster one"
         fits = f"fits {_gib(room.card)} GiB of the card: it needs {_gib(cost.device)}"
         why = f"{cost.choice} {reason} that {fits}" if memory.plan == "auto" else f"{cost.choice} {fits}"
+        if cost.choice.group > 1:  # how many shapes a step's pictures have is not known yet
+            why += "; the time is that with full groups"
         return Chosen(cost, step, why)
     if memory.plan == "auto":
-        raise NothingFitsError(_refusal(best, room))
-    cost = best[-1]
-    return Chosen(cost, step_seconds(profile, forecaster, cost.choice, rates), _tight(cost, room), fits=False)
+        raise NothingFitsError(_refusal(best, room), _remedy(profile, best, room))
+    cost = min(best, key=lambda cost: cost.device)
+    step = step_seconds(profile, forecaster, cost.choice, rates)
+    return Chosen(cost, step, _tight(cost, room), fits=False, remedy=_remedy(profile, [cost], room))
 
 
 def on_processor(profile: Profile, blocks: int) -> Choice:
@@ -99,10 +133,13 @@ def _families(profile: Profile, forecaster: Forecaster) -> Iterator[list[Choice]
     if named in ("auto", "resident"):
         yield [Choice("resident")]
     if named in ("auto", "stage-major"):
+        accumulate = profile.train.accumulate
         written = memory.group if named == "stage-major" else 0
-        most = max(1, min(MOST_TOGETHER, profile.train.accumulate))
-        least = min(LEAST_GROUP, most)
-        yield [Choice("stage-major", group=group) for group in ([written] if written else range(most, least - 1, -1))]
+        most = min(written or MOST_TOGETHER, accumulate)
+        if not written and most >= LEAST_GROUP:
+            yield [Choice("stage-major", group=group) for group in range(most, LEAST_GROUP - 1, -1)]
+        # Without groups units are larger: it may need more than a small group, and less where a micro-batch is large.
+        yield [Choice("stage-major", group=most if written else 1)]
 
 
 def _first_fitting(forecaster: Forecaster, forms: list[Choice], room: Room) -> Forecast:
@@ -126,6 +163,17 @@ def _refusal(costs: list[Forecast], room: Room) -> str:
     )
     host = f" and {_gib(room.host)} GiB of host memory" if room.host is not None else ""
     return f"no plan fits the {_gib(room.card)} GiB of the card{host} that the run may use: {listed}"
+
+
+def _remedy(profile: Profile, costs: list[Forecast], room: Room) -> str:
+    """By what keeps these from fitting: one that lacks only the host's memory fits the card."""
+    short = [
+        (room.card is not None and cost.device > room.card, room.host is not None and cost.host > room.host)
+        for cost in costs
+    ]
+    # Where each lacks something, what the least needy ones lack.
+    least = [pair for pair in short if sum(pair) == min(map(sum, short))]
+    return remedy_for(profile, card=any(card for card, _ in least), host=any(host for _, host in least))
 
 
 def _tight(cost: Forecast, room: Room) -> str:

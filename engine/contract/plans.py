@@ -1,8 +1,9 @@
 """Where a run's weights, gradients and activations live: the plan and its knobs, as chosen at the start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.contract.problems import Problem
 from engine.contract.sections import Profile
 
 LEAST_GROUP = 2  # with groups units are smaller: of two it needs less than without, and takes less time
@@ -33,10 +34,24 @@ class Choice:
 PLAIN = Choice("plain")
 
 
+def within(choice: Choice, accumulate: int) -> Choice:
+    """No more micro-batches come together than a step has."""
+    return replace(choice, group=min(choice.group, accumulate))
+
+
+def too_many_kept(profile: Profile, blocks: int) -> Problem | None:
+    """`blocks`: how many transformer blocks the base has."""
+    memory = profile.memory
+    if memory.plan != "fast" or memory.keep <= blocks:
+        return None
+    text = f"is {memory.keep}, but the base has {blocks} transformer blocks"
+    return Problem("memory.keep", text, f"Write {blocks} at the most, or 0 for as many as fit.")
+
+
 def as_written(profile: Profile) -> Choice:
     """Without a card that something has to fit: `auto` is plain; of what is left to the start, the least."""
     memory = profile.memory
     plan: PlanName = "plain" if memory.plan == "auto" else memory.plan
     keep = max(1, memory.keep) if plan == "fast" else 0
-    group = memory.group or min(LEAST_GROUP, profile.train.accumulate)
-    return Choice(plan, memory.checkpointing, keep, group if plan == "stage-major" else 1)
+    group = (memory.group or LEAST_GROUP) if plan == "stage-major" else 1
+    return within(Choice(plan, memory.checkpointing, keep, group), profile.train.accumulate)

@@ -80,11 +80,13 @@ def read_text(path: Path) -> str:
     """What stands in `path`. Raises ProfileError for what cannot be a profile, without reading it."""
     source = str(path)
     try:
-        size = path.stat().st_size if path.is_file() else 0
-        if path.suffix.lower() in _CHECKPOINTS or size > MOST_BYTES:
+        with path.open("rb") as file:
+            # A device has no size, and no end either.
+            read = b"" if path.suffix.lower() in _CHECKPOINTS else file.read(MOST_BYTES + 1)
+        if path.suffix.lower() in _CHECKPOINTS or len(read) > MOST_BYTES:
             remedy = "`aozora-tui inspect` says what a checkpoint is; a profile is a .toml file."
             raise ProfileError(source, [Problem(source, "is no profile", remedy)])
-        return path.read_text(encoding="utf-8")
+        return read.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise ProfileError(source, [Problem(source, "does not exist", "Check the name.")]) from None
     except OSError as error:

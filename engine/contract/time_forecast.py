@@ -8,7 +8,7 @@ from engine.contract import activations, calibration
 from engine.contract.budget import Forecaster
 from engine.contract.card_rates import Rates
 from engine.contract.learning_cost import resting_bytes, weight_bytes
-from engine.contract.plans import Choice
+from engine.contract.plans import Choice, within
 from engine.contract.sections import Profile
 
 
@@ -27,7 +27,8 @@ def flop(forecaster: Forecaster, choice: Choice) -> float:
 
 
 def step_seconds(profile: Profile, forecaster: Forecaster, choice: Choice, rates: Rates) -> float:
-    """Of a step: all its micro-batches, and the update."""
+    """Of a step: all its micro-batches, and the update. Groups are taken to be full."""
+    choice = within(choice, profile.train.accumulate)
     device, link = (
         _device_seconds(profile, forecaster, choice, rates),
         _link_seconds(profile, forecaster, choice, rates),
@@ -46,9 +47,8 @@ def _device_seconds(profile: Profile, forecaster: Forecaster, choice: Choice, ra
     pictures = forecaster.pixels * (work / products + again * size * calibration.MOVED / rates.memory)
     together = choice.group if choice.plan == "stage-major" else 1
     moved = size * calibration.MOVED_A_PARAMETER * forecaster.learning.total / rates.memory
-    if not profile.memory.graphs:
-        return max(pictures + again * moved / together, again * calibration.EAGER / together)
-    return pictures + again * (moved + calibration.REPLAYED) / together
+    replayed = pictures + again * (moved + calibration.REPLAYED) / together
+    return replayed if profile.memory.graphs else max(replayed, again * calibration.EAGER / together)
 
 
 def _link_seconds(profile: Profile, forecaster: Forecaster, choice: Choice, rates: Rates) -> float:

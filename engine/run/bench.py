@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.contract import card_rates
 from engine.contract import profile as profiles
 from engine.contract.card_rates import Rates
-from engine.contract.problems import ProfileError
+from engine.contract.problems import Problem, ProfileError
 
 if TYPE_CHECKING:
     import torch
@@ -26,31 +26,65 @@ BLOCK = 512 << 20  # bytes that are moved: far more than any card's cache
 PRODUCTS = ((16384, 1280, 10240), (16384, 5120, 1280))
 
 Work = Callable[[], object]
+Say = Callable[[str], None]
 
 
 def bench(path: Path | None, stdout: int) -> int:
     """Measure, print a table to the descriptor `stdout`, and note it for forecasts to come. `path` is a profile whose
-    device is taken, else the first card. Exit code 2 where there is no card, with a sentence on the last line."""
+    device is taken, else the first card. Exit code 2 where there is no card that answers, with a sentence on the last
+    line."""
+    with _Lines(stdout) as say:
+        return _bench(path, say)
+
+
+def _bench(path: Path | None, say: Say) -> int:
     import torch
 
     from engine.run.base import pick_device
     from engine.run.errors import RunError
 
     try:
-        device = pick_device(profiles.load(path).memory.device if path else "auto")
+        wanted = _device_named(path) if path else "auto"
+        if wanted == "cpu":
+            say(f"{path} names the processor (memory.device): there is no card to measure.")
+            return WRONG
+        device = pick_device(wanted)
         if device.type != "cuda":
-            return _say(stdout, "There is no NVIDIA card to measure: forecasts keep to published figures.", WRONG)
+            say("There is no NVIDIA card to measure: forecasts keep to published figures.")
+            return WRONG
         rates = measure(device)
-        noted = card_rates.keep(rates)
-    except ProfileError as error:
-        return _say(stdout, str(error), WRONG)
-    except RunError as error:
-        return _say(stdout, str(error), WRONG)
+    except (ProfileError, RunError) as error:
+        say(str(error))
+        return WRONG
     except torch.OutOfMemoryError:
-        return _say(stdout, "The card is too full to be measured: 2 GiB have to be free. See nvidia-smi.", FAILED)
+        say("The card is too full to be measured: 2 GiB have to be free. See nvidia-smi.")
+        return FAILED
+    except RuntimeError as error:  # a driver or a card that is broken
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+        say(f"The card does not answer ({reason}): run `aozora-tui doctor`.")
+        return WRONG
+    say("\n".join(table(rates)))
+    return _note(rates, say)
+
+
+def _note(rates: Rates, say: Say) -> int:
+    try:
+        noted = card_rates.keep(rates)
     except OSError as error:
-        return _say(stdout, f"It was measured, but could not be noted: {error}", FAILED)
-    return _say(stdout, "\n".join([*table(rates), f"noted in {noted}: forecasts use it from now on"]), OK)
+        say(f"It was measured, but could not be noted: {error}")
+        return FAILED
+    if noted.aside:
+        say(f"{noted.path} could not be read: what it held lies in {noted.aside} now")
+    say(f"noted in {noted.path}: forecasts use it from now on")
+    return OK
+
+
+def _device_named(path: Path) -> str:
+    """Raises ProfileError."""
+    if path.exists() and not path.is_file():
+        problem = Problem(str(path), "is not a file", "Name a profile, a .toml file.")
+        raise ProfileError(str(path), [problem])
+    return profiles.load(path).memory.device
 
 
 def table(rates: Rates) -> list[str]:
@@ -121,7 +155,20 @@ def _seconds(work: Work, device: torch.device) -> float:
     return taken / times
 
 
-def _say(stdout: int, text: str, code: int) -> int:
-    with contextlib.suppress(OSError), os.fdopen(stdout, "w", encoding="utf-8") as stream:
-        stream.write(f"{text}\n")
-    return code
+class _Lines:
+    """On a descriptor, each at once; whether anybody reads them is no matter."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
+
+    def __enter__(self) -> Say:
+        return self._say
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.close()
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(f"{text}\n")
+            self._stream.flush()

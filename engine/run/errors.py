@@ -1,13 +1,8 @@
 """A run that cannot go on, in words for the person at the keyboard."""
 
 LESS_MEMORY = (
-    'Write memory.plan = "auto", "resident" or "stage-major", train fewer layers, lower data.resolution or '
-    "train.batch_size, and look with nvidia-smi for other programs on the card."
-)
-
-LESS_HOST_MEMORY = (
-    'End other programs, choose memory.plan = "plain" or "resident", lower train.accumulate under stage-major, train '
-    "fewer layers, or keep less beside the weights: optimizer.master, optimizer.moments, ema.decay."
+    "Take a leaner memory.plan if there is one (from the greediest: plain, fast, resident, stage-major), train fewer "
+    "layers, lower data.resolution or train.batch_size, and look with nvidia-smi for other programs on the card."
 )
 
 

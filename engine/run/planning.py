@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
-from engine.contract import events, host_memory
+from engine.contract import activations, events, host_memory
 from engine.contract.budget import Forecast, Forecaster
 from engine.contract.calibration import CONTEXT, GIB
 from engine.contract.card_rates import rates_of
-from engine.contract.plan_choice import REMEDY, NothingFitsError, Room, card_room, choose, on_processor
-from engine.contract.plans import Choice
+from engine.contract.plan_choice import NothingFitsError, Room, card_room, choose, on_processor, remedy_for
+from engine.contract.plans import Choice, too_many_kept
 from engine.contract.sections import Profile
 from engine.run.base import Base
-from engine.run.errors import LESS_HOST_MEMORY, RunError
+from engine.run.errors import RunError
 from engine.run.session import Session
 
 
@@ -24,8 +24,11 @@ class Taken:
 
 
 def take_plan(session: Session, profile: Profile, base: Base, device: torch.device) -> Taken:
-    """Raises RunError, with the figures, if no plan fits, or if there is too little host memory."""
+    """Raises RunError, with the figures, if no plan fits, if there is too little host memory, or if `keep` is more than
+    there is to be kept."""
     host = host_memory.available()
+    if problem := too_many_kept(profile, len(activations.blocks(base.layers))):
+        raise RunError("profile", f"{problem.path} {problem.text}", problem.remedy)
     if device.type != "cuda":
         return _on_processor(profile, base, host)
     forecaster = Forecaster(profile, base.layers, base.trained, base.checkpoint.header)
@@ -34,10 +37,10 @@ def take_plan(session: Session, profile: Profile, base: Base, device: torch.devi
     try:
         chosen = choose(profile, forecaster, Room(may_use, host), rates)
     except NothingFitsError as error:
-        raise RunError("no-plan-fits", str(error), REMEDY) from error
-    _require_host(chosen.cost, chosen.cost.host, host)
+        raise RunError("no-plan-fits", str(error), error.remedy) from error
+    _require_host(profile, chosen.cost, chosen.cost.host, host)
     if not chosen.fits:
-        session.warn("tight-memory", chosen.why, REMEDY)
+        session.warn("tight-memory", chosen.why, chosen.remedy)
     if profile.memory.limit:
         _hold(profile.memory.limit, device)
     event = _planned(chosen.cost, chosen.why)
@@ -54,7 +57,7 @@ def _on_processor(profile: Profile, base: Base, host: int | None) -> Taken:
     forecaster = Forecaster(profile, base.layers, base.trained, base.checkpoint.header)
     choice = on_processor(profile, len(forecaster.blocks))
     cost = forecaster.under(choice)
-    _require_host(cost, cost.device + cost.host, host)
+    _require_host(profile, cost, cost.device + cost.host, host)
     return Taken(choice, _planned(cost, f"{choice}, on the processor"))
 
 
@@ -64,10 +67,10 @@ def free_bytes(device: torch.device) -> int:
     return int(free) + torch.cuda.memory_reserved(device) + round(CONTEXT)
 
 
-def _require_host(cost: Forecast, needed: int, free: int | None) -> None:
+def _require_host(profile: Profile, cost: Forecast, needed: int, free: int | None) -> None:
     if free is not None and needed > free:
         text = f"{cost.choice} needs about {needed / GIB:.1f} GiB of host memory, {free / GIB:.1f} are free"
-        raise RunError("host-memory", text, LESS_HOST_MEMORY)
+        raise RunError("host-memory", text, remedy_for(profile, card=False, host=True))
 
 
 def _hold(limit: float, device: torch.device) -> None:

@@ -41,7 +41,7 @@ def rehearse(
     """
     batch = rehearsal_batch(dataset, batch_size)
     if _try(session, plan, objective, batch, times=1).sound:
-        plan.reserve()
+        _reserve(session, plan)
         if together > 1:
             _try(session, plan, objective, batch, times=together)
         return
@@ -51,6 +51,14 @@ def rehearse(
         raise RunError("not-finite", text, remedy)
     text = f"the base checkpoint answers {batch.names[0]} with values that are not finite"
     raise RunError("not-finite", text, "Inspect the checkpoint, or train in fp32.")
+
+
+def _reserve(session: Session, plan: Plan) -> None:
+    while True:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return plan.reserve()
+        if not make_room(session, plan):
+            raise RunError("out-of-memory", "the device has too little memory for a step's pictures", LESS_MEMORY)
 
 
 def _try(session: Session, plan: Plan, objective: Objective, batch: Batch, *, times: int) -> WindowGradient:

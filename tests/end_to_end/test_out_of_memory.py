@@ -77,7 +77,7 @@ def test_the_window_is_drawn_again_and_the_run_ends_in_the_same_weights(
     ours, theirs = exported(run), exported(undisturbed)
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
     warned = [event for event in of_type(run, events.Warned) if event.code == "out-of-memory"]
-    assert len(warned) == len(windows) and all("memory." in event.text and event.remedy for event in warned)
+    assert len(warned) == len(windows) and all('plan = "' in event.text and event.remedy for event in warned)
     assert FullRing.windows == 4 + len(windows)
 
 
@@ -90,7 +90,37 @@ def test_stage_major_goes_on_in_smaller_groups(encoded: Path, demo_folder: Path,
     for ours, theirs in zip(losses(run), losses(undisturbed), strict=True):
         assert ours[0] == theirs[0] and ours[1] == pytest.approx(theirs[1], rel=2e-4)
     (warned,) = (event for event in of_type(run, events.Warned) if event.code == "out-of-memory")
-    assert "group = 1" in warned.text
+    assert 'plan = "stage-major", group = 1' in warned.text
+    assert "write" not in warned.remedy  # from the start it would have larger units
+
+
+def test_a_reservation_that_finds_too_little_memory_is_made_again_with_less(
+    encoded: Path, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    profile = changed(write_profile(encoded, demo_folder, steps=1, layers=FEW), preview={"prompts": ()})
+    for plan, kind, times in (("stage-major", StageMajorPlan, 1), ("plain", PlainPlan, 1)):
+        left = [times]
+
+        def full(self, left=left, reserve=kind.reserve) -> None:
+            if left[0]:
+                left[0] -= 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            reserve(self)
+
+        monkeypatch.setattr(kind, "reserve", full)
+        asked = changed(profile, memory={"plan": plan, "group": 4 if plan == "stage-major" else 0})
+        asked = changed(asked, train={"accumulate": 4})
+        if plan == "plain":
+            with pytest.raises(RunError, match="too little memory") as caught:
+                run_here(asked, encoded / "runs")
+            assert caught.value.code == "out-of-memory"
+            continue
+        (warned,) = (
+            event
+            for event in of_type(run_here(asked, encoded / "runs"), events.Warned)
+            if event.code == "out-of-memory"
+        )
+        assert 'plan = "stage-major", group = 2' in warned.text and "write that" in warned.remedy
 
 
 def test_where_nothing_is_left_the_run_ends_and_keeps_what_it_has_learnt(

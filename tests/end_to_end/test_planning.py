@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.contract import events, host_memory, rundir
+from engine.contract.check import check_machine
 from engine.contract.rundir import RunDir
 from engine.run.base import open_base
 from engine.run.errors import RunError
@@ -84,6 +85,18 @@ def taken(place: Path, demo_folder: Path, **memory: object) -> tuple[Taken, RunD
     profile = changed(write_profile(place, demo_folder), memory={"device": "cuda", **memory})
     base = open_base(profile, resumed=False)
     return take_plan(session, profile, base, CARD), session.run
+
+
+@pytest.mark.parametrize("device", [CARD, torch.device("cpu")], ids=str)
+def test_more_kept_blocks_than_there_are_are_refused(
+    place: Path, demo_folder: Path, card: dict[str, float], device: torch.device
+):
+    base = open_base(changed(write_profile(place, demo_folder)), resumed=False)
+    profile = changed(write_profile(place, demo_folder), memory={"plan": "fast", "keep": 71})
+    with pytest.raises(RunError, match=r"memory\.keep is 71, but the base has \d+ transformer blocks"):
+        take_plan(session_in(place / "runs"), profile, base, device)
+    (problem,) = (each for each in check_machine(profile, place).problems if each.path == "memory.keep")
+    assert problem.severity == "error" and "71" in problem.text
 
 
 def test_on_a_card_the_plan_is_told_with_its_budget(place: Path, demo_folder: Path, card: dict[str, float]):

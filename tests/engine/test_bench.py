@@ -39,6 +39,53 @@ def test_a_card_that_is_named_but_not_there_is_no_crash(tmp_path):
     assert code == 2 and "memory.device" in text
 
 
+def test_what_is_no_file_is_refused():
+    code, text = told(Path("/dev/zero"))
+    assert code == 2 and "is not a file" in text
+
+
+def test_a_profile_of_the_processor_is_named_as_such(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('model.base = "a.safetensors"\nmemory.device = "cpu"\n[[data.folders]]\npath = "p"\n')
+    code, text = told(path)
+    assert code == 2 and "names the processor" in text and text.count("\n") == 1
+
+
+RATES = Rates("Some Card", 25.5e12, 306e9, 24.5e9, 23e9, 17.04e9)
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("AOZORA_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("engine.run.base.pick_device", lambda wanted: torch.device("cuda", 0))
+    monkeypatch.setattr("engine.run.bench.measure", lambda device: RATES)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError])
+def test_a_broken_driver_is_one_sentence(card: Path, monkeypatch, kind: type[Exception]):
+    def broken(device: torch.device) -> Rates:
+        raise kind("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr("engine.run.bench.measure", broken)
+    code, text = told(None)
+    assert code == 2 and "aozora-tui doctor" in text and "launch failure" in text and text.count("\n") == 1
+
+
+def test_what_was_measured_is_told_even_if_it_cannot_be_noted(card: Path):
+    card.write_text("no folder")
+    code, text = told(None)
+    assert code == 1 and "25.5 TFLOP/s" in text and "could not be noted" in text.splitlines()[-1]
+
+
+def test_a_file_that_cannot_be_read_is_put_aside_and_said(card: Path):
+    card.mkdir()
+    (card / "cards.json").write_text("{")
+    code, text = told(None)
+    assert code == 0 and "could not be read" in text and text.splitlines()[-1].startswith("noted in ")
+    assert len(list(card.iterdir())) == 2
+
+
 def test_it_can_be_asked_for():
     assert __main__._parse(["bench"]).profile is None
     assert __main__._parse(["bench", "p.toml"]).profile == Path("p.toml")

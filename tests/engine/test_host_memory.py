@@ -48,6 +48,25 @@ def test_a_groups_limit_counts_where_the_machine_grows_when_asked(proc: Path, gr
     assert available(proc, groups) == 28 * GIB
 
 
+def test_a_group_of_less_than_the_machine_has_counts(proc: Path, groups: Path):
+    machine(proc, 60)
+    (proc / "self" / "cgroup").write_text("0::/box\n")
+    second(groups / "box", str(8 * GIB), 1 * GIB)
+    assert available(proc, groups) == 7 * GIB
+    machine(proc, 5)  # others took the rest: the group's limit promises nothing
+    assert available(proc, groups) == 5 * GIB
+
+
+def test_an_endless_number_is_none(proc: Path, groups: Path):
+    digits = "9" * 5000
+    (proc / "meminfo").write_text(f"MemTotal: {digits} kB\nMemAvailable: {digits} kB\n")
+    second(groups, digits, 1)
+    assert available(proc, groups) is None
+    second(groups, str(8 * GIB), 1 * GIB)
+    (groups / "memory.stat").write_text(f"inactive_file {digits}\n")
+    assert available(proc, groups) == 7 * GIB
+
+
 def test_of_nested_groups_the_tightest_counts(proc: Path, groups: Path):
     (proc / "self" / "cgroup").write_text("0::/a/b\n")
     second(groups / "a", str(10 * GIB), 4 * GIB)

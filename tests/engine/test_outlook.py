@@ -5,6 +5,7 @@ import pytest
 
 from engine.contract import host_memory
 from engine.contract.budget import GIB, Forecaster
+from engine.contract.check import check_machine
 from engine.contract.layers import Layer, read_layers
 from engine.contract.outlook import Card, Outlook, look_ahead
 from engine.contract.places import shipped_profiles_folder
@@ -53,7 +54,10 @@ def test_of_several_cards_the_one_that_is_named_counts(ahead):
     cards = (COMMON, Card("NVIDIA H100 80GB HBM3", 79 * GIB))
     assert ahead(cards, device="cuda:1").cost.choice == Choice("plain", checkpointing=False)
     assert ahead(cards, device="cuda").cost.choice.plan == ahead(cards).cost.choice.plan == "fast"
-    assert ahead(cards, device="cuda:2").hours is None
+    found = ahead(cards, device="cuda:2")
+    assert found.hours is None and "there are 2 cards" in found.plan and "there is no card here" not in found.plan
+    assert "there is one card" in ahead((COMMON,), device=f"cuda:{'9' * 5000}").plan
+    assert "there is no card here" in ahead((COMMON, Card("", None)), device="cuda:1").plan  # it does not say
 
 
 def test_without_a_card_only_a_limit_tells(ahead):
@@ -83,7 +87,21 @@ def test_what_fits_nowhere_is_a_warning_with_all_figures(ahead):
 def test_too_little_host_memory_is_a_warning_and_none_known_is_no_check(ahead, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(host_memory, "available", lambda: 4 * GIB)
     for found in (ahead((COMMON,), plan="resident"), ahead(plan="resident"), ahead(device="cpu")):
-        assert any("GiB of host memory, 4.0 are free" in problem.text for problem in found.problems)
+        (problem,) = (each for each in found.problems if "GiB of host memory, 4.0 are free" in each.text)
+        assert "optimizer.master" in problem.remedy and "memory.limit" not in problem.remedy
+        assert 'plan = "auto"' not in problem.remedy and "on the card" not in problem.remedy
     monkeypatch.setattr(host_memory, "available", lambda: None)
     found = ahead((COMMON,), plan="resident")
     assert found.host_free is None and not found.problems
+
+
+def test_a_card_that_is_not_there_is_an_error(tmp_path):
+    profile = load(shipped_profiles_folder() / "whole-unet.toml")
+    for device, count in (("cuda:1", 1), ("cuda:0", 0), ("cuda", 0), ("auto", 0), ("cpu", 0)):
+        memory = msgspec.structs.replace(profile.memory, device=device)
+        problems = check_machine(msgspec.structs.replace(profile, memory=memory), tmp_path, cards=(COMMON,)).problems
+        found = [problem for problem in problems if problem.path == "memory.device"]
+        assert len(found) == count and all(problem.severity == "error" for problem in found)
+    memory = msgspec.structs.replace(profile.memory, device="cuda:1")
+    problems = check_machine(msgspec.structs.replace(profile, memory=memory), tmp_path).problems
+    assert not [problem for problem in problems if problem.path == "memory.device"]

@@ -100,6 +100,27 @@ def test_a_group_is_no_larger_than_the_window(sdxl: Layer, header: Header):
     assert choose(profile, forecaster(profile, sdxl, header), Room(80 * GIB), FAST_CARD).choice.group == 3
 
 
+def test_a_written_group_is_no_larger_than_the_window_either(sdxl: Layer, header: Header):
+    profile = whole(plan="stage-major", group=8)
+    for accumulate in (1, 3):
+        small = msgspec.structs.replace(profile, train=msgspec.structs.replace(profile.train, accumulate=accumulate))
+        for room in (Room(80 * GIB), Room()):
+            assert choose(small, forecaster(small, sdxl, header), room, FAST_CARD).choice.group == accumulate
+
+
+@pytest.mark.parametrize("plan", ["auto", "stage-major"])
+def test_where_a_group_of_two_does_not_fit_none_may(sdxl: Layer, header: Header, plan: str):
+    profile = whole(plan=plan)
+    profile = msgspec.structs.replace(profile, train=msgspec.structs.replace(profile.train, batch_size=16))
+    costs = forecaster(profile, sdxl, header)
+    one, two = (costs.under(Choice("stage-major", group=group)).device for group in (1, 2))
+    assert one < two
+    chosen = choose(profile, costs, Room((one + two) // 2), COMMON_CARD)
+    assert chosen.fits and chosen.choice == Choice("stage-major", group=1)
+    if plan != "auto":
+        assert choose(profile, costs, Room(GIB), COMMON_CARD).choice.group == 1  # in its cheapest form
+
+
 def test_what_is_written_is_taken_as_written(sdxl: Layer, header: Header):
     for memory, expected in (
         ({"plan": "fast", "keep": 60}, Choice("fast", keep=60)),
@@ -151,6 +172,35 @@ def test_little_host_memory_leaves_the_plain_plan(sdxl: Layer, header: Header):
     assert choose(profile, costs, Room(18 * GIB, 12 * GIB), COMMON_CARD).choice.plan == "plain"
     with pytest.raises(NothingFitsError, match=r"and 16\.\d of host memory"):
         choose(profile, costs, Room(12 * GIB, 12 * GIB), COMMON_CARD)
+
+
+def test_what_to_do_goes_by_what_was_short_and_what_is_written(sdxl: Layer, header: Header):
+    def refused(room: Room, **memory: object) -> str:
+        profile = whole(**memory)
+        with pytest.raises(NothingFitsError) as caught:
+            choose(profile, forecaster(profile, sdxl, header), room, COMMON_CARD)
+        return caught.value.remedy
+
+    card = refused(Room(2 * GIB, 64 * GIB))
+    assert "tried whatever the forecast says" in card and "train.batch_size" in card
+    assert "memory.limit" not in card and "host memory" not in card and "auto" not in card
+    assert "Raise memory.limit" in refused(Room(2 * GIB), limit=2.0)
+    host = refused(Room(48 * GIB, GIB))
+    assert "optimizer.master" in host and "train.accumulate" in host and "auto" not in host
+    assert "on the card" not in host and "whatever the forecast" not in host
+    both = refused(Room(12 * GIB, 12 * GIB))  # plain lacks the card, the others lack the host
+    assert "on the card" in both and "optimizer.master" in both
+
+    profile = whole(plan="plain")
+    tight = choose(profile, forecaster(profile, sdxl, header), Room(2 * GIB, 64 * GIB), COMMON_CARD)
+    assert 'plan = "auto"' in tight.remedy and "optimizer.master" not in tight.remedy
+
+
+def test_the_time_of_groups_is_said_to_be_that_of_full_ones(sdxl: Layer, header: Header):
+    for group, said in ((4, True), (1, False)):
+        profile = whole(plan="stage-major", group=group)
+        why = choose(profile, forecaster(profile, sdxl, header), Room(48 * GIB), COMMON_CARD).why
+        assert ("with full groups" in why) == said
 
 
 def test_a_selection_of_layers_needs_less(sdxl: Layer, header: Header):

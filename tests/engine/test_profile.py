@@ -414,3 +414,14 @@ def test_a_profile_that_a_run_kept_before_there_were_these_settings_still_means_
     assert {"[optimizer]", "learning_rate = 1e-06", "clip_threshold = 1.0", 'shape = "cosine"'} <= set(old)
     assert len(old) < len(kept) - 25
     assert parse("\n".join(old), "profile.toml") == parse(MINIMAL, "p")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_a_device_without_an_end_is_no_profile():
+    with pytest.raises(ProfileError, match="is no profile"):
+        load(Path("/dev/zero"))
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path):
+    (tmp_path / "p.toml").write_bytes(b"[model]\r\nbase = 'x.safetensors'\r\n[[data.folders]]\r\npath = 'y'\r\n")
+    assert load(tmp_path / "p.toml").model.base == "x.safetensors"

@@ -1,6 +1,7 @@
 """The plan and the hours, in lines and beside the form."""
 
 import json
+import re
 from dataclasses import replace
 
 import fake_checkpoint
@@ -8,15 +9,15 @@ import pytest
 from PIL import Image
 
 from aozora_tui import cli, plain
-from aozora_tui.cards import cards
+from aozora_tui.cards import cards, usable
 from aozora_tui.gpu import Reading
 from aozora_tui.screens.profile_text import forecast_text
 from engine.contract import events
 from engine.contract.budget import Forecast
 from engine.contract.card_rates import Rates
-from engine.contract.outlook import Outlook
+from engine.contract.outlook import Card, Outlook
 from engine.contract.plans import Choice
-from engine.contract.sections import Train
+from engine.contract.sections import Memory, Train
 
 GIB = 1 << 30
 COST = Forecast(
@@ -59,18 +60,45 @@ def test_short_times_are_minutes(hours, said):
     assert f"about {said} for" in plain.outlook(replace(AHEAD, hours=hours), Train())[1]
 
 
-def test_the_forms_line_has_plan_and_hours_where_there_is_room():
+def test_the_forms_line_has_the_plan_at_every_width_and_the_hours_where_there_is_room():
     wide, narrow = (forecast_text(AHEAD, 12 * GIB, width).plain for width in (118, 78))
-    assert "plan fast   time 94.4 h" in wide and len(wide) <= 118
-    assert "plan" not in narrow and "7.0/12.0 GiB" in narrow
+    assert "plan fast   card 7.0/12.0 GiB   " in wide and wide.endswith("   time 94.4 h") and len(wide) <= 118
+    assert "plan fast   card 7.0/12.0 GiB   " in narrow and "time" not in narrow and len(narrow) <= 78
     guessed = replace(AHEAD, rates=replace(RATES, source="guessed"))
     assert "time ~94.4 h" in forecast_text(guessed, None, 118).plain
     assert "time" not in forecast_text(replace(AHEAD, hours=None), None, 118).plain
 
 
+@pytest.mark.parametrize("plan", ["stage-major with group = 2 fits", "none fits"])
+def test_the_forms_line_never_cuts_the_plan_and_its_figure(plan):
+    big = replace(
+        COST, trained=2_567_463_684, total=2_567_463_684, weights=110 * GIB, host=100 * GIB, disk=123_000_000_000
+    )
+    ahead = replace(AHEAD, cost=replace(big, choice=Choice("stage-major", group=2)), plan=plan)
+    said = forecast_text(ahead, 100 * GIB, 78).plain
+    assert len(said) <= 78 and "card 112.0/100.0 GiB !" in said and "host 100.0 GiB" in said
+    assert ("no plan fits" if plan == "none fits" else "stage-major") in said
+
+
+def test_a_card_that_nobody_knows_has_no_plan_yet():
+    assert "plan" not in forecast_text(AHEAD, None, 118).plain
+
+
+def test_a_run_may_use_its_limit_of_the_card_that_it_names():
+    both = (Card("a", 12 * GIB), Card("b", 24 * GIB))
+    assert usable(Memory(), both) == 12 * GIB
+    assert usable(Memory(device="cuda:1"), both) == 24 * GIB
+    assert usable(Memory(device="cuda:1", limit=3), both) == 3 * GIB
+    assert usable(Memory(limit=80), both) == 12 * GIB
+    assert usable(Memory(limit=3), ()) == 3 * GIB
+    assert usable(Memory(device="cuda:2"), both) is None and usable(Memory(device="cpu", limit=3), both) is None
+
+
 def test_cards_of_which_the_driver_says_too_little_are_none():
     assert [card.free for card in cards((READING,))] == [11 * GIB]
     assert cards((replace(READING, memory_free=None), READING)) == ()
+    assert [card.free for card in cards((READING,), emptied=True)] == [12 * GIB]
+    assert cards((replace(READING, memory_total=None), READING), emptied=True) == ()
 
 
 def test_the_plan_of_a_start_is_a_line():
@@ -117,7 +145,25 @@ def test_check_warns_of_a_card_that_is_full(profile, capsys, monkeypatch):
     assert warning["severity"] == "warning" and "no plan fits the 1.5 GiB of the card" in warning["text"]
     assert found["ok"] and found["forecast"]["plan"] == "none fits"
     cli.main(["check", str(profile)])
-    assert "no plan fits the 1.5 GiB" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "no plan fits the 1.5 GiB" in told.err
+
+
+def test_check_where_nothing_fits_tells_the_needs_of_the_leanest_plan(profile, capsys, monkeypatch):
+    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (READING,))
+    profile.write_text(profile.read_text().replace('"plain"', '"auto"\nlimit = 3.0'))
+    cli.main(["check", str(profile), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    (warning,) = (problem for problem in found["problems"] if problem["path"] == "memory.plan")
+    first = re.search(r"may use: (.+?) needs ([0-9.]+) GiB", warning["text"])  # sorted by their needs
+    least = found["forecast"]
+    assert least["choice"]["plan"] == "stage-major" and first[1].startswith("stage-major")
+    assert f"{least['device'] / GIB:.1f}" == first[2]
+    cli.main(["check", str(profile)])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"device memory  {least['device'] / GIB:.2f} GiB") for line in lines)
+    said = " ".join(" ".join(lines).split())
+    assert f"plan none fits: the leanest, {first[1]}, needs what stands above" in said
 
 
 def test_check_without_a_card_says_that_it_cannot_say(profile, capsys, monkeypatch):

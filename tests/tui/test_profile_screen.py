@@ -1,15 +1,19 @@
 """The form: what is typed reaches the file, what is wrong is said where it is."""
 
 import asyncio
+import re
 import tomllib
 
+import fake_run
 import pytest
 import seen
-from forms import app, checked, opened, row, settle, write_profile
+from forms import app, checked, in_view, opened, row, settle, write_profile
 from textual.events import Key
 from textual.keys import _character_to_key
 from textual.widgets import Input, TextArea
 
+from aozora_tui.app import AozoraApp
+from aozora_tui.gpu import Reading
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.choice import Choice
 from aozora_tui.screens.form import FieldRow
@@ -94,6 +98,61 @@ async def test_the_forecast_of_the_whole_unet_is_shown(path):
         await checked(pilot, screen)
         assert "trains 2.57 B of 2.57 B, 100.0 %" in seen.text(pilot.app)
         assert "card" in seen.text(pilot.app) and "host" in seen.text(pilot.app)
+
+
+def card(index, total, free):
+    return Reading(index, "NVIDIA GeForce RTX 4070", f"u{index}", "580", 1, total << 30, free << 30, *[None] * 5)
+
+
+def said_below(screen):
+    return str(screen.query_one("#forecast").render())
+
+
+@pytest.mark.parametrize("plan", ["auto", "fast"])
+async def test_a_limit_that_is_too_low_is_said_at_the_plan_counted_and_divided_by(path, plan):
+    path.write_text(path.read_text() + f'[save]\nkeep = 1\nexport = false\n[memory]\nplan = "{plan}"\n')
+    mine = AozoraApp(ticking=False, read_gpu=lambda pid: (card(0, 12, 12),))
+    async with mine.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "memory.limit")
+        await pilot.press(*["backspace"] * 4, "3")
+        await checked(pilot, screen)
+        assert screen.file.get("memory.limit") == 3
+        told = "no plan fits the 3.0 GiB" if plan == "auto" else "the run may use 3.0"
+        assert told in row(screen, "memory.plan").problem_text and in_view(row(screen, "memory.plan"))
+        needs = min(
+            float(need) for need in re.findall(r"needs (?:about )?([0-9.]+)", row(screen, "memory.plan").problem_text)
+        )
+        line = said_below(screen)
+        assert f"card {needs}/3.0 GiB !" in line and line in seen.text(pilot.app) and len(line) <= 78
+        assert ("no plan fits" if plan == "auto" else "plan fast") in line
+        notes = [problem for problem in screen.problems if problem.severity == "warning"]
+        assert [problem.path for problem in notes].count("memory.plan") == 1
+        assert f"{len(notes)} note" in seen.text(pilot.app)
+        await pilot.press("backspace", "1", "2")
+        await settle(pilot)
+        assert row(screen, "memory.plan").problem_text == ""  # it was said of another limit
+
+
+async def test_the_card_is_the_one_that_the_profile_names(path):
+    path.write_text(f'{path.read_text()}[memory]\ndevice = "cuda:1"\n')
+    mine = AozoraApp(ticking=False, read_gpu=lambda pid: (card(0, 12, 1), card(1, 24, 23)))
+    async with mine.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        assert "/24.0 GiB " in said_below(screen) and "plan " in said_below(screen)
+
+
+async def test_a_full_card_is_a_problem_unless_a_run_of_ours_fills_it(path):
+    mine = AozoraApp(ticking=False, read_gpu=lambda pid: (card(0, 24, 1),))
+    async with mine.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        assert "memory.plan" in [problem.path for problem in screen.problems]
+        assert "no plan fits" in said_below(screen)
+        with fake_run.engine_alive(fake_run.make(places.runs_folder(), "mine-20231114-221320")):
+            await checked(pilot, screen)
+            assert "memory.plan" not in [problem.path for problem in screen.problems]
+            assert "no plan fits" not in said_below(screen) and "plan " in said_below(screen)
 
 
 async def test_an_emptied_field_means_the_default(path):

@@ -98,8 +98,8 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto", "plain", "fast", "resident", "stage-major"],
         about(
             "Plan",
-            "plain: all on the card. fast, resident: gradient sums in host memory; fast keeps activations that fit. "
-            "stage-major: one part of the UNet after another, least of the card. auto: the fastest that fits.",
+            "plain: all on the card. fast, resident: gradient sums on the host; fast keeps activations. stage-major: "
+            "part after part of the UNet, least memory. auto: the fastest that fits, or a simpler one within 15 %.",
         ),
     ] = "auto"
     limit: Annotated[
