@@ -4,6 +4,7 @@ writes a step."""
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -49,14 +50,15 @@ class Learner:
     def learning(self) -> list[str]:
         return [name for name in self.parameters if name not in self.resting]
 
-    def rest(self, names: frozenset[str]) -> None:
-        """These learn nothing until told otherwise."""
+    def rest(self, names: frozenset[str]) -> bool:
+        """These learn nothing until told otherwise. Whether they are others than before."""
         resting = names & self.parameters.keys()
         if resting == self.resting:
-            return
+            return False
         self.resting = resting
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name not in resting)
+        return True
 
     @torch.no_grad()
     def step(
@@ -172,17 +174,27 @@ class Learner:
                 self.parameters[name].data.copy_(weight)
 
 
+class Recorded(Protocol):
+    """What holds recordings."""
+
+    def forget(self) -> None:
+        """Other parameters learn from now on."""
+        ...
+
+
 class OnLearner:
     """A plan's answers that are its learner's."""
 
     _learner: Learner
+    _recorded: Recorded
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
         return self._learner.shapes
 
     def rest(self, names: frozenset[str]) -> None:
-        self._learner.rest(names)
+        if self._learner.rest(names):
+            self._recorded.forget()
 
     def weights(self) -> Mapping[str, Tensor]:
         return self._learner.weights()

@@ -48,7 +48,7 @@ class PlainPlan(OnLearner):
         parts = zip(parameters.items(), torch.split(self._flat, sizes), strict=True)
         self._sums = {name: part[: p.numel()].view(p.shape) for (name, p), part in parts}
         self._gathering = Gathering(parameters)
-        self._micro_step = MicroStep(unet, conditioner, recorder)
+        self._micro_step = self._recorded = MicroStep(unet, conditioner, recorder)
         self._samples, self._norm = 0, math.nan
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
@@ -78,12 +78,6 @@ class PlainPlan(OnLearner):
             max_grad_norm=max_grad_norm,
             scale=damping / self._samples,
         )
-
-    def rest(self, names: frozenset[str]) -> None:
-        before = self._learner.resting
-        self._learner.rest(names)
-        if self._learner.resting != before:
-            self._micro_step.forget()
 
     def reserve(self) -> None:
         pass  # what a window takes more than a micro-batch is a number a sample

@@ -65,7 +65,7 @@ class RingPlan(OnLearner):
             hook = partial(_take, collect, name)
             parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         # Encoders that learn have their gradients behind the UNet's, which would be a second pass through the ring.
-        self._micro_step = MicroStep(unet, conditioner, recorder if conditioner is None else None)
+        self._micro_step = self._recorded = MicroStep(unet, conditioner, recorder if conditioner is None else None)
         self._samples, self._norm = 0, math.nan
 
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
@@ -100,12 +100,6 @@ class RingPlan(OnLearner):
             )
         finally:
             self._ring.settle()  # the next window's gradients pass through the same memory
-
-    def rest(self, names: frozenset[str]) -> None:
-        before = self._learner.resting
-        self._learner.rest(names)
-        if self._learner.resting != before:
-            self._micro_step.forget()
 
     def reserve(self) -> None:
         pass  # what a window takes more than a micro-batch is a number a sample

@@ -79,7 +79,7 @@ class StageMajorPlan(OnLearner):
         rooms = self._residency.rooms
         self._learner = Learner(parameters, make_optimizer, device, master=master, ema=ema, seed=seed, rooms=rooms)
         self._collector = Collector(parameters, self._residency)
-        self._work = UnitWork(recorder, device)
+        self._work = self._recorded = UnitWork(recorder, device)
         self._passage = Passage(self._cut, self._residency, self._collector, work=self._work, tick=tick)
         self._samples, self._norm = 0, math.nan
 
@@ -118,12 +118,6 @@ class StageMajorPlan(OnLearner):
         return self._learner.step(
             self._residency.sum, rates, norm=norm, max_grad_norm=max_grad_norm, scale=damping / self._samples
         )
-
-    def rest(self, names: frozenset[str]) -> None:
-        before = self._learner.resting
-        self._learner.rest(names)
-        if self._learner.resting != before:
-            self._work.forget()
 
     def reserve(self) -> None:
         self._residency.shelf.reserve(self._window)

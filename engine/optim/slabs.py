@@ -1,6 +1,7 @@
 """Host memory in large pieces, page-locked where the system grants it: copies run beside the computation only then."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +11,10 @@ SLAB = 1 << 30  # bytes
 
 
 class Slabs:
-    """Makes them. `page_locked` says whether all so far are; after the first refusal none is asked for any more."""
+    """Makes them. `page_locked` says whether all so far are; after the first refusal none is asked for any more.
+    `refused`: whether that happened to any in this process, which whoever starts a run has to tell."""
+
+    refused: ClassVar[bool] = False
 
     def __init__(self, *, page_locked: bool) -> None:
         self.page_locked = page_locked
@@ -27,4 +31,5 @@ class Slabs:
                 return make(elements, dtype=dtype, pin_memory=True)
             except RuntimeError:  # the system's limit of locked memory
                 self.page_locked = False
+                Slabs.refused = True
         return make(elements, dtype=dtype)

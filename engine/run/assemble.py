@@ -27,6 +27,7 @@ from engine.objective.objective import Objective
 from engine.objective.randomness import noise_of
 from engine.optim.build import build
 from engine.optim.optimizer import MakeOptimizer
+from engine.optim.slabs import Slabs
 from engine.run import checkpoint, conditions, preflight
 from engine.run.base import Base
 from engine.run.dataset import Dataset
@@ -70,6 +71,7 @@ def assemble(
         stored = chain(base.checkpoint.unet().items(), conditioner.stored(base.checkpoint) if text else ())
         plan.adopt((name, tensor) for name, tensor in stored if name in trained)
         _warn_of_nearest(session, profile, plan, rates)
+    warn_of_pageable(session)
     session.check()
     window = profile.train.accumulate * profile.train.batch_size
     objective = Objective(profile.objective, profile.train.seed, window=window)
@@ -158,6 +160,13 @@ def _conditioner(
         return None
     encoders = components.load_text_encoders(base, device, DTYPES[profile.model.precision])
     return Conditioner(encoders, checkpointing=checkpointing)
+
+
+def warn_of_pageable(session: Session) -> None:
+    """Where the system granted no page-locked memory, the run goes on in ordinary one."""
+    if Slabs.refused:
+        text = "the system grants no more page-locked memory: copies to and from the card will wait for the computation"
+        session.warn("pageable", text, "Raise the limit of locked memory (ulimit -l), or train fewer layers.")
 
 
 def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Mapping[str, float]) -> None:

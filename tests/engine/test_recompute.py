@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.memory.micro_step import predict
 from engine.memory.recompute import blocks, recompute
+from tests.engine.sdxl import UNET
 from tests.engine.tiny_sdxl import sdxl_like, window
 
 # In the order of execution; as their UNet's list of modules has them, the middle block's come last.
@@ -79,15 +80,7 @@ def test_a_number_of_blocks_that_there_are_not_is_refused(keep: int):
 
 def test_sdxl_has_seventy():
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-        )
+        unet = UNet2DConditionModel(**UNET)
     assert blocks(unet) == 70
 
 

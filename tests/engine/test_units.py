@@ -9,6 +9,7 @@ from engine.memory.groups import grouped
 from engine.memory.micro_step import predict
 from engine.memory.plan import Embedded, MicroBatch
 from engine.memory.units import Cut, cut
+from tests.engine.sdxl import UNET
 from tests.engine.tiny_sdxl import micro, names, sdxl_like, window
 from tests.golden.tiny_unet import tiny_unet
 
@@ -75,18 +76,7 @@ def test_every_parameter_belongs_to_one_unit(levels: int, deepest: int):
 def test_sdxl_itself_is_cut_as_the_table_says():
     """34 units beside the embeddings, without a number in them: memory.md's table, by names, skips and parameters."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
+        unet = UNet2DConditionModel(**UNET)
     made = cut(unet)
     kinds = "".join({"plain": "p", "resnet": "r", "attention": "a", "upsample": "u"}[u.kind] for u in made.units)
     assert kinds == "p" + "rrp" + "rarap" + "rara" + "rar" + "rarara" + "u" + "rarara" + "u" + "rrr" + "p"

@@ -1,8 +1,7 @@
 """On a card: sums that rest in host memory are bitwise those that stay, however late any of the lanes is, and also as
 part of a graph."""
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -14,7 +13,7 @@ from engine.memory import ring as ring_module
 from engine.memory.lanes import Lane, Lanes
 from engine.memory.micro_step import predict
 from engine.memory.plain import PlainPlan
-from engine.memory.plan import Embedded, Judged, MicroBatch, Plan, Tokens
+from engine.memory.plan import Embedded, Judged, MicroBatch, Plan
 from engine.memory.ring import Ring, Sizes
 from engine.memory.ring_plan import RingPlan
 from engine.model.conditioner import Conditioner, trainable
@@ -23,11 +22,13 @@ from engine.optim.slabs import Slabs
 from tests.engine.summing import Noting, sums
 from tests.engine.tiny_sdxl import MIXED, names, sdxl_like, window
 from tests.golden.tiny_text import tiny_conditioner
+from tests.gpu.test_stage_major import micro_on_card, moved
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA card"),
     pytest.mark.timeout(300),
+    pytest.mark.usefixtures("deterministic"),
 ]
 
 CARD = torch.device("cuda")
@@ -36,15 +37,6 @@ LATE = 300_000  # cycles of the card's clock
 # Tensors of several chunks, and hardly a gradient may wait: memory is used again as soon as ever it may be.
 SPLIT = Sizes(chunk=512, small=100, pending=8192)
 SAMPLES = sum(size for size, *_ in MIXED)
-
-
-@pytest.fixture(autouse=True)
-def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels that add in a fixed order."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 class SlowLane(Lane):
@@ -80,17 +72,7 @@ def ignore(*_: object) -> None:
 
 
 def on_card(seed: int, *, tokens: bool = False, scale: float = 1.0) -> list[Judged]:
-    drawn = window(seed=seed, tokens=tokens, scale=scale)
-    return [Judged(_moved(asked.micro), asked.losses) for asked in drawn]
-
-
-def _moved(micro: MicroBatch) -> MicroBatch:
-    condition = micro.condition
-    fields = {field.name: getattr(condition, field.name).to(CARD) for field in dataclasses.fields(condition)}
-    moved: Embedded | Tokens = type(condition)(**fields)
-    return MicroBatch(
-        micro.noisy_latents.to(CARD), micro.network_time.to(CARD), condition=moved, time_ids=micro.time_ids.to(CARD)
-    )
+    return moved(MIXED, seed=seed, tokens=tokens, scale=scale)
 
 
 def ring_plan(net: nn.Module, late: str = "nothing", *, trained=None, optimizer=Noting, **options) -> RingPlan:
@@ -221,12 +203,12 @@ class Still:
     def drawn(seed: int) -> tuple[MicroBatch, Tensor]:
         (asked,) = window([(2, 8, 12)], seed=seed)
         target = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(seed))
-        return _moved(asked.micro), target.to(CARD)
+        return micro_on_card(asked.micro), target.to(CARD)
 
     def show(self, seed: int) -> None:
         micro, target = self.drawn(seed)
-        for still, moved in zip(_tensors(self.micro), _tensors(micro), strict=True):
-            still.copy_(moved)
+        for still, there in zip(_tensors(self.micro), _tensors(micro), strict=True):
+            still.copy_(there)
         self.target.copy_(target)
 
     def losses(self, answer: Tensor) -> Tensor:

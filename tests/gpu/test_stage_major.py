@@ -1,7 +1,7 @@
 """On a card: weights, sums and activations that come and go give bitwise what stays gives, however late a copy is."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -22,19 +22,11 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA card"),
     pytest.mark.timeout(300),
+    pytest.mark.usefixtures("deterministic"),
 ]
 
 CARD = torch.device("cuda")
 LATE = 1_000_000  # cycles of the card's clock
-
-
-@pytest.fixture(autouse=True)
-def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels that add in a fixed order."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def adamw(shapes, device) -> AdamW:
@@ -49,11 +41,14 @@ def on_card(seed: int, *, tokens: bool = False) -> list[Judged]:
     return moved(MIXED, seed=seed, tokens=tokens)
 
 
-def moved(shapes: Sequence[tuple[int, int, int]], *, seed: int, tokens: bool = False) -> list[Judged]:
-    return [Judged(_moved(asked.micro), asked.losses) for asked in window(shapes, seed=seed, tokens=tokens)]
+def moved(
+    shapes: Sequence[tuple[int, int, int]], *, seed: int, tokens: bool = False, scale: float = 1.0
+) -> list[Judged]:
+    drawn = window(shapes, seed=seed, tokens=tokens, scale=scale)
+    return [Judged(micro_on_card(asked.micro), asked.losses) for asked in drawn]
 
 
-def _moved(micro: MicroBatch) -> MicroBatch:
+def micro_on_card(micro: MicroBatch) -> MicroBatch:
     condition = micro.condition
     fields = {field.name: getattr(condition, field.name).to(CARD) for field in dataclasses.fields(condition)}
     moved: Embedded | Tokens = type(condition)(**fields)
