@@ -19,6 +19,7 @@ PHASES = {
     "scan": "looking through the pictures",
     "cache": "encoding pictures and captions",
     "load": "loading the checkpoint",
+    "compile": "trying the compiler",
     "preflight": "trying everything once",
     "train": "training",
     "preview": "drawing previews",
@@ -209,6 +210,8 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
             line = f"{event.command} was refused: {sentence(event.text)}"
         case events.Warned():
             line = f"warning: {sentence(event.text)} {sentence(event.remedy)}".rstrip()
+        case events.Compiled():
+            line = f"the transformer blocks were compiled in {event.seconds:.0f} s"
         case events.Planned():
             return [printable(f"plan {event.why}")] if event.room else []
         case events.Failed():

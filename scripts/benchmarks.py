@@ -23,6 +23,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from engine.memory.compiling import compile_blocks
 from engine.memory.graphs import CudaRecorder
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Embedded, Judged, MicroBatch, Plan
@@ -62,7 +63,7 @@ class Case:
     plan: str
     micros: int = 16
     shape: Shape = LARGE
-    windows: int = 4
+    windows: int = 3
     cap: float | None = None
     before: tuple[Shape, ...] = ()
     after: tuple[Shape, ...] = ()
@@ -79,10 +80,12 @@ CASES = {
     "plain": Case("plain", options={"keep": 70}, before=(square(512), square(768)), after=(square(1280),)),
     "plain-checkpointed": Case("plain", options={"keep": 0}, before=(square(768),), after=(square(1536),)),
     "plain-batch4": Case("plain", options={"keep": 70}, shape=square(1024, 4), windows=3, profile=True),
+    "plain-batch4-compiled": Case("plain", options={"keep": 70, "compiled": True}, shape=square(1024, 4), windows=3),
     "fast": Case("fast", micros=8, cap=12, options={"keep": 60}, before=(square(768),)),
     "resident": Case("resident", micros=8, cap=8, options={"keep": 0}, before=(square(768),), after=(square(1280),)),
     "stage-major": Case("stage-major", cap=4, before=(square(768),), after=(square(1536),)),
-    "stage-major-grouped": Case("stage-major", cap=6, options={"group": 4}, before=(square(768),), profile=True),
+    "stage-major-grouped": Case("stage-major", cap=4.5, options={"group": 4}, before=(square(768),)),
+    "stage-major-grouped-compiled": Case("stage-major", cap=4.5, options={"group": 4, "compiled": True}),
     "plain-attentions": Case(
         "plain", windows=2, micros=4, options={"keep": 0, "trained": "attn"}, before=(square(768),)
     ),
@@ -128,11 +131,11 @@ def measure(case: Case, *, small: bool) -> dict[str, Any]:
     plan = make_plan(case, unet, device)
     context = unet.config.cross_attention_dim
     window = partial(random_window, context=context, pooled=unet.config.projection_class_embeddings_input_dim - 1536)
-    plan.gradient(window(1, case.shape), _ignore)  # step by step: libraries load what they need
+    group = case.options.get("group", 1)
+    plan.gradient(window(group, case.shape), _ignore)  # step by step: libraries load what they need
     plan.rehearse()
     torch.cuda.synchronize()
     found: dict[str, Any] = {"ready after s": round(time.monotonic() - began, 1)}
-    group = case.options.get("group", 1)
     memory = {str(shape): peak(plan, window(2 * group, shape)) for shape in case.before}
     found |= timed(case, plan, partial(window, case.micros, case.shape))
     if case.profile:
@@ -143,6 +146,8 @@ def measure(case: Case, *, small: bool) -> dict[str, Any]:
 
 def make_plan(case: Case, unet: Any, device: torch.device) -> Plan:
     options = dict(case.options)
+    if options.pop("compiled", False):
+        compile_blocks(unet)
     keep, part = options.pop("keep", None), options.pop("trained", "")
     names = frozenset(name for name, _ in unet.named_parameters() if part in name)
     recorder = CudaRecorder(device)

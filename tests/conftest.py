@@ -1,6 +1,7 @@
 """What every test shares: no network, the demo's files, and folders of its own for runs, caches and profiles."""
 
 import fcntl
+import gc
 import os
 import shutil
 import socket
@@ -18,27 +19,37 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # The files that take longest: begun first, or the last one running would be waited for alone.
 _LONGEST = (
     "test_demo",
+    "test_profile_fields",
     "test_engine",
     "test_engine_process",
-    "test_learning",
-    "test_plans",
     "test_ring_plan",
+    "test_learning",
     "test_recorded",
-    "test_forms",
-    "test_conditioning",
-    "test_photographs",
-    "test_verify_optimizer",
-    "test_stage_major",
-    "test_profile_fields",
-    "test_profile_keys",
-    "test_profile_screen",
-    "test_run_screen",
     "test_cli",
+    "test_profile_screen",
+    "test_stage_major",
+    "test_plans",
+    "test_profile_keys",
+    "test_run_screen",
+    "test_out_of_memory",
     "test_compare",
-    "test_tokenizers",
+    "test_photographs",
     "test_cli_diff",
+    "test_tokenizers",
+    "test_golden",
     "test_screens",
+    "test_forms",
+    "test_verify_optimizer",
+    "test_verify",
+    "test_conditioner",
+    "test_export_diffusers",
     "test_loading",
+    "test_conditioning",
+    "test_planning",
+    "test_randomness",
+    "test_home",
+    "test_updates_land",
+    "test_cheaper",
 )
 
 _THIS_MACHINE = ("127.", "::1", "localhost", "0.0.0.0")
@@ -48,6 +59,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are cores: a test that waits for a screen or an engine leaves its core to another."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """The tests and the libraries that they import stay to the end: no search for garbage looks through them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,9 +15,9 @@ RING_ACTIVATIONS = 0.66 * GIB
 # What a transformer block keeps over its input, in inputs (tokens x channels): 70.5 MiB of 2.5 at 32 x 32 tokens.
 KEPT_INPUTS = 27.2
 
-# The ring: slots of 32 MiB, gradients that wait to be added, and sums of small tensors stay on the card.
-RING_SLOTS, RING_SLOT_BYTES = 4, 32 * MIB
-RING_PENDING = 256 * MIB
+# The ring: slots of 16 MiB, gradients that wait to be added, and sums of small tensors stay on the card.
+RING_SLOTS, RING_SLOT_BYTES = 4, 16 * MIB
+RING_PENDING = 128 * MIB
 RING_SMALL = 1 << 16  # elements
 
 # Stage-major. Activations of the greediest unit: half of a deep attention, and where units are smaller a shallow one.

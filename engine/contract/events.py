@@ -15,7 +15,7 @@ PROTOCOL = 1
 # What foreign bytes can make the decoder raise.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-PhaseName = Literal["demo", "scan", "cache", "load", "preflight", "train", "preview", "save", "export"]
+PhaseName = Literal["demo", "scan", "cache", "load", "compile", "preflight", "train", "preview", "save", "export"]
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=str.lower):
@@ -60,6 +60,13 @@ class Planned(Event, frozen=True, kw_only=True):
 class Phase(Event, frozen=True, kw_only=True):
     name: str
     step: int | None = None
+
+
+class Compiled(Event, frozen=True, kw_only=True):
+    """Blocks were compiled, for the first time or for a shape that asked for it. `seconds` are part of the phase, or of
+    the step, in which they were spent."""
+
+    seconds: float
 
 
 class Progress(Event, frozen=True, kw_only=True):
@@ -176,6 +183,7 @@ AnyEvent = (
     Started
     | Planned
     | Phase
+    | Compiled
     | Progress
     | Micro
     | Step

@@ -113,6 +113,7 @@ ONLY_WITH: dict[str, OnlyWith] = {
     "memory.keep": _choice("memory", "plan", "fast"),
     "memory.group": _choice("memory", "plan", "stage-major"),
     "memory.graphs": _ON_A_CARD,
+    "memory.compile": _ON_A_CARD,
     "memory.checkpointing": OnlyWith(
         lambda profile: profile.memory.plan in ("auto", "plain") or profile.text_encoders.train != "none",
         'without plan = "auto" or "plain", or text encoders that learn',

@@ -87,6 +87,7 @@ class Learner:
             if not self._optimizer.whole:
                 ratios.add(name, change, master)
                 self._keep(name, master)
+            del mean, master  # before the next ones are made: of the widest tensor, 50 MiB each
         ready = self._optimizer.finish_step()
         finite = [torch.isfinite(master).all() for master in ready.values()]
         if finite and not bool(torch.stack(finite).all()):  # one host read

@@ -36,7 +36,7 @@ class MicroStep:
         self._unet, self._conditioner = unet, conditioner
         self._recorder = recorder
         self._passes: Kept[_Pass] = Kept(RECORDED)
-        self._warm = False
+        self._seen: set[Hashable] = set()
 
     @torch.enable_grad()
     def __call__(
@@ -54,7 +54,7 @@ class MicroStep:
             if recorded is None:
                 with within():
                     torch.autograd.backward(each.sum())
-                self._warm = True
+                self._seen.add(inputs.key())
                 return
             (gradient,) = torch.autograd.grad(each.sum(), leaf)
             reached = recorded.backward(gradient)
@@ -69,9 +69,10 @@ class MicroStep:
         self._passes.drop()
 
     def _recorded(self, inputs: "_Inputs", variant: Hashable, within: Within, note: Note) -> "_Pass | None":
-        """None until one micro-batch has come back step by step, while libraries load what they need."""
+        """None until one like it has come back step by step: libraries load what they need for it, and what is rare is
+        never recorded."""
         recorder = self._recorder
-        if recorder is None or not self._warm:
+        if recorder is None or inputs.key() not in self._seen:
             return None
         return self._passes.get((inputs.key(), variant), lambda: _Pass(self._unet, inputs, recorder, within, note=note))
 

@@ -114,7 +114,7 @@ class Passage:
             after = self._units[number + 1].name if number + 1 < len(self._units) else None
             with self._residency.visiting(unit.name, after), torch.no_grad():
                 at = _addresses(unit)
-                for traveller, then, left in _in_turn(travellers):
+                for traveller, then, left in _in_turn(travellers, number):
                     self._tick()
                     self._residency.advance(left)
                     tensors = self._fetch(self._reads(number, traveller), self._reads(number, then))
@@ -140,7 +140,7 @@ class Passage:
             names = [name for name, _ in unit.parameters() if name in learning]
             with self._residency.visiting(unit.name, below), self._collector.collecting(unit.name, names) as sums:
                 at = _addresses(unit), _sums_at(unit, sums)
-                for traveller, then, left in _in_turn(travellers):
+                for traveller, then, left in _in_turn(travellers, number):
                     self._tick()
                     self._residency.advance(left)
                     wanted = self._reads(number, traveller) | _gradients(number, traveller)
@@ -154,10 +154,12 @@ class Passage:
         gradient = tensors.pop("gradient")
         if "owed" in tensors:
             gradient = gradient + tensors.pop("owed")
-            del traveller.owed[number]
         if unit.reads_embedding:
             tensors["embedding"] = traveller.embedding
         standing = Standing(unit, at, self._size(unit, traveller))
+        for place in _gradients(number, traveller).values():
+            self._shelf.drop(place)
+        traveller.owed.pop(number, None)
         reached = self._work.backward(
             standing, tensors, gradient, wanted=_wanted(number, unit, way), recordings=traveller.recordings
         )
@@ -167,7 +169,7 @@ class Passage:
             traveller.gradient = self._shelf.put(reached["hidden"], over=place)
         if "skip" in reached:
             assert unit.skip is not None and unit.skip not in traveller.owed
-            traveller.owed[unit.skip] = self._shelf.put(reached["skip"])
+            traveller.owed[unit.skip] = self._shelf.put(reached["skip"], soon=False)
         if "embedding" in reached:
             assert traveller.embedding_gradient is not None
             traveller.embedding_gradient.add_(reached["embedding"])
@@ -246,8 +248,11 @@ def _last_read(units: Sequence[Unit]) -> dict[int, int]:
     return last | {unit.skip + 1: number for number, unit in enumerate(units) if unit.skip is not None}
 
 
-def _in_turn(travellers: Sequence[Traveller]) -> Iterator[tuple[Traveller, Traveller | None, int]]:
-    """Each with the one that comes next, and how many are left."""
+def _in_turn(travellers: Sequence[Traveller], number: int) -> Iterator[tuple[Traveller, Traveller | None, int]]:
+    """Each with the one that comes next, and how many are left. Through every other unit in reverse: those who come
+    out of one last enter the next one first, when what they carry is still on the device."""
+    if number % 2:
+        travellers = travellers[::-1]
     yield from zip(travellers, [*travellers[1:], None], range(len(travellers), 0, -1), strict=True)
 
 

@@ -13,7 +13,7 @@ def recompute(unet: Any, *, keep: int) -> None:
     transformer blocks and the resnets are computed twice, but for the middle block's first resnet, of which diffusers
     always keeps them (12 MiB a sample of 1024x1024). May be called again. Raises ValueError if there are fewer blocks.
     """
-    every = _transformer_blocks(unet)
+    every = transformer_blocks(unet)
     if not 0 <= keep <= len(every):
         raise ValueError(f"the UNet has {len(every)} transformer blocks, {keep} of them cannot keep their activations")
     # What chance decides would be decided anew: the generator's state is not kept, since graphs cannot record it.
@@ -33,10 +33,10 @@ def recompute(unet: Any, *, keep: int) -> None:
 
 def blocks(unet: Any) -> int:
     """How many transformer blocks it has: 70 in SDXL."""
-    return len(_transformer_blocks(unet))
+    return len(transformer_blocks(unet))
 
 
-def _transformer_blocks(unet: Any) -> list[nn.Module]:
+def transformer_blocks(unet: Any) -> list[nn.Module]:
     """In the order of execution, which is not that of `named_modules`."""
     parts = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     attentions = chain.from_iterable(getattr(part, "attentions", None) or () for part in parts)

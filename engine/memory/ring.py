@@ -30,9 +30,9 @@ class Sizes:
     on the card, since a small copy takes as long as a large one; `pending`: bytes of gradients that may wait to be
     added."""
 
-    chunk: int = 1 << 23
+    chunk: int = 1 << 22
     small: int = 1 << 16
-    pending: int = 256 << 20
+    pending: int = 128 << 20
 
 
 @dataclass

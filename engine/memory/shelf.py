@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.optim.slabs import SLAB, Slabs
 
 _ALIGNED = 512  # bytes
+_HELD = 2  # tensors that stay until others follow: they may be wanted at once, or no more by then
 _LEAVING = 2  # tensors that may be on their way to the host while the computation goes on
 
 
@@ -22,6 +23,7 @@ class Place:
 
     tensor: Tensor
     arrived: torch.cuda.Event | None = None
+    held: Tensor | None = None  # what is to wait there, as long as it has not left
 
     @property
     def shape(self) -> torch.Size:
@@ -31,9 +33,13 @@ class Place:
 class Shelf(Protocol):
     """Tensors put away, to be fetched as often as wanted."""
 
-    def put(self, tensor: Tensor, over: Place | None = None) -> Place:
+    def put(self, tensor: Tensor, over: Place | None = None, *, soon: bool = True) -> Place:
         """Put `tensor` away; it must not be changed any more. `over` is a place of the same shape and dtype whose
-        tensor is no longer wanted."""
+        tensor is no longer wanted. `soon`: it will be fetched again before long."""
+        ...
+
+    def drop(self, place: Place) -> None:
+        """What was put there last is not wanted any more."""
         ...
 
     def fetch(self, wanted: Sequence[Place], then: Sequence[Place] = ()) -> list[Tensor]:
@@ -52,11 +58,14 @@ class Shelf(Protocol):
 class DeviceShelf:
     """Nothing moves."""
 
-    def put(self, tensor: Tensor, over: Place | None = None) -> Place:
+    def put(self, tensor: Tensor, over: Place | None = None, *, soon: bool = True) -> Place:  # noqa: ARG002 - Shelf's
         if over is None:
             return Place(tensor)
         over.tensor = tensor
         return over
+
+    def drop(self, place: Place) -> None:
+        pass  # it goes with its place
 
     def fetch(self, wanted: Sequence[Place], then: Sequence[Place] = ()) -> list[Tensor]:  # noqa: ARG002 - Shelf's
         return [place.tensor for place in wanted]
@@ -109,23 +118,27 @@ class HostShelf:
         self._device = device
         self._arriving, self._leaving = Side(device), Side(device)
         self._memory = _Memory(page_locked=device.type == "cuda")
-        self._held: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+        self._held: deque[Place] = deque()
+        self._going: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
         self._coming: dict[Place, tuple[Tensor, torch.cuda.Event | None]] = {}
 
-    def put(self, tensor: Tensor, over: Place | None = None) -> Place:
+    def put(self, tensor: Tensor, over: Place | None = None, *, soon: bool = True) -> Place:
         place = over or Place(self._memory.take(tensor.shape, tensor.dtype))
         assert place.shape == tensor.shape and place.tensor.dtype == tensor.dtype
-        # Behind the computation of `tensor`; thereby also behind all that read what the place held, since the
-        # computation waited for that to arrive.
-        place.arrived = self._leaving.copy(place.tensor, tensor)
-        self._held.append((tensor, place.arrived))
-        if len(self._held) > _LEAVING:
-            _, gone = self._held[0]
-            # Once let go of, the memory is given to whatever the computation allocates next: that has to come after
-            # the copy that still reads it.
-            self._leaving.join(gone)
-            self._held.popleft()
+        self.drop(place)
+        place.held = tensor
+        if not soon:
+            self._send(place)
+            return place
+        self._held.append(place)
+        if len(self._held) > _HELD:
+            self._send(self._held.popleft())
         return place
+
+    def drop(self, place: Place) -> None:
+        if place.held is not None:
+            self._held.remove(place)
+            place.held = None
 
     def fetch(self, wanted: Sequence[Place], then: Sequence[Place] = ()) -> list[Tensor]:
         tensors = []
@@ -144,11 +157,30 @@ class HostShelf:
         # What is on its way still reads and writes memory that is about to be given to others.
         self._arriving.finish()
         self._leaving.finish()
+        for place in self._held:
+            place.held = None
         self._held.clear()
+        self._going.clear()
         self._coming.clear()
         self._memory.restart()
 
+    def _send(self, place: Place) -> None:
+        tensor, place.held = place.held, None
+        assert tensor is not None
+        # Behind the computation of `tensor`; thereby also behind all that read what the place held, since the
+        # computation waited for that to arrive.
+        place.arrived = self._leaving.copy(place.tensor, tensor)
+        self._going.append((tensor, place.arrived))
+        if len(self._going) > _LEAVING:
+            # Once let go of, the memory is given to whatever the computation allocates next: that has to come after
+            # the copy that still reads it.
+            _, gone = self._going[0]
+            self._leaving.join(gone)
+            self._going.popleft()
+
     def _start(self, place: Place) -> tuple[Tensor, torch.cuda.Event | None]:
+        if place.held is not None:
+            return place.held, None
         tensor = torch.empty(place.shape, dtype=place.tensor.dtype, device=self._device)
         # Behind the computation that may still use the memory just allocated, and behind the copy to the host.
         return tensor, self._arriving.copy(tensor, place.tensor, after=place.arrived)

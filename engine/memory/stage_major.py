@@ -95,7 +95,6 @@ class StageMajorPlan(OnLearner):
         finally:
             self._rest()
         if outcome.sound:
-            self._work.came_back()
             self._samples, self._norm = len(losses), outcome.grad_norm
         return outcome
 
@@ -149,6 +148,7 @@ class StageMajorPlan(OnLearner):
         if all(map(math.isfinite, losses)):
             self._passage.backward(travellers, way, learning)
             self._read_back(travellers)
+            self._work.came_back(traveller.shape for traveller in travellers)
         return losses
 
     @torch.no_grad()

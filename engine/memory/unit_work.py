@@ -47,19 +47,19 @@ class UnitWork:
         self._recorder, self._device = recorder, device
         self._arena = Arena(device)
         self._kept: Kept[Recordings] = Kept(RECORDED)
-        self._warm = False
+        self._seen: set[Hashable] = set()
         self._standing: Standing | None = None  # where others of its make have stood, when work was recorded there
 
     def recordings(self, shapes: Iterable[Hashable]) -> Mapping[Hashable, Recordings]:
-        """By shape of the window's groups; none until a window has come back step by step, while libraries load what
-        they need."""
-        if self._recorder is None or not self._warm:
+        """By shape of the window's groups. None of a shape that has not come back once, step by step: libraries load
+        what they need for it, and what is rare is never recorded."""
+        if self._recorder is None:
             return {}
-        return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(shapes)}
+        return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(shapes) if shape in self._seen}
 
-    def came_back(self) -> None:
-        """A window is through."""
-        self._warm = True
+    def came_back(self, shapes: Iterable[Hashable]) -> None:
+        """A window of groups of these `shapes` is through."""
+        self._seen.update(shapes)
 
     def forget(self) -> None:
         """Other parameters learn from now on, or groups are smaller."""

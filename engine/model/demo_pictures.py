@@ -95,11 +95,14 @@ def _place(width: int, height: int, place: int, count: int) -> tuple[Point, floa
 
 def _shaded(colour: tuple[int, int, int], size: tuple[int, int], strength: float) -> Image.Image:
     """The colour, lighter at the top and darker at the bottom by `strength`."""
+    column = (1, size[1])  # a row has one colour: one column is computed, and repeated
     light, dark = (
-        Image.new("RGB", size, (*(round(part + (towards - part) * strength) for part in colour),))
+        Image.new("RGB", column, (*(round(part + (towards - part) * strength) for part in colour),))
         for towards in (255, 0)
     )
-    return Image.composite(dark, light, Image.linear_gradient("L").resize(size))
+    return Image.composite(dark, light, Image.linear_gradient("L").resize(column)).resize(
+        size, Image.Resampling.NEAREST
+    )
 
 
 def _mask(shape: str, size: tuple[int, int], centre: Point, radius: float) -> Image.Image:

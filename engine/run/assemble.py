@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TypedDict
 
 import torch
+from torch import nn
 
 from engine import __version__
 from engine.contract.learning_cost import export_bytes
@@ -14,6 +15,7 @@ from engine.contract.plans import Choice
 from engine.contract.sections import Ema, MasterKind, Profile
 from engine.contract.text_tensors import learning_factors
 from engine.data.batches import Batches, Order
+from engine.memory.compiling import Clock, CompileError, compile_blocks, require_compiler
 from engine.memory.graphs import CudaRecorder, Recorder
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Plan
@@ -31,6 +33,7 @@ from engine.optim.slabs import Slabs
 from engine.run import checkpoint, conditions, preflight
 from engine.run.base import Base
 from engine.run.dataset import Dataset
+from engine.run.errors import RunError
 from engine.run.pace import Pace, Steering
 from engine.run.precision import DTYPES
 from engine.run.preview import Previewer
@@ -52,6 +55,8 @@ def assemble(
 ) -> Training:
     """Everything loaded and rehearsed, under the plan of `choice`. `losses` are of the last steps of the run that is
     resumed. Raises RunError for what does not fit, StopRequested, CheckpointError."""
+    if compiles(profile, device):
+        _require_compiler(session, device)
     session.phase("load")
     again = choice.checkpointing if choice.plan == "plain" else profile.memory.checkpointing
     reader = _conditioner(profile, base.checkpoint, device, checkpointing=again)
@@ -90,6 +95,7 @@ def assemble(
         objective=objective,
         pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
         batches=_batches(profile, dataset, device),
+        clock=Clock() if compiles(profile, device) else None,
         draw=lambda step: previewer.draw(plan.predict, step, shown),
         state=_state(profile, base, dataset),
         device=device,
@@ -113,7 +119,7 @@ class _Making:
     def plan(self, choice: Choice) -> Plan:
         if choice.plan == "stage-major":
             return self._staged(choice)
-        unet = components.load_unet(self.base.checkpoint, self.device, DTYPES[self.profile.model.precision])
+        unet = self._unet(self.device)
         if choice.plan == "plain":
             if choice.checkpointing:
                 recompute(unet, keep=0)
@@ -121,9 +127,8 @@ class _Making:
         return RingPlan(unet, self.trained, self.make_optimizer, keep=choice.keep, **self._shared())
 
     def _staged(self, choice: Choice) -> Plan:
-        dtype = DTYPES[self.profile.model.precision]
         return StageMajorPlan(
-            components.load_unet(self.base.checkpoint, "cpu", dtype),  # from where its parts visit the device
+            self._unet("cpu"),  # from where its parts visit the device
             self.trained,
             self.make_optimizer,
             device=self.device,
@@ -132,6 +137,12 @@ class _Making:
             tick=self.session.check,
             **self._shared(),
         )
+
+    def _unet(self, where: torch.device | str) -> nn.Module:
+        unet: nn.Module = components.load_unet(self.base.checkpoint, where, DTYPES[self.profile.model.precision])
+        if compiles(self.profile, self.device):
+            compile_blocks(unet)
+        return unet
 
     def _shared(self) -> "_Shared":
         profile = self.profile
@@ -150,6 +161,19 @@ class _Shared(TypedDict):
     ema: Ema
     seed: int
     recorder: Recorder | None
+
+
+def compiles(profile: Profile, device: torch.device) -> bool:
+    return profile.memory.compile and device.type == "cuda"
+
+
+def _require_compiler(session: Session, device: torch.device) -> None:
+    session.phase("compile")
+    try:
+        require_compiler(device)
+    except CompileError as error:
+        remedy = "On Debian and Ubuntu: apt install gcc python3-dev. Or set memory.compile = false."
+        raise RunError("no-compiler", f"memory.compile = true, but nothing can be compiled: {error}", remedy) from error
 
 
 def _conditioner(

@@ -15,6 +15,7 @@ from engine.contract import events
 from engine.contract.sections import Profile
 from engine.data.batches import Batches
 from engine.data.cache import CacheError
+from engine.memory.compiling import Clock
 from engine.memory.plan import Plan, WindowGradient, Written
 from engine.objective.objective import Objective
 from engine.run import checkpoint
@@ -31,7 +32,8 @@ SAMPLES_LISTED = 256
 @dataclass
 class Training:
     """One run's parts, put together. `step` counts the windows that were drawn; `saved` is the last one on disk.
-    `unproven` is a checkpoint that no sound gradient has followed yet: older ones stay until then."""
+    `unproven` is a checkpoint that no sound gradient has followed yet: older ones stay until then. `clock` is there if
+    blocks are compiled."""
 
     session: Session
     profile: Profile
@@ -46,6 +48,7 @@ class Training:
     saved: int
     rejected: int = 0
     unproven: Path | None = None
+    clock: Clock | None = None
     _steered: float = 1.0
     _micro_began: float = 0.0
 
@@ -63,10 +66,15 @@ class Training:
                 if complete or session.stopping:
                     return complete
                 self._preview_if_due()
+                self._tell_of_compiling()  # of the rehearsal, or of the last step
                 try:
                     self._take_step(windows)
                 except StopRequested:
                     continue  # the window is discarded; a resume draws its samples again
+
+    def _tell_of_compiling(self) -> None:
+        if self.clock and (seconds := self.clock.take()):
+            self.session.emit(events.Compiled(seconds=seconds))
 
     def save(self) -> None:
         """A complete checkpoint of this step. What the disk refuses is a warning while the run can go on."""

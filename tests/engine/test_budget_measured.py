@@ -28,12 +28,12 @@ MEASURED = [
     (CHECKPOINTED, 1536, 1, 16.10),
     (FAST, 1024, 1, 10.31),
     (FAST, 768, 1, 8.09),
-    (RESIDENT, 1024, 1, 6.06),
-    (RESIDENT, 768, 1, 5.78),
-    (RESIDENT, 1280, 1, 6.36),
-    (STAGED, 1024, 1, 2.61),
-    (STAGED, 768, 1, 2.35),
-    (STAGED, 1536, 1, 3.26),
+    (RESIDENT, 1024, 1, 6.02),
+    (RESIDENT, 768, 1, 5.73),
+    (RESIDENT, 1280, 1, 6.33),
+    (STAGED, 1024, 1, 2.59),
+    (STAGED, 768, 1, 2.33),
+    (STAGED, 1536, 1, 3.13),
     (GROUPED, 1024, 1, 2.65),
 ]
 # What the device counted there at 1024 x 1024, its context included.
@@ -42,9 +42,9 @@ USED = [
     (PLAIN, 4, 41.59),
     (CHECKPOINTED, 1, 16.43),
     (FAST, 1, 12.02),
-    (RESIDENT, 1, 7.76),
-    (STAGED, 1, 3.81),
-    (GROUPED, 1, 4.03),
+    (RESIDENT, 1, 7.64),
+    (STAGED, 1, 3.75),
+    (GROUPED, 1, 4.21),
 ]
 
 

@@ -90,5 +90,6 @@ def test_smaller_groups_let_go_of_the_memory_of_larger_ones():
         plan.gradient(window(MIXED[:1] * 4, seed=seed), ignore)
     before = sum(piece.numel() for piece in plan._work._arena._pieces.values())
     plan.cheaper()
-    plan.gradient(window(MIXED[:1] * 4), ignore)
+    for seed in range(2):
+        plan.gradient(window(MIXED[:1] * 4, seed=seed), ignore)
     assert 0 < sum(piece.numel() for piece in plan._work._arena._pieces.values()) <= before / 2

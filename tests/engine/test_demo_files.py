@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,32 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_the_same_files_come_out_every_time(demo_folder, tmp_path):
+@dataclass(frozen=True)
+class Rebuilt:
+    """A demo that was built where an old one lay, beside something else."""
+
+    folder: Path
+    reports: list[tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Rebuilt:
+    folder = tmp_path_factory.mktemp("rebuilt") / "demo"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("x")
+    with pytest.raises(ValueError, match="holds other files"):
+        build_demo(folder, lambda done, total: None)
+    assert contents(folder).keys() == {"mine.txt"}
+    (folder / "demo.json").write_text('{"format": 0}')
     reports: list[tuple[int, int]] = []
-    build_demo(tmp_path / "demo", lambda done, total: reports.append((done, total)))
-    assert contents(tmp_path / "demo") == contents(demo_folder)
-    assert reports == [(done, 42) for done in range(1, 43)]
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    build_demo(folder, lambda done, total: reports.append((done, total)))
+    return Rebuilt(folder, reports)
+
+
+def test_the_same_files_come_out_every_time(demo_folder, rebuilt):
+    assert contents(rebuilt.folder) == contents(demo_folder)
+    assert rebuilt.reports == [(done, 42) for done in range(1, 43)]
+    assert [path.name for path in demo_folder.parent.iterdir()] == ["demo"]
 
 
 def test_forty_captioned_pictures_in_many_shapes(demo_folder):
@@ -48,17 +69,10 @@ def test_a_complete_folder_is_left_alone(tmp_path, demo_folder):
     build_demo(demo_folder, refuse)
 
 
-def test_a_folder_with_other_things_is_refused_and_an_old_demo_is_kept(tmp_path):
-    folder = tmp_path / "demo"
-    folder.mkdir()
-    (folder / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match="holds other files"):
-        build_demo(folder, lambda done, total: None)
-    assert contents(folder).keys() == {"mine.txt"}
-    (folder / "demo.json").write_text('{"format": 0}')
-    build_demo(folder, lambda done, total: None)
-    assert is_built(folder) and not (folder / "mine.txt").exists()
-    assert (tmp_path / "demo.old1" / "mine.txt").read_text() == "x"
+def test_a_folder_with_other_things_is_refused_and_an_old_demo_is_kept(rebuilt):
+    assert is_built(rebuilt.folder) and not (rebuilt.folder / "mine.txt").exists()
+    assert {path.name for path in rebuilt.folder.parent.iterdir()} == {"demo", "demo.old1"}
+    assert (rebuilt.folder.with_name("demo.old1") / "mine.txt").read_text() == "x"
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path):

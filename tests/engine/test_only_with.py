@@ -15,6 +15,7 @@ BESIDE = [
     ("memory.keep = 60", ["memory.plan = 'resident'"], ["memory.plan = 'fast'"]),
     ("memory.group = 2", ["memory.plan = 'fast'"], ["memory.plan = 'stage-major'"]),
     ("memory.graphs = false", ["memory.device = 'cpu'"], []),
+    ("memory.compile = true", ["memory.device = 'cpu'"], []),
     ("memory.checkpointing = false", ["memory.plan = 'stage-major'"], []),
     ("memory.checkpointing = false", ["memory.plan = 'fast'"], ["memory.plan = 'plain'"]),
     (

@@ -107,7 +107,7 @@ def test_who_rests_after_the_recording_gets_no_gradient(make: Make):
     assert same([ours], [theirs])
 
 
-def test_after_the_first_window_every_shape_is_recorded_and_units_of_one_make_share():
+def test_a_shape_that_comes_again_is_recorded_and_units_of_one_make_share():
     recorder = Again()
     plan = stage_major(recorder)
     assert isinstance(plan, StageMajorPlan)
@@ -120,6 +120,17 @@ def test_after_the_first_window_every_shape_is_recorded_and_units_of_one_make_sh
     before = recorder.recorded
     plan.gradient(window(SHORT[:1], seed=7), ignore)
     assert recorder.recorded == before
+
+
+@pytest.mark.parametrize("make", [plain, stage_major])
+def test_a_shape_that_comes_once_is_never_recorded(make: Make):
+    recorder = Again()
+    plan = make(recorder)
+    for shape in ((1, 8, 8), (1, 8, 12), (2, 12, 8), (1, 16, 16)):
+        plan.gradient(window([shape]), ignore)
+        assert recorder.recorded == 0
+    plan.gradient(window([(1, 8, 12)]), ignore)
+    assert recorder.recorded > 0
 
 
 def test_previews_between_the_windows_are_none_of_the_recordings_business():

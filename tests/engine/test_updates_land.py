@@ -142,7 +142,8 @@ def greatest_row_update(steps: int, *, careful: bool) -> tuple[float, float]:
     return rows, elements
 
 
-@pytest.mark.parametrize("steps", [90, pytest.param(2000, marks=pytest.mark.slow)])
+# A rare word comes at step 40, after which a table-wide clip has had long enough to forget what it has not seen.
+@pytest.mark.parametrize("steps", [45, pytest.param(2000, marks=pytest.mark.slow)])
 def test_no_rare_word_moves_further_than_the_clip_lets_it(steps):
     """Bound: RMS of a row's update one learning rate, an element five; and what a table-wide clip lets pass."""
     rows, elements = greatest_row_update(steps, careful=True)

@@ -141,6 +141,14 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Record the passes of frequent shapes as CUDA graphs and replay them: far faster on fast cards.",
         ),
     ] = True
+    compile: Annotated[
+        bool,
+        about(
+            "Compile",
+            "Fuse the transformer blocks' small kernels by torch.compile: a few percent faster after a minute or two "
+            "at the start. Needs a C compiler and Python's headers.",
+        ),
+    ] = False
     threads: Annotated[
         int,
         about(
