@@ -86,6 +86,9 @@ def _have_memory_in_one_piece() -> None:
 def _importing() -> Iterator[None]:
     """What is imported here stays to the end: to look through it for garbage again and again as it grows is a quarter
     of a start's time, and no later collection has to look through it."""
+    if not gc.isenabled() or "torch" in sys.modules:  # a caller's own business; nothing is left to import
+        yield
+        return
     gc.disable()
     try:
         yield

@@ -99,7 +99,7 @@ class Forecaster:
             weights=resident.weights,
             gradients=resident.sums,
             optimizer=state_bytes(profile, learning) + self._places(resident),
-            activations=round(max(self._activations(choice), beside)),
+            activations=round(max(self._passes(choice), beside)),
             overhead=self._overhead(choice) if profile.memory.device != "cpu" else 0,
             host=host_bytes(profile, learning) + resident.host,
             checkpoint=checkpoint,
@@ -158,6 +158,11 @@ class Forecaster:
     def _overhead(choice: Choice) -> int:
         together = choice.group - 1 if choice.plan == "stage-major" else 0
         return round(calibration.OVERHEAD[choice.plan] + together * calibration.OVERHEAD_GROUP)
+
+    def _passes(self, choice: Choice) -> float:
+        """Activations; with compiled blocks of two passes: one that is tried step by step, beside those recorded."""
+        tried = self._profile.memory.compile and self._profile.memory.graphs and self._profile.memory.device != "cpu"
+        return self._activations(choice) * (2 if tried else 1)
 
     def _activations(self, choice: Choice) -> float:
         picture = self.pixels * self._size / 2 * self._width

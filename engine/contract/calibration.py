@@ -31,7 +31,7 @@ MOST_TOGETHER = 8  # micro-batches in a group that is chosen, not written
 
 # Context, library modules, allocator slack, recorded graphs: the card's used memory over what torch has allocated.
 OVERHEAD = {"plain": 1.3 * GIB, "fast": 1.7 * GIB, "resident": 1.7 * GIB, "stage-major": 1.2 * GIB}
-OVERHEAD_GROUP = 0.08 * GIB  # for each micro-batch after the first of a group
+OVERHEAD_GROUP = 0.1 * GIB  # for each micro-batch after the first of a group
 # Of these the context, which the first question to the card has taken already.
 CONTEXT = 0.45 * GIB
 MARGIN = 0.5 * GIB  # of the free memory, left to others

@@ -8,6 +8,8 @@ from torch import nn
 
 from engine.memory.recompute import transformer_blocks
 
+VARIANTS = 64
+
 
 class CompileError(ValueError):
     """This machine cannot compile; says why."""
@@ -48,8 +50,12 @@ def require_compiler(device: torch.device) -> None:
 
 def compile_blocks(unet: Any) -> None:
     """Of `unet` (a UNet2DConditionModel), each transformer block when it is first called: once for all blocks of a
-    width, for every size of picture and batch. What a fused kernel does not store in
-    between it does not round to bf16 either: the numbers are others, by no more than rounding."""
+    width and every size of picture, but again for one sample and for several, for who learns, and without a graph. What
+    a fused kernel does not store in between it does not round to bf16 either: the numbers are others, by no more than
+    rounding."""
+    from torch._dynamo import config
+
+    config.recompile_limit = max(config.recompile_limit, VARIANTS)  # beyond it blocks are not compiled, silently
     for block in transformer_blocks(unet):
         assert isinstance(block, nn.Module)
         block.compile(dynamic=True)

@@ -19,7 +19,12 @@ T = TypeVar("T")
 
 
 class Recorder(Protocol):
-    """What records work that reads nothing back to the host."""
+    """What records work that reads nothing back to the host. With `tries_first` work of each kind has to be done once
+    step by step before it is recorded: it makes something then that cannot be made while one records, as compiled
+    code. Its memory comes on top of that of the recordings that are there."""
+
+    @property
+    def tries_first(self) -> bool: ...
 
     def record(self, work: Work) -> Work:
         """What does `work`; whether it is done now as well is not said. What `work` allocates belongs to the
@@ -31,7 +36,8 @@ class CudaRecorder:
     """Records CUDA graphs on the current stream, which must not be the device's default one: nothing can be recorded
     there. All share one pool of memory, so that together they need what the largest of them does."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, tries_first: bool = False) -> None:
+        self.tries_first = tries_first
         if torch.cuda.current_stream(device) == torch.cuda.default_stream(device):
             raise ValueError("nothing can be recorded on the default stream")
         self._device = device

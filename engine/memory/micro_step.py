@@ -36,7 +36,8 @@ class MicroStep:
         self._unet, self._conditioner = unet, conditioner
         self._recorder = recorder
         self._passes: Kept[_Pass] = Kept(RECORDED)
-        self._seen: set[Hashable] = set()
+        self._warm = False
+        self._tried: set[Hashable] = set()
 
     @torch.enable_grad()
     def __call__(
@@ -54,7 +55,8 @@ class MicroStep:
             if recorded is None:
                 with within():
                     torch.autograd.backward(each.sum())
-                self._seen.add(inputs.key())
+                self._warm = True
+                self._tried.add(inputs.key())
                 return
             (gradient,) = torch.autograd.grad(each.sum(), leaf)
             reached = recorded.backward(gradient)
@@ -67,12 +69,13 @@ class MicroStep:
     def forget(self) -> None:
         """Other parameters learn from now on."""
         self._passes.drop()
+        self._tried.clear()
 
     def _recorded(self, inputs: "_Inputs", variant: Hashable, within: Within, note: Note) -> "_Pass | None":
-        """None until one like it has come back step by step: libraries load what they need for it, and what is rare is
-        never recorded."""
+        """None until one micro-batch has come back step by step, while libraries load what they need; one like it, for
+        a recorder that tries first."""
         recorder = self._recorder
-        if recorder is None or inputs.key() not in self._seen:
+        if recorder is None or not self._warm or (recorder.tries_first and inputs.key() not in self._tried):
             return None
         return self._passes.get((inputs.key(), variant), lambda: _Pass(self._unet, inputs, recorder, within, note=note))
 

@@ -114,7 +114,7 @@ class Passage:
             after = self._units[number + 1].name if number + 1 < len(self._units) else None
             with self._residency.visiting(unit.name, after), torch.no_grad():
                 at = _addresses(unit)
-                for traveller, then, left in _in_turn(travellers, number):
+                for traveller, then, left in _in_turn(travellers, back=number % 2 == 1):
                     self._tick()
                     self._residency.advance(left)
                     tensors = self._fetch(self._reads(number, traveller), self._reads(number, then))
@@ -126,7 +126,7 @@ class Passage:
             for read, last in self._last_read.items():
                 if last == number < lowest:
                     for traveller in travellers:
-                        del traveller.inputs[read]
+                        self._shelf.drop(traveller.inputs.pop(read))
 
     def backward(self, travellers: Sequence[Traveller], way: Route, learning: AbstractSet[str]) -> None:
         """From `gradient` of each traveller down to the lowest unit, then the embeddings."""
@@ -140,7 +140,7 @@ class Passage:
             names = [name for name, _ in unit.parameters() if name in learning]
             with self._residency.visiting(unit.name, below), self._collector.collecting(unit.name, names) as sums:
                 at = _addresses(unit), _sums_at(unit, sums)
-                for traveller, then, left in _in_turn(travellers, number):
+                for traveller, then, left in _in_turn(travellers, back=(len(self._units) - number) % 2 == 1):
                     self._tick()
                     self._residency.advance(left)
                     wanted = self._reads(number, traveller) | _gradients(number, traveller)
@@ -248,10 +248,10 @@ def _last_read(units: Sequence[Unit]) -> dict[int, int]:
     return last | {unit.skip + 1: number for number, unit in enumerate(units) if unit.skip is not None}
 
 
-def _in_turn(travellers: Sequence[Traveller], number: int) -> Iterator[tuple[Traveller, Traveller | None, int]]:
+def _in_turn(travellers: Sequence[Traveller], *, back: bool) -> Iterator[tuple[Traveller, Traveller | None, int]]:
     """Each with the one that comes next, and how many are left. Through every other unit in reverse: those who come
     out of one last enter the next one first, when what they carry is still on the device."""
-    if number % 2:
+    if back:
         travellers = travellers[::-1]
     yield from zip(travellers, [*travellers[1:], None], range(len(travellers), 0, -1), strict=True)
 

@@ -195,7 +195,9 @@ class StageMajorPlan(OnLearner):
         shelf, last = self._residency.shelf, len(self._cut.units)
         answers: dict[int, Tensor] = {}
         for traveller in travellers:
-            (answer,) = shelf.fetch([traveller.inputs.pop(last)])
+            place = traveller.inputs.pop(last)
+            (answer,) = shelf.fetch([place])
+            shelf.drop(place)
             answers |= zip(traveller.members, torch.split(answer, [*traveller.sizes]), strict=True)
         gradients: dict[int, Tensor] = {}
         losses: list[Tensor] = []

@@ -47,23 +47,27 @@ class UnitWork:
         self._recorder, self._device = recorder, device
         self._arena = Arena(device)
         self._kept: Kept[Recordings] = Kept(RECORDED)
-        self._seen: set[Hashable] = set()
+        self._warm = False
+        self._tried: set[Hashable] = set()
         self._standing: Standing | None = None  # where others of its make have stood, when work was recorded there
 
     def recordings(self, shapes: Iterable[Hashable]) -> Mapping[Hashable, Recordings]:
-        """By shape of the window's groups. None of a shape that has not come back once, step by step: libraries load
-        what they need for it, and what is rare is never recorded."""
-        if self._recorder is None:
+        """By shape of the window's groups; none until a window has come back step by step, while libraries load what
+        they need. For a recorder that tries first, of shapes that came back in one."""
+        if self._recorder is None or not self._warm:
             return {}
-        return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(shapes) if shape in self._seen}
+        tried = (shape for shape in shapes if not self._recorder.tries_first or shape in self._tried)
+        return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(tried)}
 
     def came_back(self, shapes: Iterable[Hashable]) -> None:
         """A window of groups of these `shapes` is through."""
-        self._seen.update(shapes)
+        self._warm = True
+        self._tried.update(shapes)
 
     def forget(self) -> None:
         """Other parameters learn from now on, or groups are smaller."""
         self._kept.drop()
+        self._tried.clear()
         self._arena = Arena(self._device)  # sized for what there was
 
     def forward(self, standing: Standing, inputs: Mapping[str, Tensor], recordings: Recordings | None) -> Tensor:

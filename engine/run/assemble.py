@@ -11,10 +11,11 @@ from torch import nn
 
 from engine import __version__
 from engine.contract.learning_cost import export_bytes
+from engine.contract.order import Order
 from engine.contract.plans import Choice
 from engine.contract.sections import Ema, MasterKind, Profile
 from engine.contract.text_tensors import learning_factors
-from engine.data.batches import Batches, Order
+from engine.data.batches import Batches
 from engine.memory.compiling import Clock, CompileError, compile_blocks, require_compiler
 from engine.memory.graphs import CudaRecorder, Recorder
 from engine.memory.plain import PlainPlan
@@ -144,6 +145,11 @@ class _Making:
             compile_blocks(unet)
         return unet
 
+    def _recorder(self) -> Recorder | None:
+        if self.device.type != "cuda" or not self.profile.memory.graphs:
+            return None
+        return CudaRecorder(self.device, tries_first=self.profile.memory.compile)
+
     def _shared(self) -> "_Shared":
         profile = self.profile
         return {
@@ -151,7 +157,7 @@ class _Making:
             "master": profile.optimizer.master,
             "ema": profile.ema,
             "seed": profile.train.seed,
-            "recorder": CudaRecorder(self.device) if self.device.type == "cuda" and profile.memory.graphs else None,
+            "recorder": self._recorder(),
         }
 
 

@@ -24,10 +24,10 @@ MEASURED = [
     (Choice("plain", checkpointing=False), 1, 97.7),
     (Choice("plain", checkpointing=False), 4, 61.7),
     (Choice("plain", checkpointing=True), 1, 120.0),
-    (Choice("stage-major", group=4), 1, 93.9),
-    (Choice("stage-major", group=1), 1, 132.5),
+    (Choice("stage-major", group=4), 1, 90.4),
+    (Choice("stage-major", group=1), 1, 132.6),
     (Choice("fast", keep=60), 1, 274),
-    (Choice("resident"), 1, 276),
+    (Choice("resident"), 1, 274.5),
 ]
 H100 = rates_of("NVIDIA H100 80GB HBM3")
 

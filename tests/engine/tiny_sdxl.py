@@ -123,8 +123,8 @@ class Card(Streamed):
 class Again:
     """A recorder played on a CPU: a replay does the work once more, from where it was recorded."""
 
-    def __init__(self) -> None:
-        self.recorded = 0
+    def __init__(self, *, tries_first: bool = False) -> None:
+        self.recorded, self.tries_first = 0, tries_first
 
     def record(self, work: Work) -> Work:
         self.recorded += 1

@@ -32,16 +32,20 @@ def _beside_the_default_stream():
     torch.cuda.synchronize()
 
 
+def _recorder() -> CudaRecorder:
+    return CudaRecorder(CARD, tries_first=True)
+
+
 def _plain(unet, names) -> Plan:
-    return PlainPlan(unet, names, adafactor, recorder=CudaRecorder(CARD))
+    return PlainPlan(unet, names, adafactor, recorder=_recorder())
 
 
 def _fast(unet, names) -> Plan:
-    return RingPlan(unet, names, adafactor, keep=2, recorder=CudaRecorder(CARD))
+    return RingPlan(unet, names, adafactor, keep=2, recorder=_recorder())
 
 
 def _staged(unet, names) -> Plan:
-    return StageMajorPlan(unet.to("cpu"), names, adafactor, device=CARD, group=2, recorder=CudaRecorder(CARD))
+    return StageMajorPlan(unet.to("cpu"), names, adafactor, device=CARD, group=2, recorder=_recorder())
 
 
 @pytest.mark.parametrize("make", [_plain, _fast, _staged])
@@ -60,6 +64,14 @@ def test_compiled_blocks_change_nothing_but_the_rounding(make: Callable[..., Pla
         window = [each for shape in SHAPES for each in random_window(2, shape, context=2048, pooled=1280)]
         eager, compiled = (plan.gradient(window, lambda *_: None) for plan in plans)
         assert compiled.losses == pytest.approx(eager.losses, rel=1e-2)
+        assert compiled.grad_norm == pytest.approx(eager.grad_norm, rel=2e-2)
+    resting = frozenset(name for name in plans[0].shapes if "attn2" in name)
+    for seed in range(3):  # others learn: what is compiled anew for them must not be while one records
+        for plan in plans:
+            plan.rest(resting)
+        torch.manual_seed(seed)
+        window = random_window(2, SHAPES[0], context=2048, pooled=1280)
+        eager, compiled = (plan.gradient(window, lambda *_: None) for plan in plans)
         assert compiled.grad_norm == pytest.approx(eager.grad_norm, rel=2e-2)
     assert clock.take() > 0
     assert clock.take() == 0

@@ -146,7 +146,7 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         about(
             "Compile",
             "Fuse the transformer blocks' small kernels by torch.compile: a few percent faster after a minute or two "
-            "at the start. Needs a C compiler and Python's headers.",
+            "at the start. Needs a C compiler, Python's headers, and twice the memory for activations.",
         ),
     ] = False
     threads: Annotated[
