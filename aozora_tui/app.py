@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from textual._compositor import CompositorUpdate
 from textual.app import App, SystemCommand
 from textual.events import Event, Key
 from textual.screen import Screen
@@ -18,10 +19,13 @@ from textual.theme import Theme
 from textual.widgets import Input
 
 from aozora_tui import gpu, runs
+from aozora_tui.changed_cells import Shown
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.settings import Settings
 from aozora_tui.terminal import ascii_only
 from engine.contract import places
+from engine.contract.problems import errors
 from engine.contract.rundir import RunDir
 
 # Colours of the 256-colour cube, so that the theme looks the same over SSH, where truecolor is seldom announced.
@@ -59,8 +63,8 @@ THEME = Theme(
 # From so many columns or rows on, the screen has this class.
 WIDTHS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
 HEIGHTS = [(0, "-flat"), (15, "-short"), (22, "-usual"), (32, "-tall")]
-TICK_SECONDS = 1.0
-SLOW_TICK_SECONDS = 2.0
+
+OPENING_SECONDS = 0.08
 
 
 @runtime_checkable
@@ -71,8 +75,9 @@ class Ticking(Protocol):
 
 
 class AozoraApp(App[int], inherit_bindings=False):
-    """`initial` is the run to open on. `clock` gives Unix seconds; `read_gpu` is asked at every tick of a live run.
-    `engine_command` replaces `python -m engine`, `recipes` the folder of shipped profiles."""
+    """`initial` is the run to open on, `settings` what the person set. `clock` gives Unix seconds; `read_gpu` is asked
+    at every tick of a live run. `engine_command` replaces `python -m engine`, `recipes` the folder of shipped profiles.
+    """
 
     CSS_PATH = "aozora.tcss"
     TITLE = "Aozora"
@@ -87,6 +92,7 @@ class AozoraApp(App[int], inherit_bindings=False):
         self,
         initial: RunDir | None = None,
         *,
+        settings: Settings | None = None,
         clock: Callable[[], float] = time.time,
         read_gpu: Callable[[int | None], tuple[gpu.Reading, ...]] = gpu.read_all,
         engine_command: Sequence[str] | None = None,
@@ -96,8 +102,10 @@ class AozoraApp(App[int], inherit_bindings=False):
     ) -> None:
         super().__init__(driver_class=driver_class)
         self.initial, self.clock, self.read_gpu, self.ticking = initial, clock, read_gpu, ticking
+        self.settings = settings or Settings()
         self.engine_command = engine_command
         self.recipes = recipes or places.shipped_profiles_folder()
+        self._shown, self.opening = Shown(), False
         self.register_theme(THEME)
         if not os.environ.get("TEXTUAL_THEME"):
             self.theme = THEME.name
@@ -107,14 +115,55 @@ class AozoraApp(App[int], inherit_bindings=False):
 
         return HomeScreen()
 
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Textual's own, by which all of its drawing goes to the terminal: changed cells only."""
+        if not isinstance(renderable, CompositorUpdate) or self.is_inline or self._batch_count:
+            super()._display(screen, renderable)
+            return
+        self._shown.resize(self.size)
+        self._shown.take(renderable)
+        if not self.opening and self._running and not self.is_headless and self._driver is not None:
+            self._send()
+        self.post_display_hook()
+
+    def _send(self) -> None:
+        if self._driver is not None and (changes := self._shown.changes(self.console._color_system)):
+            self._begin_update()
+            self._driver.write(changes)
+            self._end_update()
+            self._driver.flush()
+
+    def push_screen(self, *arguments: Any, **options: Any) -> Any:
+        """Nothing is sent of a screen before it has been laid out and filled."""
+        self._open()
+        return super().push_screen(*arguments, **options)
+
+    def pop_screen(self) -> Any:
+        self._open()
+        return super().pop_screen()
+
+    def _open(self) -> None:
+        self.opening = True
+        self.set_timer(OPENING_SECONDS, self.finish_opening)
+
+    def finish_opening(self) -> None:
+        """Send what a new screen has come to."""
+        if self.opening:
+            self.opening = False
+            self._send()
+
     def on_mount(self) -> None:
+        # After ctrl+z, or a program that had the terminal meanwhile.
+        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
         self._leave_on_signals()
         self.set_class(ascii_only(), "-ascii")
+        self.set_keymap(dict(self.settings.own_keys))
         if self.ticking:
-            slow = os.environ.get("AOZORA_SLOW_LINK", "") not in ("", "0")
-            self.set_interval(SLOW_TICK_SECONDS if slow else TICK_SECONDS, self.tick)
+            self.set_interval(self.settings.tick, self.tick)
         if self.initial is not None:
             self.watch_run(self.initial)
+        if self.settings.problems:
+            self.call_after_refresh(self._tell_of_settings)
 
     async def on_event(self, event: Event) -> None:
         """A key makes what was said before it old."""
@@ -134,11 +183,31 @@ class AozoraApp(App[int], inherit_bindings=False):
 
         self.push_screen(RunScreen(run))
 
+    def use(self, settings: Settings) -> None:
+        """Take what was read anew: keys and colours at once; the rest holds from the next start."""
+        self.settings = settings
+        self.set_keymap(dict(settings.own_keys))
+        self.theme = settings.look.theme
+        if isinstance(self.screen, AozoraScreen):
+            self.screen.update_keys()
+
+    def action_settings(self) -> None:
+        """What is set, and where it comes from."""
+        from aozora_tui.screens.settings import SettingsScreen
+
+        if isinstance(self.screen, AozoraScreen) and not isinstance(self.screen, SettingsScreen):
+            self.push_screen(SettingsScreen())
+
+    def action_redraw(self) -> None:
+        """All of it, whatever is thought to be there."""
+        self._shown.forget()
+        self.refresh()
+
     def action_help(self) -> None:
         from aozora_tui.screens.help import Help
 
         if isinstance(self.screen, AozoraScreen):
-            self.push_screen(Help((*self.screen.scopes, "app")))
+            self.push_screen(Help((*self.screen.scopes, "app"), self.settings.keys))
 
     def action_command_palette(self) -> None:
         super().action_command_palette()
@@ -166,7 +235,7 @@ class AozoraApp(App[int], inherit_bindings=False):
             from aozora_tui.screens import steer
 
             yield from steer.commands(screen, getattr(screen, "run_dir", None))
-        yield SystemCommand("Theme", "Choose other colours.", self.search_themes)
+        yield SystemCommand("Theme", "Choose other colours, until the app is closed.", self.search_themes)
 
     async def _run_key(self, action: str) -> None:
         target = self.screen if "." in action or self._belongs_to_screen(action) else self
@@ -187,6 +256,15 @@ class AozoraApp(App[int], inherit_bindings=False):
             self.exit(0, message=f"{names}: training goes on without the app. `aozora-tui watch` comes back to it.")
         else:
             self.exit(0)
+
+    def _tell_of_settings(self) -> None:
+        """On the first screen, until the first key; the screen of settings has the sentences."""
+        wrong, name = len(errors(self.settings.problems)), self.settings.keys.name("app.settings")
+        if isinstance(self.screen, AozoraScreen):
+            many = "One setting is" if wrong == 1 else f"{wrong} settings are"
+            told = f"{many} wrong and left out" if wrong else "A key of yours may not arrive"
+            said = f"{told}: press {name} to read more"
+            self.screen.say(said, "warning")
 
     def _still_cursor(self) -> None:
         """A blinking cursor costs 2.6 KB a second over the whole width."""
@@ -224,8 +302,8 @@ class AozoraApp(App[int], inherit_bindings=False):
         return queue is not None and queue.qsize() > 0
 
 
-def run_app(initial: RunDir | None = None, *, mouse: bool = True) -> int:
+def run_app(initial: RunDir | None = None, *, settings: Settings | None = None) -> int:
     """Open the app, on a run if one is given, and wait until it is closed. Returns the exit code."""
-    app = AozoraApp(initial)
-    app.run(mouse=mouse)
+    app = AozoraApp(initial, settings=settings.with_keys() if settings else None)
+    app.run(mouse=app.settings.look.mouse)
     return app.return_code or 0

@@ -1,12 +1,17 @@
 """The commands. Heavy imports are inside the command that needs them: a headless one starts in a tenth of a second."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aozora_tui import commands, look, steering, terminal
 from aozora_tui.context import Context
 from engine import __version__
+
+if TYPE_CHECKING:
+    from aozora_tui.settings import Settings
 
 _TO_A_RUN = (
     ("stop", "save a checkpoint and stop a run"),
@@ -14,6 +19,8 @@ _TO_A_RUN = (
     ("sample", "draw a run's previews now"),
     ("pause", "hold a run after its present step"),
 )
+# These show what is wrong with the settings themselves; None is the app.
+_SHOW_SETTINGS = (None, "settings", "doctor")
 _ENDINGS = """exit codes: 0 finished, or stopped by command; 1 failed; 2 wrong profile or arguments;
 130 Ctrl-C (the first saves and stops the run, the second leaves at once)"""
 
@@ -30,10 +37,10 @@ def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = No
         args = _parser().parse_args(argv)
     except SystemExit as done:  # --help, --version, or a mistake that argparse has told already
         return done.code if isinstance(done.code, int) else 2
-    terminal.prepare(slow_link=hasattr(args, "slow_link"), ascii_only=hasattr(args, "ascii"))
+    settings = _settings(args)
     run_command: Callable[[Context], int] = args.run_command
     try:
-        return run_command(Context(args, engine))
+        return run_command(Context(args, engine, settings))
     except ValueError as error:
         terminal.complain(str(error))
         return 2
@@ -42,6 +49,23 @@ def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = No
         return 1
     except KeyboardInterrupt:
         return commands.EXIT_INTERRUPTED
+
+
+def _settings(args: argparse.Namespace) -> "Settings":
+    """What the person set, before anything imports Textual. Mistakes are told, unless the command does that itself."""
+    from aozora_tui import settings
+    from aozora_tui.text import printable
+    from engine.contract.problems import errors
+
+    said = {"slow_link": ("look.slow_link", True), "ascii": ("look.glyphs", "ascii"), "no_mouse": ("look.mouse", False)}
+    switches: dict[str, Any] = dict(value for name, value in said.items() if hasattr(args, name))
+    found = settings.read(os.environ, switches)
+    settings.apply(found, os.environ)
+    wrong = errors(found.problems)
+    if wrong and getattr(args, "command_name", None) not in _SHOW_SETTINGS:
+        many = f"{len(wrong)} settings are wrong and left out: `aozora-tui settings` shows them"
+        terminal.complain(printable(str(wrong[0]) if len(wrong) == 1 else many))
+    return found
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
@@ -96,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _profile(add("check", look.check, "list every problem of a profile, then what it will cost", document))
     add("doctor", look.doctor, "look at the driver, torch, the disk and the terminal", document)
+    own = add("settings", look.settings, "say what is set, where it comes from, and what is wrong", display, document)
+    one = own.add_mutually_exclusive_group()
+    one.add_argument("--edit", action="store_true", help="open the file in $EDITOR; it is made if there is none")
+    one.add_argument("--example", action="store_true", help="print a file with everything in it, explained")
+    schema = add("schema", look.schema, "print the profile's JSON Schema, with which editors complete TOML", document)
+    schema.add_argument("--output", metavar="FILE", type=Path, help="write it there instead")
     inspect = add("inspect", look.inspect, "say what a checkpoint file is", document)
     inspect.add_argument("file", metavar="FILE", type=Path)
     diff = add("diff", look.diff, "say how two checkpoints differ, and whether an adapter was merged", document)

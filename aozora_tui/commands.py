@@ -29,7 +29,7 @@ def app(context: Context) -> int:
         return 2
     from aozora_tui.app import run_app
 
-    return run_app(None, mouse=context.mouse)
+    return run_app(None, settings=context.settings)
 
 
 def train(context: Context) -> int:
@@ -45,7 +45,7 @@ def train(context: Context) -> int:
     if args.detach:
         return _detached(runs.launch(path, engine_command=context.engine), as_json=args.json)
     if not (args.plain or args.json) and on_terminal():
-        return _open(runs.launch(path, engine_command=context.engine), mouse=context.mouse)
+        return _open(runs.launch(path, engine_command=context.engine), context)
     return _attend(lambda: runs.launch(path, engine_command=context.engine), context)
 
 
@@ -99,13 +99,13 @@ def _detached(run: "RunDir", *, as_json: bool) -> int:
     return 0
 
 
-def _open(run: "RunDir", *, mouse: bool) -> int:
+def _open(run: "RunDir", context: Context) -> int:
     """The app on a run; afterwards, on the bare terminal again, what became of it."""
     from aozora_tui import follow, run_history, runs
     from aozora_tui.app import run_app
     from engine.contract import events, rundir
 
-    if code := run_app(run, mouse=mouse):
+    if code := run_app(run, settings=context.settings):
         return code
     ending = follow.ending_of(run)
     runs.reap()
@@ -124,7 +124,7 @@ def watch(context: Context) -> int:
     args = context.args
     run = rundir.find(places.runs_folder(), args.run)
     if not (args.plain or args.json) and on_terminal():
-        return _open(run, mouse=context.mouse)
+        return _open(run, context)
     try:
         with follow.Interrupts() as asked:
             return _end(run, follow.follow(run, say, json=args.json, each_round=asked.leave))
@@ -175,7 +175,7 @@ def resume(context: Context) -> int:
         say(to_json({"run": run.name, "folder": str(run.path)}) if args.json else said)
         return 0
     if not (args.plain or args.json) and on_terminal():
-        return _open(restart(), mouse=context.mouse)
+        return _open(restart(), context)
     return _attend(restart, context, offset=offset)
 
 

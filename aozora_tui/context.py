@@ -2,7 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from aozora_tui.settings import Settings
 
 
 class Context(NamedTuple):
@@ -10,7 +13,4 @@ class Context(NamedTuple):
 
     args: argparse.Namespace
     engine: Sequence[str] | None
-
-    @property
-    def mouse(self) -> bool:
-        return not hasattr(self.args, "no_mouse")
+    settings: "Settings"

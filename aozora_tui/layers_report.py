@@ -12,11 +12,12 @@ from aozora_tui.text import factor, printable
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.checkpoint_kind import identify
-from engine.contract.layers import Layer, human, patterns_for, read_layers, select
+from engine.contract.layers import Layer, human, read_layers, select
 from engine.contract.patterns import mend
 from engine.contract.profile import load
 from engine.contract.safetensors_header import CheckpointError, Header
 from engine.contract.sections import Profile
+from engine.contract.spelling import patterns_for
 
 _MARKS = {"all": ("■", "[x]"), "some": ("◧", "[-]"), "none": ("□", "[ ]")}
 

@@ -60,13 +60,47 @@ def doctor(context: Context) -> int:
 
     from aozora_tui import doctor
 
-    findings = doctor.examine()
+    findings = doctor.examine(context.settings.with_keys().problems)
     if context.args.json:
         say(to_json(msgspec.to_builtins(findings)))
     else:
         for line in doctor.lines(findings):
             say(line)
     return 1 if any(finding.level == "wrong" for finding in findings) else 0
+
+
+def settings(context: Context) -> int:
+    """The exit code is 2 if something in them is wrong."""
+    from aozora_tui import settings_file, settings_report
+    from engine.contract.problems import errors
+
+    args, held = context.args, context.settings.with_keys()
+    if args.example:
+        say(settings_report.example().rstrip("\n"))
+        return 0
+    if args.edit:
+        settings_file.edit(settings_file.made(held))
+        held = held.read_again()
+        for problem in held.problems:
+            complain(f"{problem.severity}: {problem}")
+    elif args.json:
+        say(to_json(settings_report.document(held)))
+    else:
+        for line in settings_report.lines(held):
+            say(line)
+    return 2 if errors(held.problems) else 0
+
+
+def schema(context: Context) -> int:
+    from engine.contract import schema
+    from engine.contract.atomic import write_text
+
+    text = schema.text()
+    if context.args.output is None:
+        say(text.rstrip("\n"))
+    else:
+        write_text(context.args.output, text)
+    return 0
 
 
 def inspect(context: Context) -> int:

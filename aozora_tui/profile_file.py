@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from tomlkit.toml_document import TOMLDocument
 
 from aozora_tui.toml_edit import edit_list, fill_table, new_list, same, scalar
 from engine.contract.atomic import write_text
+from engine.contract.schema import keep_beside
 
 Stamp = tuple[int, int, int]
-UNDO_DEPTH = 200
+UNDO_DEPTH = 1000
+REST = "file"  # stands for what no field shows: comments, order, unknown keys
 
 
 class ChangedOnDiskError(ValueError):
@@ -38,7 +40,8 @@ class ProfileFile:
         self._newline = "\r\n" if "\r\n" in text else "\n"
         self._saved = text.replace("\r\n", "\n")
         self._document = _parse(path, self._saved)
-        self._history: list[tuple[str, str]] = []
+        self._history: list[tuple[str, str]] = []  # what changed, and the text before it
+        self._future: list[tuple[str, str]] = []  # what was undone, and the text before that
 
     @classmethod
     def open(cls, path: Path) -> ProfileFile:
@@ -66,6 +69,11 @@ class ProfileFile:
         value = table.get(name) if isinstance(table, Mapping) else None
         return value.unwrap() if isinstance(value, Item) else value
 
+    @property
+    def saved_text(self) -> str:
+        """What the disk held when it was last read or written here, with plain line ends."""
+        return self._saved
+
     def saved(self, path: str) -> Any:
         """The value as it is on the disk, or None."""
         section, name = path.split(".")
@@ -87,26 +95,53 @@ class ProfileFile:
             # its comment and its place again.
             self._document = _parse(self.path, self._history[-1][1])
         else:
-            self._history.append((group, self.text))
-            del self._history[:-UNDO_DEPTH]
+            self._remember(group)
+        self._future.clear()
         for path, value in values.items():
             if not same(self.get(path), value):
                 section, name = path.split(".")
                 self._write(section, name, value)
 
+    def replace(self, text: str, changed: Sequence[str] = (REST,)) -> None:
+        """Another text as one change, undone together; `changed` are the paths that it changes, for those who ask what
+        was undone. Raises ValueError, with the line, if it is not TOML."""
+        document = _parse(self.path, text := text.replace("\r\n", "\n"))
+        if text != self.text:
+            self.end_of_change()
+            self._remember(" ".join(changed) or REST)
+            self._future.clear()
+            self._document = document
+            self.end_of_change()
+
     def undo(self) -> str | None:
         """Take the last change back; returns the path that changed (the first, if several), or None if none is left."""
-        while self._history:
-            group, text = self._history.pop()
-            if text != self.text:
-                self._document = _parse(self.path, text)
-                return group.split()[0]
-        return None
+        return self._step(self._history, self._future)
+
+    def redo(self) -> str | None:
+        """Make the last change again that was taken back and that no edit has followed; returns as `undo` does."""
+        return self._step(self._future, self._history)
 
     def end_of_change(self) -> None:
         """The next edit is a change of its own even if it is in the same field."""
         if self._history:
             self._history[-1] = (self._history[-1][0] + " ", self._history[-1][1])
+
+    def on_disk(self) -> tuple[str, Stamp | None]:
+        """The text that is on the disk now, with plain line ends. Raises OSError, and ValueError if it is no TOML."""
+        stamp = _stamp(self.path)
+        text = self.path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        _parse(self.path, text)
+        return text, stamp
+
+    def rebase(self, text: str, stamp: Stamp | None, merged: str, changed: Sequence[str]) -> None:
+        """From now on `text` is what is on the disk, as it was at `stamp`, and `merged` what it shall become."""
+        self.replace(merged, changed)
+        self._saved, self._stamp = text, stamp
+
+    @property
+    def stamp(self) -> Stamp | None:
+        """Of the file on the disk as it is now: a change of it says that somebody wrote."""
+        return _stamp(self.path)
 
     def changed_on_disk(self) -> bool:
         return self._stamp is not None and _stamp(self.path) != self._stamp
@@ -119,6 +154,7 @@ class ProfileFile:
         text = self.text
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, text.replace("\n", self._newline))
+        keep_beside(self.path, text)
         self._saved, self._stamp = text, _stamp(self.path)
         self.end_of_change()
 
@@ -128,6 +164,20 @@ class ProfileFile:
             raise FileExistsError(f"{path} exists already: choose another name")
         self.path, self._stamp = path, None
         self.save()
+
+    def _remember(self, group: str) -> None:
+        self._history.append((group, self.text))
+        del self._history[:-UNDO_DEPTH]
+
+    def _step(self, back: list[tuple[str, str]], ahead: list[tuple[str, str]]) -> str | None:
+        while back:
+            group, text = back.pop()
+            if text != self.text:
+                ahead.append((group, self.text))
+                self._document = _parse(self.path, text)
+                self.end_of_change()
+                return group.split()[0]
+        return None
 
     def _write(self, section: str, name: str, value: Any) -> None:
         table = self._document.get(section)

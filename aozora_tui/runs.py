@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from aozora_tui import run_tail
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
 from aozora_tui.run_history import rate_factor
 from aozora_tui.text import printable
@@ -25,6 +26,7 @@ from engine.contract.rundir import RunDir, State
 Standing = State | Literal["unreadable"]
 
 _WINDOW = 1 << 16
+_YOUNG = 60.0  # seconds, in which an engine may be on its way to its lock
 
 # Engines that this process started: an ended child stays a zombie until its parent asks for its exit code.
 _children: dict[Path, "subprocess.Popen[bytes]"] = {}
@@ -150,8 +152,8 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
     """How the run stands. Reads the end of its events, and its beginning if that does not say how many steps."""
     require_files(run)
     clock = time.time() if now is None else now
-    recent = _read_events(run.events, tail=True)
-    step, loss = _where(recent)
+    recent = run_tail.recent(run.events)
+    step, loss = run_tail.where(recent)
     state = state_now(run, now=clock)
     last = recent[-1].time if recent else None
     failure, remedy = _trouble(run, state, recent)
@@ -159,7 +161,7 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
         name=run.name,
         state=state,
         step=step,
-        steps=_steps(run, recent),
+        steps=run_tail.steps(run.events, recent),
         loss=loss,
         age=max(0.0, clock - (run.path.stat().st_mtime if last is None else last)),
         folder=str(run.path),
@@ -201,7 +203,17 @@ def look_at(run: RunDir, *, now: float | None = None) -> RunSummary | None:
 
 def live(folder: Path) -> list[RunDir]:
     """The runs in `folder` whose engine lives, newest first; what cannot be read is passed over."""
-    return [run for run in rundir.all_runs(folder) if standing(run) in rundir.LIVE_STATES]
+    return [run for run in rundir.all_runs(folder) if may_live(run) and standing(run) in rundir.LIVE_STATES]
+
+
+def may_live(run: RunDir) -> bool:
+    """False if the run's engine certainly does not live: cheap, for going through many."""
+    if child_is_running(run) or (run.lock.is_file() and rundir.lock_owner(run) is not None):
+        return True
+    try:
+        return not run.info.is_file() and time.time() - run.path.stat().st_mtime < _YOUNG
+    except OSError:
+        return False
 
 
 def standing(run: RunDir) -> Standing:
@@ -228,9 +240,9 @@ def require_files(run: RunDir) -> None:
 def signature(run: RunDir) -> tuple[int, ...]:
     """Changes whenever an ended run does: with its events, or with another start."""
     found: list[int] = []
-    for path in (run.events, run.info):
+    for name in ("events.jsonl", "run.json"):
         try:
-            seen = path.stat()
+            seen = os.stat(f"{run.path}/{name}")  # noqa: PTH116  (a third of the time, and lists ask it of every run)
             found += (seen.st_size, seen.st_mtime_ns)
         except OSError:
             found += (-1, -1)
@@ -260,39 +272,6 @@ def _spawn(run: RunDir, command: list[str]) -> None:
             env=environment(),
             start_new_session=True,
         )
-
-
-def _read_events(path: Path, *, tail: bool) -> list[events.AnyEvent]:
-    """The readable events in the last (or first) 64 KiB."""
-    try:
-        with path.open("rb") as file:
-            if tail:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _WINDOW))
-            block = file.read(_WINDOW)
-    except FileNotFoundError:
-        return []
-    return [event for line in block.splitlines() if (event := events.decode(line)) is not None]
-
-
-def _where(recent: Sequence[events.AnyEvent]) -> tuple[int, float | None]:
-    """The newest step and its loss. A resume goes back to its own step and voids what came after."""
-    step, loss = 0, None
-    for event in recent:
-        if isinstance(event, events.Started):
-            loss = loss if event.step == step else None
-            step = event.step
-        elif isinstance(event, events.Step):
-            step, loss = event.step, event.loss
-        elif isinstance(event, events.Finished):
-            step = event.step
-    return step, loss
-
-
-def _steps(run: RunDir, recent: Sequence[events.AnyEvent]) -> int:
-    for event in (*reversed(recent), *_read_events(run.events, tail=False)):
-        if isinstance(event, events.Started):
-            return event.steps
-    return 0
 
 
 def _trouble(run: RunDir, state: State, recent: Sequence[events.AnyEvent]) -> tuple[str, str]:

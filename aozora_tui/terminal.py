@@ -15,17 +15,6 @@ def on_terminal() -> bool:
     return os.environ.get("TERM", "dumb") != "dumb" and all(stream and stream.isatty() for stream in streams)
 
 
-def prepare(*, slow_link: bool, ascii_only: bool) -> None:
-    """Leave word in the environment for the app; Textual reads its own variables once, when it is imported."""
-    if os.environ.get("NO_COLOR"):
-        os.environ["TEXTUAL_THEME"] = "ansi-dark"  # any other theme leaves greys, which are colours too
-    if slow_link:
-        os.environ["AOZORA_SLOW_LINK"] = "1"
-        os.environ["TEXTUAL_FPS"] = "5"
-    if ascii_only:
-        os.environ["AOZORA_ASCII"] = "1"
-
-
 def tolerate_any_letter() -> None:
     """Write letters that the locale lacks as escapes: a prompt in Japanese must not end a command."""
     for stream in (sys.stdout, sys.stderr):

@@ -3,17 +3,18 @@
 import locale
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from aozora_tui.doctor import card, machine, terminal
-from aozora_tui.doctor.finding import Finding
+from aozora_tui.doctor.finding import Finding, Level
 from aozora_tui.text import printable
+from engine.contract.problems import Problem
 
 __all__ = ["Finding", "examine", "lines"]
 
 
-def examine() -> tuple[Finding, ...]:
-    """Look at everything; takes well under a second."""
+def examine(problems: Sequence[Problem] = ()) -> tuple[Finding, ...]:
+    """Look at everything; takes well under a second. `problems` are those of the settings."""
     from aozora_tui import gpu
 
     readings = gpu.read_all()
@@ -28,8 +29,19 @@ def examine() -> tuple[Finding, ...]:
         *machine.memory(),
         *machine.logind(),
         machine.tokenizer(),
+        *settings(problems),
         *terminal.terminal(os.environ, locale.getencoding(), terminal.size()),
     )
+
+
+def settings(problems: Sequence[Problem]) -> Iterator[Finding]:
+    """What is wrong with the settings file, and which keys in it may not arrive."""
+    for problem in problems:
+        level: Level = "wrong" if problem.severity == "error" else "note"
+        text = f"{problem.path}: {problem.text}"
+        yield Finding(topic="settings", level=level, text=text, remedy=problem.remedy)
+    if not problems:
+        yield Finding(topic="settings", level="ok", text="nothing in them is wrong")
 
 
 def lines(findings: Sequence[Finding]) -> list[str]:

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 from textual.worker import Worker, WorkerState
 
-from aozora_tui.keymap import SCOPES, Key
+from aozora_tui.keymap import Key
 from aozora_tui.screens.words import cut, plain, same
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class AozoraScreen(Screen[Result]):
 
     def active_keys(self) -> list[Key]:
         """The keys that do something now."""
-        listed = [key for scope in (*self.scopes, "app") for key in SCOPES[scope]]
+        listed = [key for scope in (*self.scopes, "app") for key in self.aozora.settings.keys.scope(scope)]
         return [
             key for key in listed if self.check_action(name := key.action.partition("(")[0], ()) and self.offers(name)
         ]
@@ -97,6 +97,10 @@ class AozoraScreen(Screen[Result]):
     def offers(self, action: str) -> bool:  # noqa: ARG002  (for subclasses)
         """Whether an action is worth a place in the key bar; pressed all the same, it says why it can do nothing."""
         return True
+
+    def key_name(self, id: str) -> str:
+        """What to press for a command of the keymap, as a person reads it: for sentences that name a key."""
+        return self.aozora.settings.keys.name(id)
 
     def leave(self, then: Callable[[], object]) -> None:
         """Do `then`, which takes this screen away; a screen with something to lose asks first."""

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.events import DescendantBlur, DescendantFocus
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, TextArea
 
 from aozora_tui.profile_file import number
 from aozora_tui.screens.choice import Choice
 from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of, in_form_words, in_lines, range_text
 from aozora_tui.screens.lines import KINDS as LISTS
 from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, pair, row_of, value_text
-from aozora_tui.screens.words import counted, cursor_sign, same
+from aozora_tui.screens.path_input import PathInput
+from aozora_tui.screens.profile_number import NumberInput
+from aozora_tui.screens.words import cursor_sign, same
 from engine.contract.decode import key_path
-from engine.contract.fields import FormField, Section
+from engine.contract.fields import FormField
 from engine.contract.problems import Problem
 
 LABEL_WIDTH = 26
@@ -35,12 +36,13 @@ FAINT = "$foreground 60%"
 @dataclass(frozen=True)
 class Marks:
     """What the form knows of a field's value: whether it differs from the default, whether it does nothing beside the
-    other settings, what is wrong with it, and what there is to know about it."""
+    other settings, what is wrong with it, and what there is to know about it. `pending`: more may be said soon."""
 
     changed: bool = False
     idle: bool = False
     problems: Sequence[Problem] = ()
     note: str = ""
+    pending: bool = False
 
 
 class FieldRow(Widget):
@@ -73,6 +75,7 @@ class FieldRow(Widget):
         self._known = self._text
         self._label = self._said = Content()
         self._marks = Marks()
+        self._room = 0  # lines that stay for what is said, so that rows do not go up and down while one types
         self._wants_focus = False
 
     def compose(self) -> ComposeResult:
@@ -85,7 +88,7 @@ class FieldRow(Widget):
         return Content("\n").join([first, *[Content()] * (self._editor_height - 1), *self._said_lines(self.size.width)])
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002  (Textual's)
-        return self._editor_height + len(self._said_lines(width))
+        return self._editor_height + max(len(self._said_lines(width)), self._room)
 
     def on_mount(self) -> None:
         if self._wants_focus:
@@ -120,6 +123,12 @@ class FieldRow(Widget):
                 self.editor.text = self._known
                 self.editor.fit()
 
+    def retype(self, text: str) -> None:
+        """As if the person had typed it."""
+        if isinstance(self.editor, Input):
+            self.editor.value = text
+            self.editor.cursor_position = len(text)
+
     def untaken(self) -> bool:
         """Whether more was typed than was taken."""
         return self._text != self._known
@@ -137,10 +146,13 @@ class FieldRow(Widget):
         lines = [self._sentence(problem, styles[problem.severity]) for problem in marks.problems]
         lines += [Content.styled(marks.note, FAINT)] if marks.note else []
         said = Content("\n").join(lines)
-        if not same(self._said, said):
-            before = len(self._said_lines(self.size.width))
-            self._said = said
-            self.refresh(layout=len(self._said_lines(self.size.width)) != before)
+        before = max(len(self._said_lines(self.size.width)), self._room)
+        room = before if marks.pending else 0
+        if not same(self._said, said) or room != self._room:
+            self._said, self._room = said, room
+            after = max(len(self._said_lines(self.size.width)), room)
+            if after or before:
+                self.refresh(layout=after != before)
 
     def on_descendant_focus(self, _event: DescendantFocus) -> None:
         self._show_label()
@@ -192,9 +204,12 @@ class FieldRow(Widget):
             return Choice(SWITCH if kind == "switch" else self.field.choices, value_text(raw))
         if kind in LISTS:
             return Lines("\n".join(entry_lines(raw)))
-        box = Input(
-            value_text(raw), compact=True, placeholder=value_text(default_of(self.field)), select_on_focus=False
-        )
+        shown = value_text(default_of(self.field))
+        if kind in ("file", "folder"):
+            box: Input = PathInput(value_text(raw), only_folders=kind == "folder", placeholder=shown)
+        else:
+            make = NumberInput if kind in ("integer", "number") else Input
+            box = make(value_text(raw), compact=True, placeholder=shown, select_on_focus=False)
         box.cursor_blink = False
         box.cursor_position = len(box.value)
         if kind in ("integer", "number", "colour"):
@@ -260,55 +275,6 @@ class FieldRow(Widget):
         if not self._said or width < 4:
             return []
         return [line.pad_left(2) for line in self._said.wrap(width - 2)]
-
-
-class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
-    """The rows of one section. Scrolls by itself only: the row with the focus is always on the screen."""
-
-    def __init__(self, section: Section, values: Callable[[FormField], Any]) -> None:
-        super().__init__(classes="section-form")
-        self.section = section
-        self.rows = {field.path: FieldRow(field, values(field)) for field in section.fields}
-        self._hidden = Static(classes="form-hidden", markup=False)
-
-    def compose(self) -> Iterable[Widget]:
-        yield from self.rows.values()
-        yield self._hidden
-
-    @property
-    def shown(self) -> list[str]:
-        """The paths of the fields that can be seen, or scrolled to."""
-        return [path for path, row in self.rows.items() if row.display]
-
-    def hide(self, paths: Set[str]) -> None:
-        """Show all rows but those of `paths`; the row with the focus stays."""
-        for path, row in self.rows.items():
-            row.display = path not in paths or row.editor.has_focus
-
-    def tell_hidden(self, *, typing: bool) -> None:
-        """How many are not shown, and the key that shows them; while `typing` letters are text."""
-        count = len(self.rows) - len(self.shown)
-        them = f"{counted(count, 'setting')} without effect here: {'esc, then ' if typing else ''}a shows"
-        text = Content.styled(f"  {them} {'it' if count == 1 else 'them'}", FAINT)
-        self._hidden.display = count > 0
-        if not same(self._hidden.content, text):
-            self._hidden.update(text, layout=False)
-
-    def on_descendant_focus(self) -> None:
-        self.call_after_refresh(self._keep_in_view)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._keep_in_view)
-
-    def watch_virtual_size(self) -> None:
-        """A row has grown, by what is said under it: it, or one above it."""
-        self.call_after_refresh(self._keep_in_view)
-
-    def _keep_in_view(self) -> None:
-        for row in self.rows.values():
-            if row.editor.has_focus:
-                whole = row.size.height <= self.size.height
-                self.scroll_to_widget(row if whole else row.editor, animate=False, immediate=True)
 
 
 def _raw_of(field: FormField, text: str) -> Any:

@@ -2,132 +2,79 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import SystemCommand
-from textual.containers import Container, Vertical
-from textual.content import Content
-from textual.widget import Widget
-from textual.widgets import Static
 
 from aozora_tui import runs
-from aozora_tui.keymap import bindings
-from aozora_tui.runs import RunSummary
+from aozora_tui.keymap import SCOPES, Key, bindings
 from aozora_tui.screens import steer
-from aozora_tui.screens.ask import Answer, Ask, problem_lines
-from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.home_lines import PROFILE_COLUMNS, RUN_COLUMNS, profile_line, run_line
+from aozora_tui.screens.base import Kind
+from aozora_tui.screens.home_files import HomeFiles
+from aozora_tui.screens.home_lists import DEMO
 from aozora_tui.screens.rows import Rows
-from aozora_tui.screens.words import counted, cut_path, is_live, plain
+from aozora_tui.screens.words import cut_path, is_live
 from engine.contract import places
-from engine.contract.problems import errors
-from engine.contract.rundir import RunDir, all_runs
+from engine.contract.problems import ProfileError
+from engine.contract.profile import read_text
+from engine.contract.rundir import RunDir
 
 if TYPE_CHECKING:
     from engine.contract.check import Checked
 
-DEMO = "demo.toml"
-ON_PROFILES = {"start", "edit", "duplicate", "editor"}
-# Of these nothing changes without a file that does.
-ENDED = {"stopped", "finished", "failed", "crashed"}
+_ON_PROFILES = frozenset({"start", "edit", "duplicate", "rename", "editor"})
+_NOT_TYPING = frozenset(key.action for key in SCOPES["home"]) - {"clear", "switch"}
+TO_BEGIN = "Press {} to start the demo: it builds a small model and trains it to its end."
 
 
-class HomeScreen(AozoraScreen[None]):
-    """Two lists; keys act on the entry under the cursor of the list that has the focus."""
+class HomeScreen(HomeFiles):
+    """Keys act on the entry under the cursor of the list that has the focus."""
 
-    scopes: ClassVar[tuple[str, ...]] = ("home", "list")
     BINDINGS = bindings("home")
-    AUTO_FOCUS = "#profiles"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._summaries: dict[str, RunSummary] = {}  # by the folder's path
-        self._signatures: dict[str, tuple[int, ...]] = {}
-        self._begun = False
-
-    def body(self) -> Iterable[Widget]:
-        with Container(id="home"):
-            with Vertical(id="profiles-part"):
-                yield Static("Profiles", classes="heading", markup=False)
-                yield Rows(PROFILE_COLUMNS, empty_text="No profile yet.", id="profiles")
-            with Vertical(id="runs-part"):
-                yield Static("Runs", classes="heading", id="runs-heading", markup=False)
-                yield Rows(RUN_COLUMNS, empty_text=self._no_runs(), id="runs")
-
-    @property
-    def profiles(self) -> Rows:
-        return self.query_one("#profiles", Rows)
-
-    @property
-    def runs_list(self) -> Rows:
-        return self.query_one("#runs", Rows)
-
-    def on_mount(self) -> None:
-        self.set_title((" Aozora ", "bold $accent"), " SDXL fine-tuning")
-
-    def on_screen_resume(self) -> None:
-        self.reload_profiles()
-        self.tick()
-        self.update_keys()
-        if not self._begun:
-            self._begun = True
-            self._begin_at_live_run()
-
-    def tick(self) -> None:
-        """Look at the runs again: at live ones, and at those of which a file has changed."""
-        try:
-            found = all_runs(places.runs_folder())
-        except OSError as error:
-            self.say(f"The folder of runs cannot be read: {error}", "error")
-            return
-        known, signatures = self._summaries, self._signatures
-        self._summaries, self._signatures = {}, {}
-        for run in found:
-            before, key = known.get(str(run.path)), runs.signature(run)
-            done = before is not None and before.state in ENDED and signatures.get(str(run.path)) == key
-            summary = before if done else runs.look_at(run, now=self.aozora.clock())
-            if summary is not None:
-                self._summaries[str(run.path)], self._signatures[str(run.path)] = summary, key
-        self.runs_list.set_lines([run_line(*entry, self.aozora.clock()) for entry in self._summaries.items()])
-        live = sum(is_live(summary.state) for summary in self._summaries.values())
-        heading = Content.assemble("Runs", (f"   {counted(live, 'run')} live" if live else "", "bold $accent"))
-        self.set_line("#runs-heading", heading)
-        self.rest(over=False)
 
     def resting(self) -> tuple[str, Kind]:
-        """What is wrong with the selected run, if it cannot be read; else where to begin."""
+        """What is wrong with the selected run, or what the selected profile is; else where to begin."""
+        if self.filter.words and not self.profiles.lines and not self.runs_list.lines:
+            return "Nothing has that in its name or its base: esc shows everything again.", "warning"
         selected = self._selected() if self.runs_list.has_focus else None
-        if selected is not None and selected.state == "unreadable":
+        if selected is not None and selected.failure:
             return f"{selected.failure}. {selected.remedy}", "warning"
-        if not self._summaries:
-            return "Press D to start the demo: it builds a small model and trains it to its end.", "good"
+        if not self._runs.runs:
+            return TO_BEGIN.format(self.key_name("home.demo")), "good"
+        path = self.profiles.key if self.profiles.has_focus else None
+        if path is not None and self.is_recipe(Path(path)):
+            return "A recipe, read-only: n makes a profile of your own from it.", "plain"
         return f"Your profiles are in {cut_path(places.profiles_folder(), 56)}", "plain"
 
+    def active_keys(self) -> list[Key]:
+        """Where nothing was done yet the demo comes first."""
+        found = super().active_keys()
+        if not self.first_start:
+            return found
+        return [dataclasses.replace(key, rank=-1) if key.id == "home.demo" else key for key in found]
+
     def offers(self, action: str) -> bool:
-        return action not in ON_PROFILES or not self.runs_list.has_focus
+        if self.typing:
+            return action not in _NOT_TYPING
+        if action == "clear":
+            return bool(self.filter.words)
+        if action == "put_back":
+            return bool(self._thrown)
+        return action not in _ON_PROFILES or not self._on_runs
 
     def more_commands(self) -> Iterable[SystemCommand]:
         run = self._selected_run()
         if run is not None and not is_live(runs.standing(run)) and self._can_resume(run):
             help = "Start it again from its newest checkpoint."
             yield SystemCommand(f"Resume {run.name}", help, partial(steer.restart, self, run))
-
-    def reload_profiles(self) -> None:
-        own, shipped = places.profiles_folder(), self.aozora.recipes
-        listed = [(path, False) for path in sorted(own.glob("*.toml"))]
-        listed += [(path, True) for path in sorted(shipped.glob("*.toml"))]
-        self.profiles.set_lines([profile_line(path, recipe) for path, recipe in listed])
-        self._share_out()
-
-    def on_resize(self) -> None:
-        self._share_out()
 
     def action_open(self) -> None:
         if self.runs_list.has_focus:
@@ -144,7 +91,7 @@ class HomeScreen(AozoraScreen[None]):
 
     def action_start(self) -> None:
         if (path := self._selected_profile()) is not None:
-            self.start(path)
+            self.look_before_start(path)
 
     def action_demo(self) -> None:
         path = self.aozora.recipes / DEMO
@@ -153,21 +100,6 @@ class HomeScreen(AozoraScreen[None]):
         else:
             self.say(f"{path} is missing: install the program again", "error")
 
-    def action_duplicate(self) -> None:
-        from aozora_tui.profile_file import ProfileFile, free_path
-
-        if (path := self._selected_profile()) is None:
-            return
-        try:
-            copy = ProfileFile.open(path)
-            copy.save_as(free_path(places.profiles_folder(), path.stem))
-        except (OSError, ValueError) as error:
-            self.say(str(error), "error")
-            return
-        self.reload_profiles()
-        self.profiles.select(str(copy.path))
-        self.say(f"Copied to {cut_path(copy.path, 66)}", "good")
-
     def action_editor(self) -> None:
         """The file as text, in the person's own editor; the app waits behind it."""
         path = self._selected_profile()
@@ -175,28 +107,49 @@ class HomeScreen(AozoraScreen[None]):
         if path is None or not editor:
             self.say("Set EDITOR to the editor you like, for example `export EDITOR=nano`", "warning")
             return
-        if path.parent == self.aozora.recipes:
-            self.say("A recipe is read-only: press d to copy it first", "warning")
+        if self.is_recipe(path):
+            self.say(f"A recipe is read-only: press {self.key_name('home.duplicate')} to copy it first", "warning")
             return
         with self.app.suspend():
             subprocess.run([*shlex.split(editor), str(path)], check=False)
         self.reload_profiles()
 
-    def open_profile(self, path: Path, field: str | None = None) -> None:
-        """The form, at a field if one is named."""
-        from aozora_tui.profile_file import ProfileFile
-        from aozora_tui.screens.profile import ProfileScreen
+    def action_filter(self) -> None:
+        self.filter.begin()
+
+    def action_clear(self) -> None:
+        if self.typing or self.filter.words:
+            self.on_filter_line_left()
+            self.filter.clear()
+
+    def action_switch(self) -> None:
+        if self.typing:
+            self.on_filter_line_left()
+        else:
+            (self.profiles if self.runs_list.has_focus else self.runs_list).focus()
+
+    def look_before_start(self, path: Path) -> None:
+        """The page that says what a run will take; launch it from there."""
+        from aozora_tui.screens.start import StartScreen
 
         try:
-            file = ProfileFile.open(path)
-        except ValueError as error:
-            self.say(str(error), "error")
+            text = read_text(path)
+        except ProfileError as error:
+            self.say(str(error.problems[0]), "error")
             return
-        recipe = path.parent == self.aozora.recipes
-        self.app.push_screen(ProfileScreen(file, recipe=recipe, field=field))
+
+        def answered(start: bool | None) -> None:
+            if not start:
+                return
+            if not path.is_file() or read_text(path) != text:
+                self.say(f"{path.name} was changed since it was checked: s looks at it again", "warning")
+            else:
+                steer.launch(self, path)
+
+        self.app.push_screen(StartScreen(path, text, mend=partial(self.open_profile, path)), answered)
 
     def start(self, path: Path) -> None:
-        """Check, and launch if nothing forbids it; else show what does."""
+        """Launch if nothing forbids it; else show what does."""
         self.say(f"Checking {path.name}")
         self._check_and_start(path)
 
@@ -207,55 +160,14 @@ class HomeScreen(AozoraScreen[None]):
             self.app.call_from_thread(self._checked, path, checked)
 
     def _checked(self, path: Path, checked: Checked) -> None:
-        from aozora_tui.verify import could_not_ask
-
         if checked.ok:
-            steer.launch(self, path, in_doubt=could_not_ask(checked))
-            return
-        found = errors(checked.problems)
-        self.say(f"{path.name} cannot start yet", "warning")
-
-        def answered(answer: str | None) -> None:
-            if answer == "edit":
-                self.open_profile(path, found[0].path)
-
-        title = f"{path.stem} cannot start: {counted(len(found), 'problem')}"
-        edit = Answer("e", "edit the profile", "edit")
-        self.app.push_screen(Ask(title, problem_lines(checked.problems), [edit]), answered)
-
-    def on_rows_moved(self) -> None:
-        self.rest(over=False)
-
-    def on_descendant_focus(self) -> None:
-        self.rest(over=False)
+            steer.launch(self, path)
+        else:
+            self.look_before_start(path)
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
         event.stop()
         self.action_open()
-
-    def _share_out(self) -> None:
-        """As many rows for the profiles as they need, two fifths of the screen at most; the rest is for the runs."""
-        needed = len(self.profiles.lines) + 2
-        self.query_one("#profiles-part").styles.height = max(min(needed, self.size.height * 2 // 5), 4)
-
-    def _begin_at_live_run(self) -> None:
-        """Whoever comes back to a run that goes on has come for it: enter opens it."""
-        live = next((path for path, summary in self._summaries.items() if is_live(summary.state)), None)
-        if live is not None:
-            self.runs_list.select(live)
-            self.runs_list.focus()
-
-    def _no_runs(self) -> str:
-        return plain("No run yet. Press D to start the demo, or s on a profile.")
-
-    def _selected_profile(self) -> Path | None:
-        if self.runs_list.has_focus:
-            self.say("Select a profile first: tab goes to the other list", "warning")
-            return None
-        return Path(self.profiles.key) if self.profiles.key else None
-
-    def _selected(self) -> RunSummary | None:
-        return self._summaries.get(self.runs_list.key or "")
 
     @staticmethod
     def _can_resume(run: RunDir) -> bool:
@@ -263,7 +175,3 @@ class HomeScreen(AozoraScreen[None]):
             return not runs.why_not_resume(run)
         except (OSError, ValueError):
             return False
-
-    def _selected_run(self) -> RunDir | None:
-        key = self.runs_list.key
-        return RunDir(Path(key)) if key is not None and key in self._summaries else None

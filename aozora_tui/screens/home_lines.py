@@ -1,16 +1,18 @@
-"""A profile and a run as one line of a list."""
+"""A profile and a run as one line of a list, and how wide its columns are."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aozora_tui.runs import RunSummary
-from aozora_tui.screens.rows import Column, Line
-from aozora_tui.screens.words import counted, state_style, state_text
-from aozora_tui.text import age
-from engine.contract.profile import parse
+from aozora_tui.screens.home_profiles import Entry, Facts
+from aozora_tui.screens.rows import GAP, Column, Line
+from aozora_tui.screens.words import cut, state_style, state_text
+from aozora_tui.text import age, printable
 
-PROFILE_COLUMNS = (Column("profile", 0), Column("", 7), Column("learns", 12), Column("steps", 9, right=True))
+WIDE = 96  # columns of a list; from there on there is room for whose a profile is, and for what it covers in numbers
 RUN_COLUMNS = (
     Column("run", 0),
     Column("state", 12),
@@ -18,11 +20,31 @@ RUN_COLUMNS = (
     Column("loss", 7, right=True),
     Column("age", 7, right=True),
 )
+_TITLES = ("profile", "", "base", "learns", "plan", "steps", "last run")
+_LEAST = (14, 6, 10, 12, 4, 6, 8)
+_MOST = (60, 6, 36, 24, 11, 10, 12)
+_NARROW_MOST = (24, 0, 20, 13, 11, 9, 12)
 
 
-def run_line(path: str, summary: RunSummary, now: float) -> Line:
-    """`path` names the line; `now` in Unix seconds."""
+@dataclass(frozen=True)
+class Known:
+    """What a line says of a profile: `facts` None is not read yet; `share` of the UNet's parameters that learn, from 0
+    to 1, if it is known; `last` is its newest run."""
+
+    entry: Entry
+    facts: Facts | None = None
+    share: float | None = None
+    last: RunSummary | None = None
+
+
+def age_of(summary: RunSummary, now: float) -> str:
+    """How long ago the run was last heard of; `now` in Unix seconds."""
     seen = now - summary.last_event if summary.last_event else summary.age
+    return "" if summary.state == "unreadable" else age(max(seen, 0))
+
+
+def run_line(path: str, summary: RunSummary, seen: str) -> Line:
+    """`path` names the line, `seen` is its age."""
     style = state_style(summary.state)
     return Line(
         path,
@@ -31,22 +53,75 @@ def run_line(path: str, summary: RunSummary, now: float) -> Line:
             (state_text(summary.state), style),
             (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
             (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
-            ("" if summary.state == "unreadable" else age(max(seen, 0)), "dim"),
+            (seen, "dim"),
         ),
     )
 
 
-def profile_line(path: Path, recipe: bool) -> Line:
-    """What it learns and for how long, or what keeps it from that."""
-    kind = ("recipe", "dim") if recipe else ("yours", "plain")
-    try:
-        if not path.is_file():
-            raise OSError("not a file")
-        profile, problems = parse(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, UnicodeDecodeError):
-        return Line(str(path), ((path.stem, "plain"), kind, ("unreadable", "bad"), ("", "plain")))
-    if profile is None:
-        word = "no TOML" if problems and problems[0].path == path.name else counted(len(problems), "problem")
-        return Line(str(path), ((path.stem, "plain"), kind, (f"! {word}", "bad"), ("", "plain")))
-    learns = profile.objective.prediction_type
-    return Line(str(path), ((path.stem, "plain"), kind, (learns, "dim"), (f"{profile.train.steps:,}", "dim")))
+class RunLines:
+    """Made anew only if they would be other ones: there may be thousands, and they are asked for each second."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[RunSummary, str, Line]] = {}
+
+    def get(self, path: str, summary: RunSummary | None, now: float) -> Line:
+        """`summary` None: it was not read yet. `now` in Unix seconds."""
+        if summary is None:
+            return unread_run(path)
+        seen, made = age_of(summary, now), self._made.get(path)
+        if made is None or made[0] is not summary or made[1] != seen:
+            self._made[path] = made = (summary, seen, run_line(path, summary, seen))
+        return made[2]
+
+
+def unread_run(path: str) -> Line:
+    """One of which only the name is known so far."""
+    return Line(path, ((printable(Path(path).name), "plain"), *((("", "plain"),) * 4)))
+
+
+def profile_line(known: Known, *, wide: bool) -> Line:
+    """What it learns, how and for how long, or what keeps it from that. Cells as in `profile_columns`."""
+    entry, facts = known.entry, known.facts or Facts()
+    style = "dim" if entry.recipe else "plain"
+    state = (state_text(known.last.state), state_style(known.last.state)) if known.last else ("", "plain")
+    if entry.recipe and known.last is None and not wide:
+        state = ("recipe", "dim")
+    cells = [
+        (printable(entry.path.stem), style),
+        ("recipe" if entry.recipe else "yours", style),
+        (f"! {facts.trouble}", "bad") if facts.trouble else (printable(facts.base), style),
+        (_learns(facts, known.share, wide=wide), style),
+        (facts.plan, style),
+        (f"{facts.steps:,}" if facts.steps else "", style),
+        state,
+    ]
+    return Line(entry.key, tuple(cells if wide else (cells[0], *cells[2:])))
+
+
+def profile_columns(lines: Sequence[Line], width: int) -> tuple[Column, ...]:
+    """As wide as what is in them, within limits; the name takes what is left of `width`."""
+    wide = width >= WIDE
+    at = [index for index in range(len(_TITLES)) if wide or index != 1]
+    most = _MOST if wide else _NARROW_MOST
+    longest = [max((len(line.cells[place][0]) for line in lines), default=0) for place in range(len(at))]
+    widths = {index: min(max(longest[place], _LEAST[index]), most[index]) for place, index in enumerate(at)}
+    spare = width - 2 - GAP * len(at) - sum(widths.values())
+    if spare < 0:  # of the two that are names, the base is the one that is cut
+        widths[2] = max(widths[2] + spare, _LEAST[2])
+    widths[0] = 0
+    return tuple(Column(_TITLES[index], widths[index], right=index == 5) for index in at)
+
+
+def matches(words: Collection[str], *texts: str) -> bool:
+    """Whether each of the words, in small letters, is somewhere in the texts."""
+    within = "\n".join(texts).lower()
+    return all(word in within for word in words)
+
+
+def _learns(facts: Facts, share: float | None, *, wide: bool) -> str:
+    if share is None:
+        return facts.learns
+    percent = f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
+    if facts.vague or (wide and share < 1):
+        return percent if facts.vague and not wide else f"{cut(facts.learns, 16)}  {percent}"
+    return facts.learns

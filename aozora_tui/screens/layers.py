@@ -1,182 +1,290 @@
-"""The UNet as a tree: what is trained, in three states, and the patterns that say so."""
+"""Which layers are trained, and at what rate: the trees of the UNet and the text encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 
-from rich.style import Style
-from rich.text import Text
-from textual.content import Content
-from textual.message import Message
+from textual import work
+from textual.containers import Horizontal
 from textual.widget import Widget
-from textual.widgets import Static, Tree
-from textual.widgets.tree import TreeNode
 
-from aozora_tui.keymap import bindings
-from aozora_tui.screens.base import AozoraScreen
-from aozora_tui.screens.words import cut
-from aozora_tui.terminal import ascii_only
-from engine.contract.layers import Layer, human, patterns_for
+from aozora_tui.keymap import Key, bindings
+from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.screens.base import AozoraScreen, Kind
+from aozora_tui.screens.layers_asking import LayerLine
+from aozora_tui.screens.layers_cost import Cost, Pricing
+from aozora_tui.screens.layers_lines import about, here_cells, percent, whole_cells, written_rows
+from aozora_tui.screens.layers_menu import KindsMenu, LayersMenu, PresetsMenu
+from aozora_tui.screens.layers_model import Chosen, Node, Tally, Trees
+from aozora_tui.screens.layers_prompt import Asked, Outcome, composed, match, no_factor, search, set_factor
+from aozora_tui.screens.layers_sheet import Sheet
+from aozora_tui.screens.layers_tree import LayerTree
+from aozora_tui.screens.words import counted
+from aozora_tui.text import factor
+from aozora_tui.widgets.cells import Cell
+from engine.contract.layers import human
+from engine.contract.safetensors_header import Header
 
-COUNT_COLUMN = 58
-BOX_WIDTH = 4
-
-
-@dataclass
-class Item:
-    """One line. `chosen` counts the trained tensors at and below the layer."""
-
-    layer: Layer
-    depth: int
-    chosen: int = 0
-
-    @property
-    def box(self) -> str:
-        if self.chosen == 0:
-            return "[ ]"
-        return "[x]" if self.chosen == len(self.layer.tensors) else "[-]"
+OFFERED: dict[Asked, str] = {"search": "find", "match": "choose", "factor": "set"}
+Drawn: TypeAlias = list[list[Cell]]
 
 
-class LayerTree(Tree[Item], inherit_bindings=False):
-    """Space trains or freezes a layer with all that is below it."""
-
-    BINDINGS = bindings("tree")
-    auto_expand = False
-
-    class Toggled(Message):
-        """What is trained has changed."""
-
-    def __init__(self, root: Layer, trained: AbstractSet[str]) -> None:
-        super().__init__(root.label, Item(root, 0), id="tree")
-        self.trained = set(trained)
-        self.show_guides = not ascii_only()
-        self._fill(self.root)
-        self.root.expand()
-        self._count(self.root)
-
-    def choose(self, names: AbstractSet[str]) -> None:
-        """Train exactly these tensors."""
-        self.trained = set(names)
-        self._count(self.root)
-        self.post_message(self.Toggled())
-
-    def action_toggle_layer(self) -> None:
-        node = self.cursor_node
-        if node is None or node.data is None:
-            return
-        below = set(node.data.layer.tensors)
-        self.choose(self.trained - below if below <= self.trained else self.trained | below)
-
-    def action_open(self) -> None:
-        node = self.cursor_node
-        if node is None:
-            return
-        if node.allow_expand and not node.is_expanded:
-            node.expand()
-        elif node.children:
-            self.move_cursor(node.children[0])
-
-    def action_close(self) -> None:
-        node = self.cursor_node
-        if node is None:
-            return
-        if node.is_expanded and node.allow_expand and node is not self.root:
-            node.collapse()
-        elif node.parent is not None:
-            self.move_cursor(node.parent)
-
-    def render_label(self, node: TreeNode[Item], base_style: Style, style: Style) -> Text:
-        item = node.data
-        assert item is not None
-        sign = ("- " if node.is_expanded else "+ ") if node.allow_expand else "  "
-        count = human(item.layer.parameters)
-        room = COUNT_COLUMN - item.depth * self.guide_depth - len(sign) - BOX_WIDTH
-        text = f"{sign}{item.box} {cut(item.layer.label, room - 8):<{room - 8}}{count:>8}"
-        dim = Style(dim=True) if item.chosen == 0 else Style()
-        return Text(text, style=base_style + style + dim, no_wrap=True)
-
-    def get_label_width(self, node: TreeNode[Item]) -> int:
-        depth = node.data.depth if node.data else 0
-        return COUNT_COLUMN - depth * self.guide_depth
-
-    def _fill(self, node: TreeNode[Item]) -> None:
-        assert node.data is not None
-        for layer in node.data.layer.children:
-            item = Item(layer, node.data.depth + 1)
-            child = node.add(layer.label, item, allow_expand=bool(layer.children))
-            self._fill(child)
-
-    def _count(self, node: TreeNode[Item]) -> None:
-        """Count anew below `node`, repainting the lines whose box changed."""
-        item = node.data
-        assert item is not None
-        before = item.box
-        item.chosen = sum(name in self.trained for name in item.layer.tensors)
-        if item.box != before:
-            node.refresh()
-        for child in node.children:
-            self._count(child)
-
-
-class LayersScreen(AozoraScreen[list[str] | None]):
-    """Gives the patterns for `layers.train`, or None if nothing should change."""
+class LayersScreen(AozoraScreen[dict[str, Any] | None]):
+    """Gives the settings that change, as {dotted path: plain TOML value, or None for the default}; None if it was
+    left without a change."""
 
     scopes: ClassVar[tuple[str, ...]] = ("layers", "tree")
     BINDINGS = bindings("layers")
     AUTO_FOCUS = "#tree"
 
-    def __init__(self, root: Layer, trained: AbstractSet[str]) -> None:
+    def __init__(self, trees: Trees, header: Header) -> None:
         super().__init__()
-        self.root_layer, self._before = root, frozenset(trained)
+        self.trees, self.chosen = trees, trees.start
+        self._tally = Tally(trees, self.chosen)
+        self._history: list[Chosen] = []
+        self._found: tuple[int, ...] = ()
+        self._pricing = Pricing(trees, header, lambda: self.aozora.read_gpu(None))
+        self._cost: tuple[Chosen, Node, Cost] | None = None
+        self._counting = False
 
     def body(self) -> Iterable[Widget]:
-        yield LayerTree(self.root_layer, self._before)
-        yield Static(id="patterns", markup=False)
+        yield LayerTree(self.trees, self._tally)
+        yield LayerLine(self._about)
+        with Horizontal(id="layer-cost"):
+            yield Sheet(self._here, id="layer-here")
+            yield Sheet(self._whole, id="layer-whole")
+        yield Sheet(self._written, id="patterns")
 
     @property
     def layer_tree(self) -> LayerTree:
         return self.query_one(LayerTree)
 
     @property
-    def patterns(self) -> list[str]:
-        return patterns_for(self.root_layer, self.layer_tree.trained)
+    def changes(self) -> dict[str, Any]:
+        return self.trees.changes(self.chosen)
+
+    @property
+    def line(self) -> LayerLine:
+        return self.query_one(LayerLine)
 
     def on_mount(self) -> None:
         self._show()
 
-    def on_layer_tree_toggled(self) -> None:
-        self._show()
+    def active_keys(self) -> list[Key]:
+        asked = self.line.asked
+        if asked is None:
+            return super().active_keys()
+        labels = {"layers.apply": OFFERED[asked], "layers.cancel": "cancel"}
+        named = [key for key in super().active_keys() if key.id in labels or key.id == "app.help"]
+        return [Key(key.id, key.keys, key.action, labels.get(key.id, key.label), key.help, key.rank) for key in named]
 
-    def action_apply(self) -> None:
-        if self.layer_tree.trained:
-            self.dismiss(self.patterns)
-        else:
-            self.say("Nothing is left to train: select at least one layer.", "warning")
+    def offers(self, action: str) -> bool:
+        needed = {"found": bool(self._found), "undo": bool(self._history)}
+        return needed.get(action, True)
 
-    def action_cancel(self) -> None:
-        self.dismiss(None)
+    # -- choosing ------------------------------------------------------------------------------------------------------
+
+    def choose(self, chosen: Chosen) -> None:
+        """One change, which undo takes back."""
+        if chosen != self.chosen:
+            self._history.append(self.chosen)
+            self._take(chosen)
+
+    def on_layer_tree_toggled(self, event: LayerTree.Toggled) -> None:
+        node = event.node
+        if node.encoder and node.parent >= 0:
+            whole = self.trees.network(node).label
+            self.say(f"A text encoder learns whole or not at all: space on {whole}", "warning")
+            return
+        self.choose(self.trees.toggle(self.chosen, node))
+        left = [name for name in self.chosen.rates if name.startswith(f"{node.encoder}.")] if node.encoder else []
+        if left and node.encoder not in self.chosen.encoders:
+            self.say(f"{node.label} rests; its rates stay in optimizer.rates: {', '.join(left)}", "warning")
 
     def action_all(self) -> None:
-        self.layer_tree.choose(set(self.root_layer.tensors))
+        self.choose(self.trees.choose(self.chosen, self.trees.speller.every))
 
     def action_none(self) -> None:
-        self.layer_tree.choose(set())
+        self.choose(self.trees.choose(self.chosen, 0))
 
     def action_invert(self) -> None:
-        self.layer_tree.choose(set(self.root_layer.tensors) - self.layer_tree.trained)
+        self.choose(self.trees.choose(self.chosen, self.trees.speller.every & ~self.chosen.unet))
+
+    def action_undo(self) -> None:
+        if self._history:
+            self._take(self._history.pop())
+        else:
+            self.say("There is no change to take back")
+
+    def action_kinds(self) -> None:
+        self._open(KindsMenu(self.trees, self.chosen))
+
+    def action_presets(self) -> None:
+        self._open(PresetsMenu(self.trees, self.chosen))
+
+    def _open(self, menu: LayersMenu) -> None:
+        def answered(chosen: Chosen | None) -> None:
+            if chosen is not None:
+                self.choose(chosen)
+
+        self.app.push_screen(menu, answered)
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def action_apply(self) -> None:
+        if self.line.asked is not None:
+            self._answer()
+        elif self.chosen.unet:
+            self.dismiss(self.changes)
+        else:
+            self.say("Nothing is left to train of the UNet: select at least one layer.", "warning")
+
+    def action_cancel(self) -> None:
+        if self.line.asked is not None:
+            self._close_line()
+        else:
+            self.leave(lambda: self.dismiss(None))
+
+    def leave(self, then: Callable[[], object]) -> None:
+        if not self.changes:
+            then()
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "discard":
+                then()
+
+        answers = [Answer("d", "discard them", "discard")]
+        self.app.push_screen(Ask("The changes made here are not in the profile yet", [], answers), answered)
+
+    # -- typing --------------------------------------------------------------------------------------------------------
+
+    def action_search(self) -> None:
+        self._ask("search", "", partial(search, self.trees))
+
+    def action_match(self) -> None:
+        self._ask("match", "", partial(match, self.trees, self.chosen))
+
+    def action_factor(self) -> None:
+        node = self.layer_tree.cursor_node
+        if why := no_factor(self.trees, self.chosen, node):
+            self.say(why, "warning")
+            return
+        now = factor(self.trees.own_factor(self.chosen, node))
+        self._ask("factor", now, partial(set_factor, self.trees, self.chosen, node))
+
+    def _ask(self, asked: Asked, text: str, outcome_of: Callable[[str], Outcome]) -> None:
+        self.line.ask(asked, text, outcome_of)
+        self.rest()
+        self.update_keys()
+
+    def action_found(self, by: int) -> None:
+        if not self._found:
+            self.say("Nothing is looked for: / finds a layer by its name")
+            return
+        at = self.layer_tree.cursor_node.index
+        ahead = [index for index in self._found if (index > at if by > 0 else index < at)]
+        index = (ahead or self._found)[0 if by > 0 else -1]
+        self.layer_tree.go_to(index)
+        self.say(f"{self._found.index(index) + 1:,} of {counted(len(self._found), 'layer')} found")
+
+    def resting(self) -> tuple[str, Kind]:
+        """While something is typed, what it would do."""
+        if self.line.asked is None:
+            return super().resting()
+        outcome = self.line.outcome
+        return outcome.text, "error" if outcome.wrong else "plain"
+
+    def on_input_changed(self) -> None:
+        if self.line.asked is not None:
+            self.rest()
+
+    def on_input_submitted(self) -> None:
+        self._answer()
+
+    def _close_line(self) -> None:
+        self.line.close()
+        self.layer_tree.focus()
+        self.rest()
+        self.update_keys()
+
+    def _answer(self) -> None:
+        asked, outcome = self.line.asked, self.line.outcome
+        if outcome.wrong:
+            return  # what is wrong stands beside it
+        self._close_line()
+        if outcome.chosen is not None:
+            self.choose(outcome.chosen)
+        elif asked == "search":
+            self._found = outcome.found
+            self.layer_tree.mark(self._found)
+            if self._found and self.layer_tree.cursor_node.index not in self._found:
+                self.action_found(1)
+            self.update_keys()
+
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    def _take(self, chosen: Chosen) -> None:
+        self.chosen, self._tally = chosen, Tally(self.trees, chosen)
+        self.layer_tree.show(self._tally)
+        self._show()
+        self.update_keys()
+
+    def on_layer_tree_moved(self) -> None:
+        self._show_here()
 
     def _show(self) -> None:
-        layer, trained = self.root_layer, self.layer_tree.trained
-        chosen = sum(size for name, size in zip(layer.tensors, layer.sizes, strict=True) if name in trained)
-        share = 100 * chosen / max(layer.parameters, 1)
+        unet, *encoders = self.trees.roots
+        learning, size = self._tally.of(unet).parameters, unet.layer.parameters
+        beside = [node.label.partition(",")[0].lower() for node in encoders if node.encoder in self.chosen.encoders]
+        both = ["both text encoders"] if len(beside) > 1 else beside
         self.set_title(
             ("Trained layers  ", "bold"),
-            f"{human(chosen)} of {human(layer.parameters)}, {share:.1f} %",
-            ("  changed" if trained != self._before else "", "$warning"),
+            f"{human(learning)} of {human(size)}, {percent(learning, size)}",
+            "".join(f"  and {name}" for name in both),
+            ("  changed" if self.changes else "", "$warning"),
         )
-        patterns = self.patterns
-        written = "  ".join(patterns) if patterns else "nothing"
-        self.set_line("#patterns", Content.assemble(("layers.train  ", "$foreground 60%"), written))
+        self.query_one("#patterns", Sheet).redraw()
+        self._show_here()
+
+    def _show_here(self) -> None:
+        self.line.redraw()
+        self._count_cost()
+
+    def _about(self, width: int) -> list[Cell]:
+        node = self.layer_tree.cursor_node
+        return about(node, self._tally.of(node), composed(self.trees, self.chosen, node), width)
+
+    def _here(self, _width: int, _height: int) -> Drawn:
+        if self._cost is None:
+            return [[("counting what it costs", "dim")]]
+        return [here_cells(self._cost[2], self._cost[1])]
+
+    def _whole(self, width: int, _height: int) -> Drawn:
+        return [whole_cells(self._cost[2], width)] if self._cost else []
+
+    def _written(self, width: int, height: int) -> Drawn:
+        return written_rows(self.trees.written(self.chosen), self.changes, width=width, height=height)
+
+    # -- cost ----------------------------------------------------------------------------------------------------------
+
+    def _count_cost(self) -> None:
+        """Of the layer under the cursor, one after the other; what was known before stands for that moment."""
+        node, known = self.layer_tree.cursor_node, self._cost
+        if not self._counting and (known is None or known[0] is not self.chosen or known[1] is not node):
+            self._counting = True
+            self._count(self.chosen, node)
+
+    @work(thread=True, group="cost", exit_on_error=False)
+    def _count(self, chosen: Chosen, node: Node) -> None:
+        cost = self._pricing.of(chosen, node)
+        self.app.call_from_thread(self._counted, chosen, node, cost)
+
+    def _counted(self, chosen: Chosen, node: Node, cost: Cost) -> None:
+        self._counting, self._cost = False, (chosen, node, cost)
+        if self.is_mounted:
+            self.query_one("#layer-here", Sheet).redraw()
+            self.query_one("#layer-whole", Sheet).redraw()
+            self._count_cost()

@@ -22,10 +22,13 @@ LINE_END = "␤"  # stands for the end of a line inside one entry of a list
 
 
 class Lines(TextArea, inherit_bindings=False):
-    """Grows with its lines. Arrows that leave the text, and the keys F1 to F12, are left to the form."""
+    """Grows with its lines. Arrows that leave the text, the keys F1 to F12, and those of undo and redo are left to
+    the form."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding for binding in Binding.make_bindings(TextArea.BINDINGS) if not re.fullmatch(r"f\d+", binding.key)
+        binding
+        for binding in Binding.make_bindings(TextArea.BINDINGS)
+        if not re.fullmatch(r"f\d+|ctrl\+[yz]", binding.key)
     ]
 
     def __init__(self, text: str) -> None:

@@ -1,27 +1,27 @@
-"""The form of a profile: what it shows, how one moves in it, and the check that runs behind it."""
+"""The form of a profile: what it shows, and the check that runs behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import work
-from textual.app import SystemCommand
 from textual.containers import Container, Horizontal
 from textual.content import Content
-from textual.events import Key
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from aozora_tui import runs
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.field_words import default_of
-from aozora_tui.screens.form import FAINT, FieldRow, Marks, SectionForm
+from aozora_tui.screens.forecast_bar import forecast_bar
+from aozora_tui.screens.form import FAINT, FieldRow, Marks
+from aozora_tui.screens.profile_section import SectionForm
+from aozora_tui.screens.profile_sides import alike, run_values
 from aozora_tui.screens.profile_text import (
     Known,
     field_of,
@@ -45,8 +45,10 @@ SECTION_COLUMNS = (Column("", 13), Column("", 2, right=True))
 
 
 class ProfileForm(AozoraScreen[None]):
-    """Edits stay here until they are saved; what can be done with them is up to `ProfileScreen`."""
+    """Edits stay here until they are saved; what can be done with them is up to those who make more of it:
+    `ProfileKeys`, `ProfileTools`, `ProfileDisk` and, whole, `ProfileScreen`."""
 
+    DEFAULT_CSS = "ProfileForm #bar { height: 1; padding: 0 1; }"
     scopes: ClassVar[tuple[str, ...]] = ("profile", "choice")
     BINDINGS = bindings("profile")
     AUTO_FOCUS = "#sections"
@@ -58,6 +60,9 @@ class ProfileForm(AozoraScreen[None]):
         self.verdict: Verdict | None = None
         self._idle: dict[str, str] = {}  # fields without effect, and where they would have one
         self._asked_for: set[str] = set()  # of those the ones that are shown all the same
+        self._only_changed = False
+        self._pending = False  # the whole check has not seen the text yet
+        self._run_has: Mapping[str, Any] = {}  # what the profile's live run has, by field
         self._first_field = field
         self._forms: dict[str, SectionForm] = {}
         self._timer: Timer | None = None
@@ -68,6 +73,7 @@ class ProfileForm(AozoraScreen[None]):
             yield Rows(SECTION_COLUMNS, empty_text="", id="sections")
             yield Container(id="form")
         yield Static(id="field-help", markup=False)
+        yield Static(id="bar", markup=False)
         yield Static(id="forecast", markup=False)
         yield Static(id="problems", markup=False)
 
@@ -86,6 +92,12 @@ class ProfileForm(AozoraScreen[None]):
         """What the form shows: the value in the file, else the default."""
         stored = self.file.get(field.path)
         return default_of(field) if stored is None else stored
+
+    def known(self, field: FormField) -> Known:
+        """Where the field's value comes from, and who has another one."""
+        running = self._run_has.get(field.path)
+        running = None if alike(field, self.value(field), running, self.file.path.parent) else running
+        return Known(self.file.saved(field.path), self.file.get(field.path), self._idle.get(field.path, ""), running)
 
     def problems_of(self, field: FormField) -> list[Problem]:
         return [problem for problem in self.problems if field_of(problem) == field.path]
@@ -136,18 +148,21 @@ class ProfileForm(AozoraScreen[None]):
         idle = idle_fields(profile or salvage(self.file.text, found), self.file)
         idle = self._idle if idle is None else idle
         self._idle = {path: why for path, why in idle.items() if not self.problems_of(form_fields()[path])}
+        self._pending = True
         self._show()
         self._stop_timer()
         self._timer = self.set_timer(DEBOUNCE, self.check_now)
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check(self, text: str, path: Path) -> None:
-        readings, busy = self.aozora.read_gpu(None), bool(runs.live(places.runs_folder()))
-        self.app.call_from_thread(self._checked, judge(text, path, readings, busy=busy))
+        readings, live = self.aozora.read_gpu(None), runs.live(places.runs_folder())
+        running = run_values(live, path)
+        self.app.call_from_thread(self._checked, judge(text, path, readings, busy=bool(live)), running)
 
-    def _checked(self, verdict: Verdict) -> None:
+    def _checked(self, verdict: Verdict, running: Mapping[str, Any]) -> None:
+        self._run_has = running
         if verdict.seen.text == self.file.text and self.is_attached:
-            self.verdict, self.problems = verdict, verdict.problems
+            self.verdict, self.problems, self._pending = verdict, verdict.problems, False
             self._show()
 
     def _stop_timer(self) -> None:
@@ -155,90 +170,16 @@ class ProfileForm(AozoraScreen[None]):
             self._timer.stop()
             self._timer = None
 
-    # -- moving --------------------------------------------------------------------------------------------------------
-
-    def action_next_field(self) -> None:
-        self._step_field(1)
-
-    def action_previous_field(self) -> None:
-        self._step_field(-1)
-
-    def action_enter_form(self) -> None:
-        form = self._form()
-        if form is not None and (shown := form.shown):
-            form.rows[shown[0]].take_focus()
-
-    def action_all_rows(self) -> None:
-        """Show the fields without effect too, or no longer."""
-        self._asked_for = set() if self._asked_for >= set(self._idle) else {*form_fields()}
-        self._show_section()
-        self.say("Settings without effect are shown" if self._asked_for else "Settings without effect are not shown")
-
-    def action_problem(self) -> None:
-        """The next field with a problem, in the form's order, after the present one."""
-        order = list(form_fields())
-        wrong = [path for path in order if any(field_of(problem) == path for problem in self.problems)]
-        if not wrong:
-            self.say(str(self.problems[0]) if self.problems else "No problem", "warning" if self.problems else "good")
-            return
-        here = order.index(self._at.path) if self._at else -1
-        self.go_to(next((path for path in wrong if order.index(path) > here), wrong[0]))
-
-    def action_undo(self) -> None:
-        self.take_edits()
-        path = self.file.undo()
-        if path is None:
-            self.say("Nothing to undo")
-            return
-        self.refill()
-        self.go_to(path)
-        self.say(f"Undone: {form_fields()[path].label}")
-
-    def action_default(self) -> None:
-        if self._at is None:
-            self.say("Go to a field first")
-        elif self._at.required:
-            self.say(f"{self._at.label} has no default", "warning")
-        else:
-            self.take_edits()
-            self.file.end_of_change()
-            self.file.set(self._at.path, None)
-            self.refill()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  (Textual's)
-        if action in ("next_field", "previous_field"):
-            return self._at is not None
-        if action == "enter_form":
-            return self._at is None
-        if action == "default":
-            return self._at is not None
-        return True
-
-    def more_commands(self) -> Iterable[SystemCommand]:
-        for section in sections():
-            for field in section.fields:
-                yield SystemCommand(
-                    f"{section.label}: {field.label}", field.help, partial(self.go_to, field.path), False
-                )
-
     def go_to(self, path: str) -> None:
         """Show a field and put the focus on it; a path inside it (`data.folders[0].path`) will do."""
         name = field_path(path)
         if name not in form_fields():
             return
         self._asked_for.add(name)
+        self._only_changed = self._only_changed and self._is_changed(form_fields()[name])
         self.query_one("#sections", Rows).select(form_fields()[name].section)
         form = self._show_section()
         form.rows[name].take_focus()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self._step_field(1)
-
-    def on_key(self, event: Key) -> None:
-        if event.key == "enter" and self.focused is self.query_one("#sections"):
-            event.stop()
-            self.action_enter_form()
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
@@ -258,16 +199,30 @@ class ProfileForm(AozoraScreen[None]):
             changed = not field.required and not self._is_default(field)
             named = path == "model.base" and self.verdict is not None and self.verdict.saw(self.file, path)
             note = self.verdict.base if self.verdict and named else ""
-            row.mark(Marks(changed, path in self._idle, self.problems_of(field), note))
-        hidden = {path for path in self._idle.keys() - self._asked_for if self._is_default(form_fields()[path])}
-        form.hide(hidden)
-        form.tell_hidden(typing=self.typing)
+            row.mark(Marks(changed, path in self._idle, self.problems_of(field), note, self._pending))
+        form.hide(self._hidden(form))
+        form.tell_hidden(typing=self.typing, as_default=self._only_changed)
+
+    def _hidden(self, form: SectionForm) -> set[str]:
+        if self._only_changed:
+            return {path for path in form.rows if not self._is_changed(form_fields()[path])}
+        return {path for path in self._idle.keys() - self._asked_for if self._is_default(form_fields()[path])}
+
+    def _is_changed(self, field: FormField) -> bool:
+        return bool(self.problems_of(field)) or not (self._is_default(field) and self._same_as_saved(field))
+
+    def _same_as_saved(self, field: FormField) -> bool:
+        return bool(self.file.saved(field.path) == self.file.get(field.path))
 
     def _is_default(self, field: FormField) -> bool:
         return bool(self.value(field) == default_of(field))
 
     def _show_sections(self) -> None:
-        self.query_one("#sections", Rows).set_lines([section_line(section, self.problems) for section in sections()])
+        lines = []
+        for section in sections():
+            empty = self._only_changed and not any(self._is_changed(field) for field in section.fields)
+            lines.append(section_line(section, self.problems, faint=empty))
+        self.query_one("#sections", Rows).set_lines(lines)
 
     def _form(self) -> SectionForm | None:
         return self._forms.get(self.query_one("#sections", Rows).key or "")
@@ -289,9 +244,12 @@ class ProfileForm(AozoraScreen[None]):
         ahead = verdict.checked.outlook if verdict else None
         if verdict is None or ahead is None:
             self.set_line("#forecast", no_forecast(self.problems))
+            self.set_line("#bar", Content())
         else:
+            self.set_line("#bar", forecast_bar(ahead.cost, verdict.card, self.size.width - 2))
             self.set_line("#forecast", forecast_text(ahead, verdict.usable, self.size.width - 2))
-        self.set_line("#problems", summary_text(self.problems, checked=verdict is not None))
+        key = self.key_name("profile.problem")
+        self.set_line("#problems", summary_text(self.problems, checked=verdict is not None, key=key))
 
     def _show_help(self) -> None:
         if self._at is None:
@@ -300,24 +258,13 @@ class ProfileForm(AozoraScreen[None]):
             hint = "enter goes into the form."
             text = Content.assemble((f"{section.help} ", ""), (hint, FAINT))
         else:
-            path = self._at.path
-            known = Known(self.file.saved(path), self.file.get(path), self._idle.get(path, ""))
             most = min(max((self.size.height - 12) // 2, 3), 6)
-            text = help_text(self._at, known, width=self.size.width - 2, height=most)
+            text = help_text(self._at, self.known(self._at), width=self.size.width - 2, height=most)
         if form := self._form():
-            form.tell_hidden(typing=self.typing)
+            form.tell_hidden(typing=self.typing, as_default=self._only_changed)
         self.query_one("#field-help").styles.height = max(text.plain.count("\n") + 1, 3)
         self.set_line("#field-help", text)
         self.update_keys()
 
     def on_resize(self) -> None:
         self._show()
-
-    def _step_field(self, by: int) -> None:
-        form = self._form()
-        if form is None or self._at is None or self._at.path not in form.rows:
-            return
-        order = form.shown
-        index = order.index(self._at.path) + by
-        if 0 <= index < len(order):
-            form.rows[order[index]].take_focus()

@@ -12,7 +12,7 @@ from textual.content import Content
 from aozora_tui.cards import none_fits
 from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of
 from aozora_tui.screens.form import FAINT
-from aozora_tui.screens.lines import entry_lines
+from aozora_tui.screens.lines import entry_lines, value_text
 from aozora_tui.screens.rows import Line
 from aozora_tui.screens.words import counted, cut, plain
 from aozora_tui.text import size
@@ -25,11 +25,13 @@ from engine.contract.problems import Problem, errors
 @dataclass(frozen=True)
 class Known:
     """A field's value on the disk and in the form, None where it is not written; and where it would have an effect, as
-    the end of the sentence "has no effect", if it has none now."""
+    the end of the sentence "has no effect", if it has none now. `running` is what the profile's live run has, as the
+    form would show it, where that is something else."""
 
     saved: Any = None
     now: Any = None
     idle: str = ""
+    running: Any = None
 
 
 def field_of(problem: Problem) -> str:
@@ -95,23 +97,23 @@ def _gib(count: int) -> str:
     return f"{count / (1 << 30):.1f}"
 
 
-def summary_text(problems: Sequence[Problem], *, checked: bool) -> Content:
-    """One line for all problems; `checked` once the machine was looked at too."""
+def summary_text(problems: Sequence[Problem], *, checked: bool, key: str) -> Content:
+    """One line for all problems; `checked` once the machine was looked at too. `key` goes to the next."""
     wrong = len(errors(problems))
     notes = len(problems) - wrong
     parts = [counted(wrong, "problem")] if wrong else []
     parts += [counted(notes, "note")] if notes else []
     if parts:
-        text = f"! {', '.join(parts)}: F10 goes to the next"
+        text = f"! {', '.join(parts)}: {key} goes to the next"
         return Content.styled(text, "$error" if wrong else "$warning")
     return Content.styled(plain("✓ no problem"), "$success") if checked else Content.styled("Checking", FAINT)
 
 
-def section_line(section: Section, problems: Sequence[Problem]) -> Line:
-    """A section's name, and how many problems it has."""
+def section_line(section: Section, problems: Sequence[Problem], *, faint: bool = False) -> Line:
+    """A section's name, and how many problems it has; `faint`: there is nothing to see in it."""
     found = [problem for problem in problems if field_of(problem).partition(".")[0] == section.name]
     mark = (f"!{len(found)}", "bad" if errors(found) else "attention") if found else ("", "")
-    return Line(section.name, ((section.label, "plain"), mark))
+    return Line(section.name, ((section.label, "dim" if faint else "plain"), mark))
 
 
 def help_text(field: FormField, known: Known, *, width: int, height: int) -> Content:
@@ -140,10 +142,18 @@ def _facts(field: FormField, known: Known) -> list[str]:
     elif field.required and field.kind in ("text", "file", "folder"):
         facts[1] = "text, required"
     if not field.required and field.default not in ((), "", {}):
-        facts.append(f"default {_short(default_of(field))}")
-    if known.saved is not None and known.saved != known.now:
-        facts.append(f"in the file {_short(known.saved)}")
+        facts.append(f"default {short(default_of(field))}")
+    facts.append(_origin(known))
+    if known.running is not None:
+        facts.append(f"the run has {short(known.running) or 'nothing'}")
     return facts
+
+
+def _origin(known: Known) -> str:
+    """Where the value comes from: the default, the file, or an edit that is not saved."""
+    if known.saved != known.now:
+        return "changed, not in the file" if known.saved is None else f"changed, in the file {short(known.saved)}"
+    return "not written" if known.now is None else "written in the file"
 
 
 def _wrapped(text: str, width: int, most: int) -> list[str]:
@@ -151,7 +161,6 @@ def _wrapped(text: str, width: int, most: int) -> list[str]:
     return lines if len(lines) <= most else [*lines[: most - 1], cut(" ".join(lines[most - 1 :]), max(width, 20))]
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return ", ".join(entry_lines(value)) if isinstance(value, list | tuple | dict) else str(value)
+def short(value: Any) -> str:
+    """A plain TOML value in one line."""
+    return ", ".join(entry_lines(value)) if isinstance(value, list | tuple | dict) else value_text(value)

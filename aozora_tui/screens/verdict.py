@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.forecast_bar import Card
 from aozora_tui.screens.profile_text import field_of
 from engine.contract.fields import form_fields
 from engine.contract.only_with import ONLY_WITH
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Verdict:
     """The file as the check saw it, and what it said. `usable` bytes of its card are the run's; None on the processor
-    and if nobody knows. `here` is what this machine's memory adds to the problems."""
+    and if nobody knows. `here` is what this machine's memory adds to the problems, `card` that card as it is now."""
 
     seen: ProfileFile
     checked: Checked
     usable: int | None = None
     here: tuple[Problem, ...] = ()
+    card: Card | None = None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -70,7 +72,10 @@ def judge(text: str, path: Path, readings: Sequence[Reading], *, busy: bool = Fa
     if checked.profile is None or checked.outlook is None:
         return Verdict(seen, checked)
     room = usable(checked.profile.memory, emptied)
-    return Verdict(seen, checked, room, _lasting(checked.outlook, room) if busy else checked.outlook.problems)
+    here = _lasting(checked.outlook, room) if busy else checked.outlook.problems
+    free = usable(checked.profile.memory, cards(readings))
+    card = None if room is None else Card(room, room if free is None else min(free, room))
+    return Verdict(seen, checked, room, here, card)
 
 
 def _lasting(ahead: Outlook, room: int | None) -> tuple[Problem, ...]:

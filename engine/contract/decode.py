@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 
+from engine.contract.about import Axis
 from engine.contract.problems import Problem
-from engine.contract.sections.common import Axis
 
 S = TypeVar("S", bound=Struct)
 LONGEST_NAME = 255

@@ -65,12 +65,14 @@ def scan(
     *,
     should_stop: Callable[[], bool] = never,
     progress: Callable[[int, int], None] = lambda *_: None,
+    read: Callable[[Picture | Skipped], None] = lambda _: None,
 ) -> Scan:
     """Every picture below `folders`, each a path with its repeats, in an order that depends on names alone.
 
     A picture without a sidecar is captioned with its file name. A folder listed beside its parent keeps its own repeats
-    and is not walked twice; hidden files and folders are passed over. `progress(done, total)` counts pictures. Nothing
-    on the disk makes it raise: see `skipped` and `problems`. Raises Interrupted when `should_stop` says so.
+    and is not walked twice; hidden files and folders are passed over. `progress(done, total)` counts pictures; `read`
+    is told of each as it comes. Nothing on the disk makes it raise: see `skipped` and `problems`. Raises Interrupted
+    when `should_stop` says so.
     """
     for folder, repeats in folders:
         if repeats < 1:
@@ -90,6 +92,7 @@ def scan(
                 raise Interrupted("the scan of the folders was stopped")
             progress(done, len(found))
             outcomes.append(_read(each, repeats, problems))
+            read(outcomes[-1])
     progress(len(found), len(found))
     pictures = tuple(outcome for outcome in outcomes if isinstance(outcome, Picture))
     return Scan(pictures, tuple(outcome for outcome in outcomes if isinstance(outcome, Skipped)), tuple(problems))

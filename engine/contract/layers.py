@@ -1,13 +1,15 @@
-"""The UNet as a tree of layers, read from a checkpoint's header, and the patterns that say which are trained."""
+"""The UNet and the text encoders as trees of layers, read from a checkpoint's header, and which patterns select."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from engine.contract.patterns import matcher
+from engine.contract.patterns import ENCODERS, matcher
 from engine.contract.safetensors_header import Header
+from engine.contract.text_tensors import text_tensors
 from engine.contract.unet_names import unet_names
 
 _TOP = (
@@ -23,8 +25,17 @@ _TOP = (
 # In a resnet, in an attention, in a transformer block: the order in which the forward pass meets them.
 _INNER = ("norm", "proj_in", "norm1", "conv1", "time_emb_proj", "attn1", "norm2", "conv2", "attn2", "norm3", "ff")
 _OUTER = ("conv_shortcut", "transformer_blocks", "proj_out", "linear_1", "linear_2")
-_IN_ORDER = {name: place for place, name in enumerate((*_INNER, *_OUTER))}
+_WITHIN = ("to_q", "to_k", "to_v", "to_out", "net")
+_IN_ORDER = {name: place for place, name in enumerate((*_INNER, *_OUTER, *_WITHIN))}
+# The same in a text encoder.
+_TEXT = ("embeddings", "layers", "layer_norm1", "self_attn", "q_proj", "k_proj", "v_proj", "out_proj", "layer_norm2")
+_TEXT_IN_ORDER = {name: place for place, name in enumerate((*_TEXT, "mlp", "final_layer_norm", "text_projection"))}
+# Levels of transformers' modules that hold one thing each: no line of their own.
+_SKIPPED = ("text_model", "encoder")
 _LABELS = {
+    "": "UNet",
+    "text_encoder": "Text encoder 1, CLIP-L",
+    "text_encoder_2": "Text encoder 2, bigG",
     "conv_in": "Input convolution",
     "conv_out": "Output convolution",
     "conv_norm_out": "Output norm",
@@ -54,17 +65,38 @@ _LABELS = {
     "conv2": "Convolution 2",
     "linear_1": "Linear 1",
     "linear_2": "Linear 2",
+    "to_q": "Query",
+    "to_k": "Key",
+    "to_v": "Value",
+    "to_out.0": "Output",
+    "net.0": "Projection in",
+    "net.2": "Projection out",
+    "embeddings": "Embeddings",
+    "token_embedding": "Token embedding",
+    "position_embedding": "Position embedding",
+    "layers": "Layer",
+    "layer_norm1": "Norm 1",
+    "layer_norm2": "Norm 2",
+    "self_attn": "Self-attention",
+    "q_proj": "Query",
+    "k_proj": "Key",
+    "v_proj": "Value",
+    "out_proj": "Output",
+    "mlp": "Feed-forward",
+    "fc1": "Projection in",
+    "fc2": "Projection out",
+    "final_layer_norm": "Final norm",
+    "text_projection": "Projection of the pooled vector",
 }
-# What is below these is one thing to choose, not several.
-_LEAVES = ("attn1", "attn2", "ff")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A node: `name` is its own part of `path` ("resnets.0" of "down_blocks.1.resnets.0"; both empty at the root).
+    """A node: `name` is its own part of `path` ("resnets.0" of "down_blocks.1.resnets.0"; both empty for the UNet).
 
     `tensors` are the diffusers names of every tensor at or below it, `sizes` their element counts in the same order,
-    `parameters` the sum. `children` come in the order of the forward pass.
+    `parameters` the sum. `children` come in the order of the forward pass; where there are any, their tensors one after
+    the other are the node's.
     """
 
     name: str
@@ -95,6 +127,17 @@ def tree(sizes: Iterable[tuple[str, int]]) -> Layer:
     return _node("", "", sorted(sizes, key=lambda pair: _forward_order(pair[0])))
 
 
+def text_trees(header: Header) -> tuple[Layer, ...]:
+    """Of the text encoders that the file has, CLIP-L's first; tensors by the names that training gives them."""
+    found = text_tensors(header)
+    trees = []
+    for encoder in ENCODERS:
+        sizes = [(name, math.prod(info.shape)) for name, info in found.items() if name.startswith(f"{encoder}.")]
+        if sizes:
+            trees.append(_node(encoder, encoder, sorted(sizes, key=lambda pair: _text_order(pair[0]))))
+    return tuple(trees)
+
+
 def select(names: Iterable[str], train: Sequence[str], freeze: Sequence[str] = ()) -> Selection:
     """Which of `names` (diffusers tensor names) are trained: those that any `train` pattern matches and no `freeze`
     pattern does; `patterns.matcher` says what a pattern means."""
@@ -115,25 +158,6 @@ def select(names: Iterable[str], train: Sequence[str], freeze: Sequence[str] = (
     return Selection(frozenset(trained - matched(freeze)), tuple(unmatched))
 
 
-def patterns_for(root: Layer, trained: AbstractSet[str]) -> list[str]:
-    """A short list of `train` patterns that selects exactly `trained` (names outside the tree are ignored): words that
-    cover many blocks at once (`attn1`) where that is shorter than naming the nodes (`mid_block.*`)."""
-    wanted = trained & frozenset(root.tensors)
-    by_node = _node_patterns(root, wanted, wanted)
-    if len(by_node) <= 1:
-        return by_node
-    words: list[str] = []
-    rest = set(wanted)
-    while rest:
-        word, covered = _best_word(root, wanted, rest)
-        if len(_node_patterns(root, wanted, covered)) < 2:  # a word that names one node says less than the node
-            break
-        words.append(word)
-        rest -= covered
-    by_word = words + _node_patterns(root, wanted, rest)
-    return by_word if len(by_word) < len(by_node) else by_node
-
-
 def count(root: Layer, trained: AbstractSet[str]) -> int:
     """Elements of the tensors of `root` that are in `trained`."""
     return sum(size for name, size in zip(root.tensors, root.sizes, strict=True) if name in trained)
@@ -152,29 +176,42 @@ def human(number: int) -> str:
 
 def _node(path: str, name: str, tensors: list[tuple[str, int]]) -> Layer:
     groups: dict[str, list[tuple[str, int]]] = {}
-    if name not in _LEAVES:
-        start = len(path) + 1 if path else 0
-        for pair in tensors:
-            child = _child_name(pair[0][start:].split("."))
-            if child:
-                groups.setdefault(child, []).append(pair)
+    start = len(path) + 1 if path else 0
+    for pair in tensors:
+        child = _child_name(pair[0][start:].split("."))
+        if child:
+            groups.setdefault(child, []).append(pair)
+    if len(groups) == 1 and path:  # a lone part is the whole: one line says both
+        groups = {}
     children = tuple(_node(f"{path}.{child}" if path else child, child, group) for child, group in groups.items())
     sizes = tuple(size for _, size in tensors)
     return Layer(name, _label(name), path, sum(sizes), tuple(full for full, _ in tensors), sizes, children)
 
 
 def _child_name(parts: list[str]) -> str:
-    if len(parts) < 2:
+    skipped = [part for part in parts[:2] if part in _SKIPPED]
+    rest = parts[len(skipped) :]
+    if len(rest) < 2:
         return ""  # "weight", "bias": the tensor itself
-    return f"{parts[0]}.{parts[1]}" if parts[1].isdecimal() else parts[0]
+    return ".".join([*skipped, *rest[: 2 if rest[1].isdecimal() else 1]])
 
 
 def _label(name: str) -> str:
-    if not name:
-        return "UNet"
-    word, _, index = name.partition(".")
-    label = _LABELS.get(word, word)
-    return f"{label} {index}" if index else label
+    parts = [part for part in name.split(".") if part not in _SKIPPED]
+    own = ".".join(parts)
+    if own in _LABELS:
+        return _LABELS[own]
+    label = _LABELS.get(parts[0], parts[0])
+    return f"{label} {parts[1]}" if len(parts) > 1 else label
+
+
+def _text_order(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Token before position, layers by number, weight before bias as the names have it."""
+    parts = [part for part in name.split(".")[1:] if part not in _SKIPPED]
+    return tuple(
+        (int(part), 0, "") if part.isdecimal() else (_TEXT_IN_ORDER.get(part, len(_TEXT_IN_ORDER)), 0, part)
+        for part in parts
+    )
 
 
 def _forward_order(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -191,35 +228,3 @@ def _forward_order(name: str) -> tuple[tuple[int, int, str], ...]:
         else:
             key.append((_IN_ORDER.get(part, len(_IN_ORDER)), 0, part))
     return tuple(key)
-
-
-def _node_patterns(node: Layer, wanted: AbstractSet[str], rest: AbstractSet[str]) -> list[str]:
-    """Patterns of whole nodes inside `wanted` that cover `rest`."""
-    here = [name for name in node.tensors if name in rest]
-    if not here:
-        return []
-    if all(name in wanted for name in node.tensors):
-        return [f"{node.path}.*" if node.path else "*"]
-    below = [pattern for child in node.children for pattern in _node_patterns(child, wanted, rest)]
-    inside = {name for child in node.children for name in child.tensors}
-    return below + [name for name in here if name not in inside]
-
-
-def _best_word(root: Layer, wanted: AbstractSet[str], rest: AbstractSet[str]) -> tuple[str, set[str]]:
-    """The dotted part all of whose tensors are wanted that covers most of `rest`; ("", empty set) if there is none."""
-    covered: dict[str, set[str]] = {}
-    spoilt: set[str] = set()
-    depth: dict[str, int] = {}
-    for name in root.tensors:
-        for place, part in enumerate(name.split(".")):
-            depth[part] = min(place, depth.get(part, place))
-            if name not in wanted:
-                spoilt.add(part)
-            elif not part.isdecimal() and name in rest:
-                covered.setdefault(part, set()).add(name)
-    # Of words that cover the same, the outermost says it best: `ff`, not the `net` inside it.
-    usable = [(len(names), -depth[part], part) for part, names in covered.items() if part not in spoilt]
-    if not usable:
-        return "", set()
-    _, _, best = max(usable)
-    return best, covered[best]

@@ -1,6 +1,7 @@
 """A picture file's header: its size as it is meant to be seen, read without decoding the pixels."""
 
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -56,13 +57,39 @@ def _has_late_exif(path: Path) -> bool:
 @contextmanager
 def limited_decoding() -> Iterator[None]:
     """Turns Pillow's warning at its pixel limit into an error (it raises only at twice that; one limit is easier to
-    explain) and silences its other warnings, which are about details that do not matter here."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    explain) and silences its other warnings, which are about details that do not matter here. Python's filters of
+    warnings belong to the whole process: with several threads in here, the last to leave puts them back."""
+    _limit.enter()
+    try:
         yield
+    finally:
+        _limit.leave()
+
+
+class _Limit:
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = warnings.catch_warnings()
+
+    def enter(self) -> None:
+        from PIL import Image
+
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.__exit__(None, None, None)
+
+
+_limit = _Limit()
 
 
 def decoding_errors() -> tuple[type[BaseException], ...]:

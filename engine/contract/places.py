@@ -6,10 +6,19 @@ from pathlib import Path
 APP = "aozora-tui"
 
 
+def config_folder() -> Path:
+    """Where `settings.toml` is. `AOZORA_CONFIG` overrides the platform's user config folder."""
+    if override := _override("AOZORA_CONFIG"):
+        return override
+    import platformdirs
+
+    return platformdirs.user_config_path(APP, appauthor=False)
+
+
 def data_folder() -> Path:
     """Runs and the demo's files. `AOZORA_DATA` overrides the platform's user data folder."""
-    if override := os.environ.get("AOZORA_DATA"):
-        return Path(override).expanduser().absolute()
+    if override := _override("AOZORA_DATA"):
+        return override
     import platformdirs
 
     return platformdirs.user_data_path(APP, appauthor=False)
@@ -17,8 +26,8 @@ def data_folder() -> Path:
 
 def cache_folder() -> Path:
     """Encoded pictures and captions; safe to delete. `AOZORA_CACHE` overrides."""
-    if override := os.environ.get("AOZORA_CACHE"):
-        return Path(override).expanduser().absolute()
+    if override := _override("AOZORA_CACHE"):
+        return override
     import platformdirs
 
     return platformdirs.user_cache_path(APP, appauthor=False)
@@ -26,16 +35,22 @@ def cache_folder() -> Path:
 
 def runs_folder() -> Path:
     """One folder a run. `AOZORA_RUNS` overrides; else `runs` in the data folder."""
-    if override := os.environ.get("AOZORA_RUNS"):
-        return Path(override).expanduser().absolute()
-    return data_folder() / "runs"
+    return _override("AOZORA_RUNS") or data_folder() / "runs"
 
 
 def profiles_folder() -> Path:
     """A person's own profiles. `AOZORA_PROFILES` overrides; else `profiles` in the data folder."""
-    if override := os.environ.get("AOZORA_PROFILES"):
-        return Path(override).expanduser().absolute()
-    return data_folder() / "profiles"
+    return _override("AOZORA_PROFILES") or data_folder() / "profiles"
+
+
+def _override(variable: str) -> Path | None:
+    """The folder that a variable of the environment names, absolute; None if it names none."""
+    if not (named := os.environ.get(variable)):
+        return None
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError:  # ~somebody who has no account here
+        return Path(named).absolute()
 
 
 def shipped_profiles_folder() -> Path:

@@ -1,75 +1,22 @@
-"""Which samples a micro-batch holds, as a function of the seed and its index, and the tensors it is made of.
+"""The tensors that a micro-batch is made of; `engine.contract.order` says which samples it holds.
 
 Nothing here has a state: micro-batch m is the same whether a run came to it from the start or from a checkpoint.
 """
 
 import itertools
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
-from engine.contract.seeding import derive
+from engine.contract.items import Captioned, Item
+from engine.contract.order import Order, Slot, is_dropped
 from engine.data.cache import Cache
-from engine.data.captions import is_dropped
-from engine.data.items import Captioned, Item
 from engine.data.prefetch import Prefetch
 
 DrawNoise = Callable[[Sequence[int], Sequence[int]], torch.Tensor]
-
-Group = tuple[Any, ...]  # equal or not, and in an order
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A sample to be drawn: its absolute position in the run, and the index of its item."""
-
-    position: int
-    index: int
-
-
-class Order:
-    """The order of samples: an epoch draws each item `repeats` times, shuffled in its group, cut into micro-batches of
-    one group each, which are shuffled in turn. A group is what fits into one tensor: a bucket and a length of caption.
-    Nothing is dropped or doubled to fill up, so a group's last micro-batch may be smaller; its unused positions are
-    passed over."""
-
-    def __init__(self, groups: Sequence[Group], repeats: Sequence[int], *, seed: int, batch_size: int) -> None:
-        if not groups:
-            raise ValueError("there is no picture to train on: add some to data.folders")
-        if batch_size < 1 or min(repeats) < 1:
-            raise ValueError("batch size and repeats start at 1")
-        drawn: dict[Group, list[int]] = {}
-        for index, (group, times) in enumerate(zip(groups, repeats, strict=True)):
-            drawn.setdefault(group, []).extend([index] * times)
-        self._drawn = [drawn[group] for group in sorted(drawn)]
-        self.seed = seed
-        self.batch_size = batch_size
-        self.samples_per_epoch = sum(map(len, self._drawn))
-        self.batches_per_epoch = sum(-(-len(indices) // batch_size) for indices in self._drawn)
-        # Two, because prefetching crosses from one epoch to the next while the loop is still in the old one.
-        self._plan = lru_cache(maxsize=2)(self._make_plan)
-
-    def batch_at(self, micro: int) -> tuple[Slot, ...]:
-        """The samples of micro-batch `micro` >= 0, counted from the start of the run: one to `batch_size` of them."""
-        if micro < 0:
-            raise ValueError(f"micro-batches are counted from 0, not {micro}")
-        epoch, place = divmod(micro, self.batches_per_epoch)
-        indices = self._plan(epoch)[place]
-        return tuple(Slot(micro * self.batch_size + slot, index) for slot, index in enumerate(indices))
-
-    def _make_plan(self, epoch: int) -> list[tuple[int, ...]]:
-        draw = random.Random(derive(self.seed, "order", epoch))
-        plan: list[tuple[int, ...]] = []
-        for indices in self._drawn:
-            shuffled = _shuffled(len(indices), draw)
-            starts = range(0, len(indices), self.batch_size)
-            plan += [tuple(indices[at] for at in shuffled[start : start + self.batch_size]) for start in starts]
-        return [plan[at] for at in _shuffled(len(plan), draw)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +174,3 @@ def equal_lengths(contexts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     times like the context itself, which padding would not leave alone. So for ids (n, 77) that become contexts."""
     length = math.lcm(*(context.shape[0] for context in contexts))
     return [context.repeat(length // context.shape[0], 1) for context in contexts]
-
-
-def _shuffled(count: int, draw: random.Random) -> list[int]:
-    """A permutation of range(count). Sorted by random(), the one method whose results Python promises to keep."""
-    keys = [draw.random() for _ in range(count)]
-    return sorted(range(count), key=keys.__getitem__)

@@ -1,7 +1,4 @@
-"""Encoded pictures and captions on disk: one small file each, named by content, verified at every read.
-
-    latents/ab/<key>.safetensors    "latents" (4, h, w) float32, and "std" of the same shape if they are to be sampled
-    text/ab/<key>.safetensors       "prompt_embeds" (77n, C), "pooled_prompt_embeds" (P,)
+"""Encoded pictures and captions on disk: one small file each, named by content, verified at every read; see `items`.
 
 Several runs may share a folder: an entry appears whole or not at all, and whoever writes it last is as right.
 """
@@ -16,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,9 +21,8 @@ from safetensors.torch import load, save
 
 from engine.contract.atomic import Interrupted, free_bytes, never, write_atomically
 from engine.contract.folder import shown
-from engine.data.items import Captioned, Item
+from engine.contract.items import Captioned, Item, Kind, entry_path
 
-Kind = Literal["latents", "text"]
 Named = TypeVar("Named", bound=Captioned)
 
 _TEMPORARY = re.compile(r"\.(\d+)-\d+\.tmp$")
@@ -53,10 +49,10 @@ class Cache:
             _sweep(folder)
 
     def latents_path(self, item: Item) -> Path:
-        return self._path("latents", item.latents_key)
+        return entry_path(self.folder, "latents", item.latents_key)
 
     def text_path(self, item: Captioned) -> Path:
-        return self._path("text", item.text_key)
+        return entry_path(self.folder, "text", item.text_key)
 
     def missing_latents(
         self,
@@ -108,9 +104,6 @@ class Cache:
         """Raises CacheError when the disk is full or refuses."""
         tensors = {"prompt_embeds": prompt_embeds, "pooled_prompt_embeds": pooled_prompt_embeds}
         self._store(self.text_path(item), tensors)
-
-    def _path(self, kind: Kind, key: str) -> Path:
-        return self.folder / kind / key[:2] / f"{key}.safetensors"
 
     def _store(self, path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         data = _pack(tensors, path.stem)

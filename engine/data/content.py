@@ -1,40 +1,24 @@
 """From what the scan found to items: the digest of each file's bytes, remembered between runs, and the cache keys."""
 
-import json
 from collections.abc import Callable, Sequence
 from hashlib import blake2b, file_digest
 from pathlib import Path
 
 from engine.contract.atomic import Interrupted, never
 from engine.contract.buckets import Placement
+from engine.contract.content_digests import digest_line, read_digests
 from engine.contract.folder import Identity, Picture, Skipped, identify, shown
+from engine.contract.items import Encoding, Item, latents_key, text_key, why_unplaceable
 from engine.contract.picture_file import damage
 from engine.data.cache import writing
-from engine.data.items import Encoding, Item, latents_key, text_key
-
-# A hair-thin picture, enlarged to one bucket step, would be millions of pixels long on its way.
-_MOST_PIXELS = 1 << 26
 
 
 class ContentHashes:
-    """Digests of files, kept in a file of JSON lines so that an unchanged picture is read once, not once a run.
-
-    Lines are appended in one write each, so that runs may share the file; a line torn by a crash is passed over.
-    """
+    """Digests of files, those of unchanged ones from the file in which they are kept. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[tuple[str, Identity], str] = {}
-        try:
-            lines = path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:
-                name, identity, digest = json.loads(line)
-                self._known[name, Identity(*identity)] = str(digest)
-            except (ValueError, TypeError):
-                continue
+        self._known = read_digests(path)
 
     def digest(self, path: Path, identity: Identity) -> str:
         """Digest of the bytes of `path`, whose identity now is `identity`. Raises OSError if the picture cannot be
@@ -47,8 +31,7 @@ class ContentHashes:
             digest = file_digest(file, lambda: blake2b(digest_size=20)).hexdigest()
         if identify(path) == identity:
             self._known[name, identity] = digest
-            # The line break goes first: it ends whatever a crash may have left unfinished.
-            line = b"\n" + json.dumps([name, identity, digest]).encode()
+            line = digest_line(name, identity, digest)
             with writing(self._path.parent), self._path.open("ab", buffering=0) as file:
                 file.write(line)
         return digest
@@ -96,8 +79,8 @@ def make_items(
 
 
 def _content(picture: Picture, placement: Placement, hashes: ContentHashes) -> str | Skipped:
-    if placement.upscaled and placement.scaled[0] * placement.scaled[1] > _MOST_PIXELS:
-        return Skipped(picture.path, f"is too thin to train on ({picture.width}x{picture.height})")
+    if why := why_unplaceable(picture, placement):
+        return Skipped(picture.path, why)
     try:
         # The same before and after: the digest belongs to the picture whose size and shape were read.
         unchanged = identify(picture.path) == picture.identity

@@ -9,9 +9,9 @@ import torch
 from engine.contract.atomic import Interrupted, never
 from engine.contract.buckets import Placement
 from engine.contract.folder import Skipped, identify
+from engine.contract.items import Captioned, Item
 from engine.contract.picture_file import damage, decoding_errors, limited_decoding
 from engine.data.cache import Cache, CacheError
-from engine.data.items import Captioned, Item
 
 EncodeImage = Callable[[Path, Placement], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
 EncodeText = Callable[[str], tuple[torch.Tensor, torch.Tensor]]

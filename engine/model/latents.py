@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from engine.contract.picture_file import limited_decoding
+from engine.contract.picture_pixels import trained_picture
 from engine.contract.safetensors_header import VAE_PREFIX, Header
 from engine.contract.vae_file import SCALING_FACTOR
 from engine.model.components import vae_config
 
 if TYPE_CHECKING:
     from engine.contract.buckets import Placement
-
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def load_image(path: Path, placement: Placement, background: tuple[int, int, int]) -> Tensor:
@@ -28,14 +25,7 @@ def load_image(path: Path, placement: Placement, background: tuple[int, int, int
     Turned as its EXIF says, laid on `background` (RGB, 0..255) where it is transparent, scaled with Lanczos, cropped.
     Raises any of `picture_file.decoding_errors()` if it cannot be decoded.
     """
-    with limited_decoding(), Image.open(path) as file:
-        file.load()  # a PNG may carry its orientation behind its pixels
-        picture = _as_rgb(ImageOps.exif_transpose(file), background)
-    left, top = placement.crop
-    width, height = placement.bucket
-    scaled = picture.resize(placement.scaled, Image.Resampling.LANCZOS)
-    cropped = scaled.crop((left, top, left + width, top + height))
-    pixels = torch.from_numpy(np.array(cropped, dtype=np.float32))
+    pixels = torch.from_numpy(np.array(trained_picture(path, placement, background), dtype=np.float32))
     return (pixels / 127.5 - 1.0).permute(2, 0, 1).contiguous()
 
 
@@ -80,14 +70,3 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     if not bool(torch.isfinite(images).all()):
         raise ValueError(f"the VAE decoded to values that are not finite in {vae.dtype}: run it in float32")
     return images.clamp(-1.0, 1.0)
-
-
-def _as_rgb(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if picture.mode in _SIXTEEN_BIT:
-        # Pillow's own conversion clips at 255 instead of scaling.
-        values = np.array(picture).astype(np.float32) / 257.0
-        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        on_top = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", on_top.size, (*background, 255)), on_top).convert("RGB")
-    return picture.convert("RGB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import weakref
@@ -10,15 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from engine.contract import fingerprints
 from engine.contract.atomic import Entry
 from engine.contract.base_checkpoint import read_base
 from engine.contract.checkpoint_kind import Kind, identify
-from engine.contract.part_names import NOT_LOADED
+from engine.contract.fingerprints import Part
 from engine.contract.safetensors_header import (
     TEXT_2_PREFIX,
     TEXT_PREFIX,
@@ -28,18 +27,10 @@ from engine.contract.safetensors_header import (
     Piece,
     reading,
 )
-from engine.contract.unet_names import UNET_PREFIX, unet_names
+from engine.contract.unet_names import unet_names
 from engine.model.convert import LazyState, text_2_state, text_state, vae_state
 
-Part = Literal["unet", "vae", "text"]
-
 _MAP_NORESERVE = 0x4000  # Linux's, on every processor; Python's mmap module does not name it
-_PARTS: dict[Part, tuple[str, ...]] = {
-    "unet": (UNET_PREFIX,),
-    "vae": (VAE_PREFIX,),
-    "text": (TEXT_PREFIX, TEXT_2_PREFIX),
-}
-_NOT_LOADED = (TEXT_PREFIX + NOT_LOADED[0], TEXT_2_PREFIX + NOT_LOADED[1])
 TORCH_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -193,15 +184,8 @@ def raw(checkpoint: Checkpoint, name: str) -> memoryview:
 
 
 def fingerprint(checkpoint: Checkpoint, part: Part) -> str:
-    """Hex digest of a part's names, dtypes, shapes and bytes; the order, the files it lies in and the rest of the
-    checkpoint do not matter, nor do tensors that no module loads: diffusers folders lack them."""
-    digest = hashlib.blake2b(digest_size=32)
-    names = [name for name in checkpoint.header.tensors if name.startswith(_PARTS[part]) and name not in _NOT_LOADED]
-    for name in sorted(names):
-        info = checkpoint.header.tensors[name]
-        digest.update(f"{name}\0{info.dtype}\0{info.shape}\0".encode())
-        digest.update(raw(checkpoint, name))
-    return digest.hexdigest()
+    """What `fingerprints.fingerprint` says of it. Raises BaseChangedError."""
+    return fingerprints.fingerprint(checkpoint.header, part, lambda name: (raw(checkpoint, name),))
 
 
 def tensor_entry(name: str, tensor: Tensor) -> Entry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,11 +9,11 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine.contract.atomic import Interrupted, never
+from engine.contract.caption_tokens import CHUNK, is_short, num_chunks
 from engine.model.components import TextEncoders
 from engine.model.tokenizers import Tokenizers
 
 PADDING_2 = 0  # the second encoder's; the first is padded with its end token
-CHUNK = 75  # tokens of a caption that fit between the start and the end token
 LENGTH = CHUNK + 2
 _AT_ONCE = 500  # captions that are tokenized between two looks at whether to stop
 
@@ -41,7 +40,7 @@ def tokenize(tokenizers: Tokenizers, caption: str, *, max_chunks: int = 1) -> tu
         raise ValueError("max_chunks must be at least 1")
     tokenizer, tokenizer_2 = tokenizers.tokenizer, tokenizers.tokenizer_2
     (ids,), (ids_2,) = _ids(tokenizer, [caption]), _ids(tokenizer_2, [caption])
-    count = min(_num_chunks(len(ids), len(ids_2)), max_chunks)
+    count = min(num_chunks(len(ids), len(ids_2)), max_chunks)
     chunks = _chunks(tokenizer, ids, count, padding=tokenizer.eos_token_id)
     return chunks, _chunks(tokenizer_2, ids_2, count, padding=PADDING_2)
 
@@ -74,7 +73,7 @@ def count_chunks(
     millisecond and a core for 80 tokens. Raises Interrupted."""
     both = {id(tokenizer): tokenizer for tokenizer in (tokenizers.tokenizer, tokenizers.tokenizer_2)}
     counts = [1] * len(captions)
-    long = [index for index, caption in enumerate(captions) if not _is_short(caption)]
+    long = [index for index, caption in enumerate(captions) if not is_short(caption)]
     for start in range(0, len(long), _AT_ONCE):
         if should_stop():
             raise Interrupted("counting the captions' tokens was stopped")
@@ -82,20 +81,9 @@ def count_chunks(
         part = long[start : start + _AT_ONCE]
         lengths = [map(len, _ids(tokenizer, [captions[index] for index in part])) for tokenizer in both.values()]
         for index, *of_each in zip(part, *lengths, strict=True):
-            counts[index] = _num_chunks(*of_each)
+            counts[index] = num_chunks(*of_each)
     progress(len(long), len(long))
     return tuple(counts)
-
-
-def _is_short(caption: str) -> bool:
-    """Whether it fits one chunk whatever the vocabulary: a token is at least one byte of what CLIP makes of the
-    caption. That is longer than the caption where letters are taken apart or made small; in ASCII it never is."""
-    return caption.isascii() and len(caption) <= CHUNK
-
-
-def _num_chunks(*lengths: int) -> int:
-    """One number for both encoders, whose vocabularies may differ."""
-    return max(1, math.ceil(max(lengths) / CHUNK))
 
 
 def _chunks(tokenizer: CLIPTokenizer, ids: list[int], count: int, *, padding: int) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import CLIPTokenizer
 
+from engine.contract.caption_tokens import fingerprint
 from engine.contract.clip import end_of_text
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX
 from engine.contract.tokenizer_files import (
@@ -29,7 +28,6 @@ from engine.model.single_file import Checkpoint
 
 __all__ = ["BOS", "EOS", "Tokenizers", "byte_symbols", "load_tokenizers", "vocabulary_of"]
 
-_FORMAT = 2  # raise it when the same files cut or pad text differently than before
 _PATIENCE = 5.0  # seconds in which the hub must begin to answer
 _DEADLINE = 60.0  # seconds in which it must have sent 1.5 MB
 # What the hub's package raises: the errors of its HTTP client, whichever that is, OSError, and ValueError for an answer
@@ -71,12 +69,9 @@ def load_tokenizers(folder: Path | None, checkpoint: Checkpoint, *, fetch: bool 
                 "another model",
                 "Set model.tokenizer to the `tokenizer` folder of this model, or leave it empty.",
             )
-    digest = hashlib.blake2b(f"format {_FORMAT}".encode(), digest_size=32)
-    for files in (first, second):
-        digest.update(json.dumps([files.vocabulary, files.merges], sort_keys=True).encode())
     tokenizer = _build(first)
     tokenizer_2 = tokenizer if second == first else _build(second)
-    return Tokenizers(tokenizer, tokenizer_2, digest.hexdigest(), (first, second))
+    return Tokenizers(tokenizer, tokenizer_2, fingerprint(first, second), (first, second))
 
 
 def _locate(folder: Path | None, base: Path, *, fetch: bool) -> tuple[Path, Path]:

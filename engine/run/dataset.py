@@ -1,38 +1,37 @@
 """From folders to a cache that holds everything the loop will draw: scan, place, encode, free the encoders."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
-from engine.contract import places
+from engine.contract import places, snapshot
 from engine.contract.atomic import write_text
 from engine.contract.buckets import Placement, describe, make_buckets, place
+from engine.contract.caption_tokens import CHUNK
+from engine.contract.content_digests import NAME as CONTENTS
 from engine.contract.folder import Skipped, scan, shown
+from engine.contract.items import DTYPE_NAMES, Captioned, Encoding, Item, data_fingerprint, text_key
+from engine.contract.order import Order
 from engine.contract.rundir import RunDir
 from engine.contract.sections import NullCondition, Profile
+from engine.contract.snapshot import Snapshot
 from engine.contract.tokenizer_files import TokenizerError
-from engine.data.batches import Batch, Batches, CachedConditions, Conditions, LiveConditions, Order
+from engine.data.batches import Batch, Batches, CachedConditions, Conditions, LiveConditions
 from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
-from engine.data.items import Captioned, Encoding, Item, data_fingerprint, text_key
 from engine.model.single_file import Checkpoint
-from engine.model.text import CHUNK, count_chunks, tokenize
+from engine.model.text import count_chunks, tokenize
 from engine.model.tokenizers import Tokenizers, load_tokenizers
 from engine.run import encoding
 from engine.run.errors import RunError
-from engine.run.precision import DTYPES
 from engine.run.session import Session
 
 NAMED_SKIPS = 20
 NAMED_CUTS = 3
-SNAPSHOT = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,6 @@ class Dataset:
         return self.cache.load_text(self.negative) if self.negative.caption.strip() else self.null()
 
 
-class Snapshot(NamedTuple):
-    """What `dataset.json` holds: the pictures that a run started with, and how they were encoded."""
-
-    encoding: Encoding
-    items: tuple[Item, ...]
-
-
 def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: torch.device) -> Dataset:
     """Everything encoded and verified, but for captions that learning text encoders read. A resumed run keeps to the
     pictures it started with (`dataset.json`).
@@ -102,8 +94,8 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
     words = _tokenizers(profile, checkpoint)
     session.phase("scan")
     cache = Cache(places.expand(profile.data.cache, Path.cwd()))
-    snapshot = session.run.path / SNAPSHOT
-    kept = _load(snapshot) if has_snapshot(session.run) else None
+    path = session.run.path / snapshot.NAME
+    kept = _load(path) if has_snapshot(session.run) else None
     how = encoding.settle(session, profile, checkpoint, device, words=words, kept=kept.encoding if kept else None)
     if kept:
         _must_agree(kept.encoding, how)
@@ -121,7 +113,7 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
         texts: tuple[Captioned, ...] = (*items, *prompts)
         encoding.encode_words(session, profile, checkpoint, device, cache=cache, texts=texts, words=words)
     if kept is None:
-        write_text(snapshot, msgspec.json.encode(Snapshot(how, items), enc_hook=_path_as_text).decode())
+        write_text(path, snapshot.encode(Snapshot(how, items)))
     return Dataset(
         cache,
         items,
@@ -150,7 +142,7 @@ def rehearsal_batch(dataset: Dataset, batch_size: int) -> Batch:
 
 def has_snapshot(run: RunDir) -> bool:
     """Whether the run has fixed its pictures: from then on it draws these, whatever happens to the folders."""
-    return (run.path / SNAPSHOT).exists()
+    return (run.path / snapshot.NAME).exists()
 
 
 def _tokenizers(profile: Profile, checkpoint: Checkpoint) -> Tokenizers:
@@ -161,13 +153,13 @@ def _tokenizers(profile: Profile, checkpoint: Checkpoint) -> Tokenizers:
         raise RunError("tokenizer", error.text, error.remedy) from error
 
 
-def _load(snapshot: Path) -> Snapshot:
+def _load(path: Path) -> Snapshot:
     """Raises RunError if it is damaged."""
     try:
-        return msgspec.json.decode(snapshot.read_bytes(), type=Snapshot, dec_hook=_text_as_path)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return snapshot.decode(path.read_bytes())
+    except ValueError as error:
         remedy = "Restore it from a backup; without it this run cannot be continued."
-        raise RunError("data-changed", f"{snapshot} is damaged ({error})", remedy) from error
+        raise RunError("data-changed", f"{path} is damaged ({error})", remedy) from error
 
 
 def _must_agree(kept: Encoding, now: Encoding) -> None:
@@ -184,7 +176,7 @@ def _was(setting: str, word: Callable[[Any], str] = str) -> Callable[[Any, Any],
     return lambda old, new: f"{setting} was {word(old)}, is {word(new)}"
 
 
-_PRECISIONS = {encoding.dtype_name(word): word for word in DTYPES}
+_PRECISIONS = {name: word for word, name in DTYPE_NAMES.items()}
 # What a difference in a field of `Encoding` is called; a fingerprint is no word for a person.
 _DIFFERENCES: dict[str, Callable[[Any, Any], str]] = {
     "vae": lambda *_: "model.vae, or model.base without one, holds another VAE",
@@ -197,15 +189,6 @@ _DIFFERENCES: dict[str, Callable[[Any, Any], str]] = {
     "text_dtype": _was("model.precision"),
     "max_chunks": _was("data.max_tokens", lambda chunks: str(chunks * CHUNK)),
 }
-
-
-def _path_as_text(path: Path) -> str:
-    """Percent-encoded bytes: a file's name need not be valid in any encoding."""
-    return quote_from_bytes(os.fsencode(path))
-
-
-def _text_as_path(kind: type, text: str) -> Any:
-    return kind(os.fsdecode(unquote_to_bytes(text)))
 
 
 def _counted(session: Session, items: tuple[Item, ...], words: Tokenizers) -> tuple[Item, ...]:
@@ -231,7 +214,7 @@ def _scan(session: Session, profile: Profile, cache: Cache, how: Encoding, *, wo
     upscale = profile.data.upscale
     placements = [place(p.width, p.height, buckets, step=step, upscale=upscale) for p in found.pictures]
     lengths = _lengths(session, [picture.caption for picture in found.pictures], words)
-    hashes = ContentHashes(cache.folder / "contents.jsonl")
+    hashes = ContentHashes(cache.folder / CONTENTS)
     items, changed = make_items(
         found.pictures, placements, lengths, how, hashes, should_stop=session.should_stop, progress=progress
     )

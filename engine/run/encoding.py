@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from engine.contract.buckets import Placement, make_buckets
+from engine.contract.caption_tokens import CHUNK
 from engine.contract.folder import shown
+from engine.contract.items import Captioned, Encoding, Item, encoding_of
+from engine.contract.picture_pixels import colour
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
 from engine.contract.vae_file import TILE
 from engine.data.cache import Cache
 from engine.data.encode import encode_images, encode_texts
-from engine.data.items import Captioned, Encoding, Item
 from engine.model import components, latents, text
 from engine.model.single_file import Checkpoint, fingerprint
 from engine.model.tokenizers import Tokenizers
@@ -43,22 +45,13 @@ def settle(
     """What the profile asks for. Where it leaves tiles to the engine, a resumed run keeps to its earlier choice
     (`kept`): it may be on another card now."""
     tiling = profile.data.vae_tiling
-    return Encoding(
+    return encoding_of(
+        profile,
         vae=fingerprint(checkpoint, "vae"),
-        vae_dtype=dtype_name(profile.data.vae_precision),
-        vae_tiled=kept.vae_tiled if kept and tiling == "auto" else _is_tiled(session, profile, checkpoint, device),
-        background=profile.data.background,
-        latents=profile.data.latents,
         text_encoders=fingerprint(checkpoint, "text"),
         tokenizers=words.fingerprint,
-        text_dtype=profile.model.precision,
-        max_chunks=profile.data.max_tokens // text.CHUNK,
+        vae_tiled=kept.vae_tiled if kept and tiling == "auto" else _is_tiled(session, profile, checkpoint, device),
     )
-
-
-def dtype_name(word: str) -> str:
-    """torch's name for one of the profile's precisions, as an `Encoding` has it."""
-    return str(DTYPES[word]).removeprefix("torch.")
 
 
 def why_tiled(profile: Profile, header: Header, total: float) -> str:
@@ -86,8 +79,7 @@ def encode_pictures(
     resumed: bool,
 ) -> tuple[Item, ...]:
     """Those that can be trained on, encoded one by one. Raises RunError, CacheError, Interrupted."""
-    colour = profile.data.background.removeprefix("#")
-    background = int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)
+    background = colour(profile.data.background)
     dtype = DTYPES[profile.data.vae_precision]
     vae = _Once(lambda: components.load_vae(checkpoint, device, dtype, tiled=encoding.vae_tiled))
 
@@ -135,7 +127,7 @@ def encode_words(
 ) -> None:
     """Captions and prompts, in fp32, kept in the network's precision. Raises RunError, CacheError, Interrupted."""
     dtype = DTYPES[profile.model.precision]
-    max_chunks = profile.data.max_tokens // text.CHUNK
+    max_chunks = profile.data.max_tokens // CHUNK
     encoders = _Once(lambda: components.load_text_encoders(checkpoint, device, torch.float32))
 
     @torch.no_grad()

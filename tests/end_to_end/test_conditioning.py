@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from engine.contract import events
+from engine.contract.items import Encoding
 from engine.contract.rundir import RunDir
 from engine.contract.safetensors_header import Header, TensorInfo
-from engine.data.items import Encoding
 from engine.model import tokenizers
 from engine.model.single_file import open_checkpoint
 from engine.run.encoding import RESERVE, settle, why_tiled

@@ -12,11 +12,11 @@ from PIL import Image
 
 from engine.contract.buckets import Bucket, place
 from engine.contract.folder import Identity, scan
-from engine.data.batches import Batches, CachedConditions, LiveConditions, Order, equal_lengths
+from engine.contract.items import Encoding, Item
+from engine.contract.order import Order, is_dropped
+from engine.data.batches import Batches, CachedConditions, LiveConditions, equal_lengths
 from engine.data.cache import Cache, CacheError
-from engine.data.captions import is_dropped
 from engine.data.content import ContentHashes, make_items
-from engine.data.items import Encoding, Item
 from engine.data.prefetch import Prefetch
 from engine.model.components import load_unet
 from engine.model.single_file import open_checkpoint

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from engine.contract.atomic import Interrupted
 from engine.contract.buckets import Bucket, Placement, make_buckets, place
 from engine.contract.folder import scan
+from engine.contract.items import Encoding, data_fingerprint, latents_key, text_key
 from engine.data import cache as cache_module
 from engine.data.cache import Cache, CacheError
 from engine.data.content import ContentHashes, make_items
 from engine.data.encode import Encoded, encode_images, encode_texts
-from engine.data.items import Encoding, data_fingerprint, latents_key, text_key
 
 ENCODING = Encoding(
     vae="v", vae_dtype="fp32", background="#ffffff", text_encoders="t", tokenizers="k", text_dtype="bf16", max_chunks=2

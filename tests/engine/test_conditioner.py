@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from engine.contract import events
+from engine.contract.order import Order
 from engine.contract.profile import decode_profile
 from engine.contract.safetensors_header import read_header
 from engine.contract.sections import Profile, TextEncoders
 from engine.contract.text_tensors import learning_factors
-from engine.data.batches import Batches, Order
+from engine.data.batches import Batches
 from engine.memory.micro_step import predict
 from engine.memory.plan import Embedded, Tokens
 from engine.model.components import load_text_encoders, load_unet

@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_leaves
 
 from engine.contract.buckets import Bucket, Placement, make_buckets, place
 from engine.contract.folder import scan
+from engine.contract.items import Encoding
 from engine.contract.safetensors_header import Header, TensorInfo
 from engine.data.cache import Cache
 from engine.data.content import ContentHashes, make_items
 from engine.data.encode import encode_images
-from engine.data.items import Encoding
 from engine.model.components import load_vae, vae_config
 from engine.model.latents import decode_latents, encode_posterior, encoding_memory, load_image
 from engine.model.single_file import open_checkpoint

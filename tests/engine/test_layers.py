@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.layers import Layer, count, human, patterns_for, read_layers, select
+from engine.contract.layer_kinds import KINDS, PRESETS
+from engine.contract.layers import Layer, count, human, read_layers, select, text_trees
 from engine.contract.safetensors_header import CheckpointError, Header, Piece, TensorInfo, read_header
+from engine.contract.sections import TextEncoders
+from engine.contract.spelling import Speller, Spelling, patterns_for
+from engine.contract.text_tensors import learning_text, text_tensors
 from engine.contract.unet_names import UNET_PREFIX, read_topology, to_diffusers, to_published, unet_names
 
 
@@ -17,6 +21,11 @@ def header(demo_checkpoint: Path) -> Header:
 @pytest.fixture(scope="module")
 def root(header: Header) -> Layer:
     return read_layers(header)
+
+
+@pytest.fixture(scope="module")
+def speller(root: Layer) -> Speller:
+    return Speller(root)
 
 
 def every_node(layer: Layer) -> list[Layer]:
@@ -78,6 +87,21 @@ def test_the_tree_is_in_the_order_of_the_forward_pass(root):
         "norm3",
         "ff",
     ]
+    assert [child.label for child in attention.children[2].children[1].children] == ["Query", "Key", "Value", "Output"]
+
+
+def test_text_encoders_have_trees_of_all_their_tensors(header):
+    trees = text_trees(header)
+    assert [tree.path for tree in trees] == ["text_encoder", "text_encoder_2"]
+    assert {name for tree in trees for name in tree.tensors} == set(text_tensors(header))
+    for node in (node for tree in trees for node in every_node(tree)):
+        assert all(name.startswith(f"{node.path}.") for name in node.tensors)
+        if node.children:
+            assert [name for child in node.children for name in child.tensors] == list(node.tensors)
+    labels = [child.label for child in trees[1].children]
+    assert labels[:2] == ["Embeddings", "Layer 0"] and labels[-2:] == ["Final norm", "Projection of the pooled vector"]
+    learning = learning_text(trees[0].tensors, TextEncoders(train="first"))
+    assert learning and learning < set(trees[0].tensors)
 
 
 def test_words_match_whole_parts_and_patterns_whole_names(root):
@@ -97,18 +121,50 @@ def test_patterns_that_match_nothing_are_reported_in_order(root):
     assert selection.trained == frozenset()
 
 
-def test_patterns_for_any_set_select_exactly_that_set(root):
+def test_patterns_for_any_set_select_exactly_that_set(root, speller):
     draw = random.Random(0)
     nodes = every_node(root)
+    known = Spelling(("*",))
     for _ in range(150):
         chosen: set[str] = set()
         for node in draw.sample(nodes, draw.randrange(1, 8)):
             chosen |= set(node.tensors)
         if draw.random() < 0.5:
             chosen -= set(draw.sample(root.tensors, draw.randrange(1, 30)))
-        patterns = patterns_for(root, chosen)
-        assert select(root.tensors, patterns).trained == chosen
+        wanted = speller.mask(chosen)
+        patterns = speller.patterns(wanted)
+        assert select(root.tensors, patterns).trained == chosen == speller.chosen(wanted)
         assert len(patterns) <= max(len(chosen), 1)
+        spelling = speller.spell(wanted, known)
+        assert select(root.tensors, spelling.train, spelling.freeze).trained == chosen
+        assert spelling.length <= len(patterns)
+        known = spelling if draw.random() < 0.7 else Spelling(("depth:1", "attn2", "nowhere"), ("*.bias",))
+
+
+def test_what_a_person_wrote_stays_where_it_still_says_what_is_wanted(speller):
+    def spelt(train, freeze, wanted_train, wanted_freeze=()):
+        wanted = speller.selected(Spelling(wanted_train, wanted_freeze))
+        return speller.spell(wanted, Spelling(train, freeze))
+
+    assert spelt(("depth:1",), (), ("depth:1", "mid_block")) == Spelling(("depth:1", "mid_block.*"))
+    assert spelt(("*",), (), ("*",), ("mid_block",)) == Spelling(("*",), ("mid_block.*",))
+    assert spelt(("down_blocks*", "attn2"), (), ("down_blocks", "attn2", "conv_in")) == Spelling(
+        ("down_blocks*", "attn2", "conv_in.*")
+    )
+    assert spelt(("attn1", "attn2"), ("*.bias",), ("attn1", "attn2"), ("*.bias", "mid_block")) == Spelling(
+        ("attn1", "attn2"), ("*.bias", "mid_block.*")
+    )
+    assert spelt(("attn1",), ("attn1",), ("*",)) == Spelling(("*",))
+    assert speller.spell(0, Spelling(("*",))) == Spelling(())
+
+
+def test_kinds_and_presets_mean_something_in_every_unet(root, speller):
+    for patterns in (*(kind.patterns for kind in KINDS), *(preset.spelling.train for preset in PRESETS)):
+        assert select(root.tensors, patterns).trained
+    whole = [preset for preset in PRESETS if speller.selected(preset.spelling) == speller.every]
+    assert [preset.label for preset in whole] == ["Everything"]
+    # Every layer is of some kind.
+    assert select(root.tensors, [pattern for kind in KINDS for pattern in kind.patterns]).trained == set(root.tensors)
 
 
 def test_patterns_are_short_where_the_choice_is_simple(root):

@@ -9,7 +9,7 @@ import stillness
 
 @pytest.fixture(autouse=True)
 def own_place(tmp_path, monkeypatch):
-    for name in ("DATA", "CACHE", "RUNS", "PROFILES"):
+    for name in ("DATA", "CACHE", "RUNS", "PROFILES", "CONFIG"):
         monkeypatch.setenv(f"AOZORA_{name}", str(tmp_path / name.lower()))
     # Profiles here name no tokenizer, and no test may lean on what this machine has in its cache.
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))

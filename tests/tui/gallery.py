@@ -19,7 +19,10 @@ from engine.contract import events, places
 from engine.contract.rundir import RunDir
 
 SIZES = ((80, 24), (120, 40))
-NAMES = ("home", "profile", "layers", "run", "failed", "finished", "log", "help", "stop", "rate")
+NAMES = (
+    *("home", "recipes", "profile", "search", "differ", "layers", "curves", "start"),
+    *("run", "failed", "finished", "log", "help", "stop", "rate"),
+)
 CARD = Reading(
     index=0,
     name="NVIDIA GeForce RTX 4070",
@@ -80,20 +83,26 @@ async def shown(name: str, size: tuple[int, int]) -> AsyncIterator[Pilot[int]]:
 
 
 async def _go(name: str, pilot: Pilot[int]) -> None:
-    if name in ("profile", "layers"):
+    if name in ("profile", "layers", "search", "differ", "curves"):
         pilot.app.push_screen(ProfileScreen(ProfileFile.open(places.profiles_folder() / "portraits.toml")))
         await _settle(pilot)
         screen = pilot.app.screen
         assert isinstance(screen, ProfileScreen)
         screen.check_now()
         await seen.work_done(pilot.app)
-        screen.go_to("train.accumulate")
+        if name in ("profile", "layers"):
+            screen.go_to("train.accumulate")
     if name == "layers":
         await pilot.press("f4")
         await seen.work_done(pilot.app)
         await _settle(pilot)
         await pilot.press(*["down"] * 4, "right", "space")
     keys = {
+        "recipes": ("n",),
+        "search": ("slash", *"memory"),
+        "differ": ("v", "shift+tab"),
+        "curves": ("c", "p", "right", "right"),
+        "start": ("tab", "s"),
         "failed": ("end", "enter"),
         "finished": ("down", "enter"),
         "log": ("l",),
@@ -102,6 +111,7 @@ async def _go(name: str, pilot: Pilot[int]) -> None:
         "rate": ("f",),
     }
     await pilot.press(*keys.get(name, ()))
+    await seen.work_done(pilot.app)
 
 
 async def _settle(pilot: Pilot[int]) -> None:

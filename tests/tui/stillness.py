@@ -30,6 +30,8 @@ async def still(app: App[Any]) -> None:
             app._check_resize()
         elif _undrawn(app.screen):
             app.screen._on_timer_update()
+        elif getattr(app, "opening", False):
+            app.finish_opening()
         else:
             return
     pytest.fail("the app never rests")

@@ -16,6 +16,7 @@ from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.profile import ProfileScreen
 from aozora_tui.screens.run import RunScreen
+from aozora_tui.screens.start import StartScreen
 from engine.contract import events, places
 
 ENGINE = (sys.executable, fake_engine.__file__)
@@ -91,8 +92,8 @@ async def test_a_profile_that_cannot_run_shows_why_and_leads_to_the_field():
         await pilot.press("s")
         await seen.work_done(app)
         await pilot.pause()
-        assert isinstance(app.screen, Ask)
-        assert "mine cannot start: 2 problems" in seen.text(app)
+        assert isinstance(app.screen, StartScreen)
+        assert "It cannot start: 2 problems" in seen.text(app)
         assert "/nowhere does not exist. Name the folder" in seen.text(app)
         await pilot.press("enter")
         await pilot.pause()
@@ -323,7 +324,7 @@ async def test_what_torch_finds_wrong_is_shown_and_starts_nothing(where, monkeyp
         await pilot.press("s")
         await seen.work_done(app)
         await pilot.pause()
-        assert isinstance(app.screen, Ask)
+        assert isinstance(app.screen, StartScreen if where == "home" else StartScreen | Ask)
         assert "optimizer.arguments has no argument called beta. Correct it." in seen.words(app)
         await pilot.press("enter")
         await pilot.pause()
@@ -341,22 +342,24 @@ async def test_the_app_goes_on_while_torch_is_asked_and_quitting_does_not_wait_f
         await pilot.press("s")
         while "Asking torch about the optimizer ..." not in seen.text(app):
             await pilot.pause()
-        await pilot.press("down")
+        await pilot.press("enter")
+        assert isinstance(app.screen, StartScreen)  # not before torch has answered
+        await pilot.press("escape", "down")
         assert app.screen.profiles.cursor == 1
     assert not places.runs_folder().exists()
 
 
-async def test_a_torch_that_does_not_answer_is_said_over_the_run_that_is_started(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+async def test_a_torch_that_does_not_answer_is_said_before_the_start_and_forbids_nothing(monkeypatch, no_engine_left):
     own_profile(text=IMPORTED)
     app = home(engine_command=(*ENGINE, "--torch-dies"))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("s")
         await seen.work_done(app)
         await pilot.pause()
-        assert isinstance(app.screen, Ask) and "is started all the same" in seen.words(app)
+        assert isinstance(app.screen, StartScreen)
         assert "torch could not be asked about it: ImportError: no torch here." in seen.words(app)
-        await pilot.press("escape")
+        await pilot.press("enter")
+        await pilot.pause()
         assert isinstance(app.screen, RunScreen)
         run = app.screen.run_dir
     until(lambda: runs.reap() == {run.name: 0})

@@ -22,5 +22,5 @@ def test_what_differs_comes_in_the_forms_order_with_the_default_where_nothing_is
 
 
 def test_what_is_not_toml_is_refused():
-    with pytest.raises(ValueError, match="end of document|line 1"):
+    with pytest.raises(ValueError, match=r"end of document|line 1"):
         differences(BASE, "[[")

@@ -1,40 +1,12 @@
 """What every section's fields are made of."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from engine.contract.about import OVER_THE_RUN, OVER_TIMESTEPS, Axis, about
 
-class Axis(NamedTuple):
-    """What a drawn curve lies over: where it ends, and the sentence that says so."""
-
-    last: float
-    words: str
-
-
-OVER_TIMESTEPS = Axis(999, "timesteps go from 0 to 999")
-OVER_THE_RUN = Axis(1, "shares of the run go from 0 to 1")
-
-
-def about(
-    title: str,
-    description: str,
-    unit: str = "",
-    kind: str = "",
-    *,
-    aliases: Mapping[str, str] | None = None,
-    remedy: str = "",
-    axis: Axis | None = None,
-    **bounds: Any,
-) -> Meta:
-    """A field's label, help, unit, and kind of text (`file`, `folder`, `colour`, `pattern`), with its bounds.
-
-    `aliases`: what others call one of the field's words, in small letters and digits only, and that word. `remedy`:
-    what to do about any other wrong value. `axis` is a curve's. `examples`, plain TOML values, show a list or a table.
-    """
-    extra = {"unit": unit, "kind": kind, "aliases": dict(aliases or {}), "remedy": remedy, "axis": axis}
-    return Meta(title=title, description=description, extra=extra, **bounds)
+__all__ = ["OVER_THE_RUN", "OVER_TIMESTEPS", "Axis", "Point", "about"]
 
 
 class Point(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

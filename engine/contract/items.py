@@ -1,4 +1,11 @@
-"""What can be trained on, and the names under which its encodings are cached: digests of all that they depend on."""
+"""What can be trained on, and the names under which its encodings are cached: digests of all that they depend on.
+
+A cache's folder:
+
+    latents/ab/<key>.safetensors    "latents" (4, h, w) float32, and "std" of the same shape if they are to be sampled
+    text/ab/<key>.safetensors       "prompt_embeds" (77n, C), "pooled_prompt_embeds" (P,)
+    contents.jsonl                  digests of the pictures' bytes, see `content_digests`
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,11 +15,19 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from engine.contract.buckets import Bucket, Placement, time_ids
-from engine.contract.folder import Identity
+from engine.contract.caption_tokens import CHUNK
+from engine.contract.folder import Identity, Picture
+from engine.contract.sections import Profile
 from engine.contract.vae_file import TILE
+
+Kind = Literal["latents", "text"]
 
 # Raised whenever the same inputs would be encoded or stored differently.
 FORMAT = 1
+# torch's names of the profile's precisions.
+DTYPE_NAMES = {"fp32": "float32", "bf16": "bfloat16"}
+# A hair-thin picture, enlarged to one bucket step, would be millions of pixels long on its way.
+_MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +49,21 @@ class Encoding:
     max_chunks: int
     vae_tiled: bool = False
     latents: Literal["mean", "sampled"] = "mean"
+
+
+def encoding_of(profile: Profile, *, vae: str, text_encoders: str, tokenizers: str, vae_tiled: bool) -> Encoding:
+    """What a profile asks for, with the fingerprints of what it names."""
+    return Encoding(
+        vae=vae,
+        vae_dtype=DTYPE_NAMES[profile.data.vae_precision],
+        vae_tiled=vae_tiled,
+        background=profile.data.background,
+        latents=profile.data.latents,
+        text_encoders=text_encoders,
+        tokenizers=tokenizers,
+        text_dtype=profile.model.precision,
+        max_chunks=profile.data.max_tokens // CHUNK,
+    )
 
 
 class Captioned(Protocol):
@@ -88,6 +118,18 @@ def text_key(caption: str, chunks: int, encoding: Encoding) -> str:
     e = encoding
     kept = min(chunks, e.max_chunks)
     return _digest(["text", FORMAT, caption, e.text_encoders, e.tokenizers, e.text_dtype, kept])
+
+
+def entry_path(cache: Path, kind: Kind, key: str) -> Path:
+    """The file that holds an encoding."""
+    return cache / kind / key[:2] / f"{key}.safetensors"
+
+
+def why_unplaceable(picture: Picture, placement: Placement) -> str:
+    """Why its bucket is no use, as a `Skipped.reason`; "" if it can be trained on."""
+    if placement.upscaled and placement.scaled[0] * placement.scaled[1] > _MOST_PIXELS:
+        return f"is too thin to train on ({picture.width}x{picture.height})"
+    return ""
 
 
 def data_fingerprint(items: Iterable[Item]) -> str:

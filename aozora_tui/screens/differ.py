@@ -1,0 +1,157 @@
+"""What a profile differs in, from the defaults, from its file, from its latest run, from another profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual.content import Content
+from textual.events import Key
+from textual.widget import Widget
+from textual.widgets import Static
+
+from aozora_tui.keymap import bindings
+from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.screens.form import FAINT
+from aozora_tui.screens.profile_sides import Side, Unlike, read_side, unlike
+from aozora_tui.screens.profile_text import short
+from aozora_tui.screens.rows import Column, Line, Rows
+from aozora_tui.screens.words import counted, cut
+from engine.contract import places
+
+COLUMNS = (Column("setting", 27), Column("this profile", 20), Column("", 0))
+
+
+class DifferScreen(AozoraScreen[str | None]):
+    """Gives the field to go to, or None. What is taken from the other side is written into `file` at once, each as one
+    change."""
+
+    DEFAULT_CSS = """
+    DifferScreen #sides { height: 1; padding: 0 1; margin-top: 1; }
+    DifferScreen #unlike { height: 1fr; margin: 1 1 0 1; }
+    DifferScreen #both { height: 4; padding: 0 1; }
+    """
+    scopes: ClassVar[tuple[str, ...]] = ("differ", "list")
+    BINDINGS = bindings("differ")
+    AUTO_FOCUS = "#unlike"
+
+    def __init__(self, file: ProfileFile, found: Sequence[Side]) -> None:
+        super().__init__()
+        self.file = file
+        self._sides = list(found)
+        self._at = 1 if file.modified else min(2, len(self._sides) - 1)
+        self._found: dict[str, Unlike] = {}
+
+    def body(self) -> Iterable[Widget]:
+        yield Static(id="sides", markup=False)
+        yield Rows(COLUMNS, empty_text="No difference.", id="unlike")
+        yield Static(id="both", markup=False)
+
+    @property
+    def rows(self) -> Rows:
+        return self.query_one("#unlike", Rows)
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def on_rows_moved(self) -> None:
+        self._show_both()
+
+    def on_rows_chosen(self, event: Rows.Chosen) -> None:
+        event.stop()
+        self.action_go()
+
+    def on_key(self, event: Key) -> None:
+        if event.key in ("tab", "shift+tab"):  # there is nowhere else for the focus to go
+            event.stop()
+            self.action_against(1 if event.key == "tab" else -1)
+
+    def action_go(self) -> None:
+        if self.rows.key is not None:
+            self.dismiss(self.rows.key)
+
+    def action_back(self) -> None:
+        self.dismiss(None)
+
+    def action_against(self, by: int) -> None:
+        self._at = (self._at + by) % len(self._sides)
+        self._show()
+
+    def action_take(self) -> None:
+        """The other side's value."""
+        found = self._found.get(self.rows.key or "")
+        if found is None:
+            return
+        if found.written is None and found.field.required:
+            self.say(f"{found.field.label} has no default, and nothing is written there", "warning")
+            return
+        self.file.end_of_change()
+        self.file.set(found.field.path, found.written)
+        self.file.end_of_change()
+        self._show()
+        self.say(f"{found.field.label}: taken from {self._sides[self._at].name}", "good")
+
+    def action_undo(self) -> None:
+        path = self.file.undo()
+        self._show()
+        if path is not None and path in self._found:
+            self.rows.select(path)
+        self.say("Nothing to undo" if path is None else f"Undone: {path}")
+
+    def action_choose(self) -> None:
+        from aozora_tui.screens.picker import Picker
+
+        def answered(path: str | None) -> None:
+            side = read_side(Path(path)) if path is not None else None
+            if path is not None and side is None:
+                self.say(f"{Path(path).name} is no profile that can be read", "warning")
+            elif side is not None:
+                self._sides = [*(other for other in self._sides if other.name != side.name), side]
+                self._at = len(self._sides) - 1
+                self._show()
+
+        start = self.file.path.parent
+        others = str(next(iter(sorted(places.profiles_folder().glob("*.toml"))), places.profiles_folder() / "a.toml"))
+        self.app.push_screen(Picker("Compare with", others, start, suffixes=(".toml",)), answered)
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        side = self._sides[self._at]
+        found = unlike(self.file, side)
+        self._found = {entry.field.path: entry for entry in found}
+        self.set_title((f"{self.file.path.stem}  ", "bold"), f"{counted(len(found), 'difference')} from {side.name}")
+        names: list[tuple[str, str]] = []
+        for index, other in enumerate(self._sides):
+            here = index == self._at
+            names.append((f"[{other.name}]" if here else f" {other.name} ", "bold" if here else FAINT))
+        self.set_line("#sides", Content.assemble(*names))
+        self.rows.columns = (COLUMNS[0], Column("this profile", self._half()), Column(side.name, 0))
+        self.rows.set_lines([_line(entry) for entry in found])
+        self.rows.refresh_lines(0, 1)
+        self._show_both()
+
+    def _half(self) -> int:
+        return max((self.size.width - COLUMNS[0].width - 10) // 2, 10)
+
+    def _show_both(self) -> None:
+        found = self._found.get(self.rows.key or "")
+        if found is None:
+            self.set_line("#both", Content.styled("Nothing differs. tab compares with something else.", FAINT))
+            return
+        here, there = short(found.here) or "nothing", short(found.there) or "nothing"
+        room = max(self.size.width - len(found.field.path) - 4, 8)
+        lines = [
+            Content.assemble((f"{found.field.path}  ", "bold"), (cut(found.field.help, room), FAINT)),
+            Content.assemble(("here   ", FAINT), cut(here, self.size.width - 9)),
+            Content.assemble(("there  ", FAINT), cut(there, self.size.width - 9)),
+        ]
+        self.set_line("#both", Content("\n").join(lines))
+
+
+def _line(found: Unlike) -> Line:
+    here, there = (short(value).replace("\n", " ") or "-" for value in (found.here, found.there))
+    return Line(found.field.path, ((found.field.label, "plain"), (here, "plain"), (there, "attention")))

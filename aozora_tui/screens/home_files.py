@@ -1,0 +1,207 @@
+"""What the first screen does with files: profiles are made, copied, renamed; profiles and runs go to the trash."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from textual import work
+
+from aozora_tui import trash
+from aozora_tui.runs import RunSummary
+from aozora_tui.screens.ask import Answer, Ask
+from aozora_tui.screens.ask_name import AskName, wrong_with
+from aozora_tui.screens.home_lists import HomeLists
+from aozora_tui.screens.words import cut_path, home_path
+from aozora_tui.text import size
+from engine.contract import places
+from engine.contract.rundir import RunDir
+
+RUN_KEEPS_NAME = "A run keeps the name of its folder, which commands and checkpoints go by: rename its profile instead"
+RECIPE_STAYS = "A recipe comes with the program: it can be neither renamed nor deleted; d copies it"
+_COPY_NAME = "Copies are yours: nothing else uses the name. Its runs will be called after it."
+
+
+class HomeFiles(HomeLists):
+    """Nothing is overwritten and nothing removed: what is deleted can be put back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thrown: list[trash.Thrown] = []
+
+    def action_new(self) -> None:
+        from aozora_tui.screens.home_recipes import AskRecipe
+
+        def chosen(recipe: Path | None) -> None:
+            if recipe is not None:
+                self._ask_for_name(recipe)
+
+        self.app.push_screen(AskRecipe(self.aozora.recipes), chosen)
+
+    def _ask_for_name(self, recipe: Path) -> None:
+        from aozora_tui.profile_file import free_path
+
+        folder = places.profiles_folder()
+
+        def named(name: str | None) -> None:
+            if name is not None and (made := self._copy(recipe, folder / f"{name}.toml")) is not None:
+                self.open_profile(made)
+
+        title = f"A new profile from {recipe.stem}, called"
+        first = free_path(folder, recipe.stem).stem
+        wrong = partial(wrong_with, folder=folder)
+        about = f"{home_path(folder)}/NAME.toml. Its runs are called after it."
+        self.app.push_screen(AskName(title, first, wrong=wrong, about=about, accept="make it and open it"), named)
+
+    def action_duplicate(self) -> None:
+        from aozora_tui.profile_file import free_path
+
+        if (path := self._selected_profile()) is not None:
+            made = self._copy(path, free_path(places.profiles_folder(), path.stem))
+            if made is not None:
+                self.say(f"Copied to {cut_path(made, 66)}", "good")
+
+    def _copy(self, path: Path, to: Path) -> Path | None:
+        """Says why if there is none. The cursor is on it afterwards."""
+        from aozora_tui.profile_file import ProfileFile
+
+        try:
+            copy = ProfileFile.open(path)
+            copy.save_as(to)
+        except (OSError, ValueError) as error:
+            self.say(str(error), "error")
+            return None
+        self._found_again(to)
+        return to
+
+    def action_rename(self) -> None:
+        if self.runs_list.has_focus:
+            self.say(RUN_KEEPS_NAME, "warning")
+            return
+        if (path := self._selected_profile()) is None:
+            return
+        if self.is_recipe(path):
+            self.say(RECIPE_STAYS, "warning")
+            return
+
+        def named(name: str | None) -> None:
+            if name is not None and name != path.stem:
+                self._rename(path, path.with_name(f"{name}.toml"))
+
+        about = "Runs keep their names: those it has had are no longer found as its last ones."
+        wrong = partial(wrong_with, folder=path.parent, now=path.stem)
+        self.app.push_screen(
+            AskName(f"Rename {path.stem} to", path.stem, wrong=wrong, about=about, accept="rename it"), named
+        )
+
+    def _rename(self, path: Path, to: Path) -> None:
+        try:
+            path.rename(to)
+        except OSError as error:
+            self.say(f"{path.name} cannot be renamed: {error.strerror}", "error")
+            return
+        self._found_again(to)
+        self.say(f"{path.stem} is called {to.stem} now", "good")
+
+    # -- the trash -----------------------------------------------------------------------------------------------------
+
+    def action_delete(self) -> None:
+        """Asks first; never a run that is alive."""
+        run = self._selected_run() if self.runs_list.has_focus else None
+        path = run.path if run else None if self.runs_list.has_focus else self._selected_profile()
+        if path is None:
+            return
+        reason = trash.why_not(run) if run else RECIPE_STAYS if self.is_recipe(path) else ""
+        if reason:
+            self.say(reason, "warning")
+        else:
+            self._weigh(path, run)
+
+    @work(thread=True, exclusive=True, group="delete", exit_on_error=False)
+    def _weigh(self, path: Path, run: RunDir | None) -> None:
+        """A run may hold thousands of pictures."""
+        self.app.call_from_thread(self._ask_to_delete, path, run, trash.size_of(path))
+
+    def _ask_to_delete(self, path: Path, run: RunDir | None, weight: int) -> None:
+        if not self.is_current:
+            return
+        place = home_path(trash.folder())
+        lines = [f"It goes to {place}. u puts it back while the app is open; later, move it back from there."]
+        if run is not None:
+            held = f"Its checkpoints and exports go with it: {size(weight)}."
+            lines.append(f"{held} The disk has that back when you empty the trash.")
+
+        def answered(answer: str | None) -> None:
+            if answer == "delete":
+                self._delete(path, run)
+
+        answers = [Answer("y", "move it to the trash", "delete")]
+        self.app.push_screen(Ask(f"Delete {path.stem if run is None else run.name}?", lines, answers), answered)
+
+    def _delete(self, path: Path, run: RunDir | None) -> None:
+        now = self.aozora.clock()
+        try:
+            thrown = trash.throw(path, now) if run is None else trash.throw_run(run, now)
+        except (OSError, ValueError) as error:
+            self.say(f"{path.name} was not deleted: {error}", "error")
+            return
+        self._thrown.append(thrown)
+        self._look_again()
+        self.say(f"Deleted; u puts it back. It is {cut_path(thrown.kept, max(self.size.width - 36, 24))}", "good")
+
+    def action_put_back(self) -> None:
+        if not self._thrown:
+            self.say(f"Nothing was deleted since the app was opened; what was before is in {home_path(trash.folder())}")
+            return
+        thrown = self._thrown.pop()
+        try:
+            trash.put_back(thrown)
+        except OSError as error:
+            self.say(str(error), "error")
+            return
+        self._found_again(thrown.original)
+        self.say(f"{thrown.original.name} is back", "good")
+
+    # -- what is selected ----------------------------------------------------------------------------------------------
+
+    def is_recipe(self, path: Path) -> bool:
+        return path.parent == self.aozora.recipes
+
+    def open_profile(self, path: Path, field: str | None = None) -> None:
+        """The form, at a field if one is named."""
+        from aozora_tui.profile_file import ProfileFile
+        from aozora_tui.screens.profile import ProfileScreen
+
+        try:
+            file = ProfileFile.open(path)
+        except ValueError as error:
+            self.say(str(error), "error")
+            return
+        self.app.push_screen(ProfileScreen(file, recipe=self.is_recipe(path), field=field))
+
+    def _look_again(self) -> None:
+        self._runs.expect_change()
+        self._shelf.list_again(places.profiles_folder(), self.aozora.recipes)
+        self.tick()
+        self.update_keys()
+
+    def _found_again(self, path: Path) -> None:
+        """Put the cursor on what is new; what is looked for must not hide it."""
+        if self.filter.words:
+            self.filter.clear()
+        self._look_again()
+        rows = self.profiles if path.suffix == ".toml" else self.runs_list
+        rows.select(str(path))
+        rows.focus()
+
+    def _selected_profile(self) -> Path | None:
+        if self.runs_list.has_focus:
+            self.say(f"Select a profile first: {self.key_name('home.switch')} goes to the other list", "warning")
+            return None
+        return Path(self.profiles.key) if self.profiles.key else None
+
+    def _selected(self) -> RunSummary | None:
+        return self._runs.summary(self.runs_list.key or "")
+
+    def _selected_run(self) -> RunDir | None:
+        return self._runs.runs.get(self.runs_list.key or "")

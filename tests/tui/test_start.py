@@ -1,0 +1,239 @@
+"""The page before a start: what it says, and that nothing starts that should not."""
+
+import sys
+
+import fake_engine
+import fake_run
+import forms
+import gallery
+import pytest
+import seen
+from test_home import own_profile
+
+from aozora_tui import runs
+from aozora_tui.app import AozoraApp
+from aozora_tui.screens.home import HomeScreen
+from aozora_tui.screens.profile import ProfileScreen
+from aozora_tui.screens.run import RunScreen
+from aozora_tui.screens.start import Page, StartScreen
+from aozora_tui.screens.start_look import count_pictures, gather
+from engine.contract import places
+from engine.contract.profile import dump, parse, resolved
+
+ENGINE = (sys.executable, fake_engine.__file__)
+
+
+def app_on(readings=(), **options):
+    return AozoraApp(ticking=False, read_gpu=lambda _pid: readings, clock=lambda: fake_run.START, **options)
+
+
+def ran(path, name="mine-20231101-101010", steps=20, **changed):
+    """A run of the profile, with its text changed as `old=new` says."""
+    text = path.read_text()
+    for old, new in changed.values():
+        assert old in text
+        text = text.replace(old, new)
+    run = fake_run.make(places.runs_folder(), name)
+    run.profile.write_text(dump(resolved(parse(text, "")[0], path.parent)))
+    fake_run.trained(run, steps, steps=500)
+    return run
+
+
+async def looked(pilot, path):
+    """The page, once everything on it is known."""
+    answers = []
+    screen = StartScreen(path, path.read_text())
+    pilot.app.push_screen(screen, answers.append)
+    await pilot.pause()
+    await seen.work_done(pilot.app)
+    await forms.settle(pilot)
+    return screen, answers
+
+
+async def test_it_says_what_a_run_takes_and_gives_yes_for_enter(own_place):
+    path = forms.write_profile(own_place)
+    app = app_on((gallery.CARD,))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen, answers = await looked(pilot, path)
+        said = seen.words(app)
+        cost = screen.seen.verdict.checked.outlook.cost
+        for part in (
+            "Start mine 500 steps of 16",
+            f"{cost.device / 2**30:.1f} of 12.0 GiB",
+            f"{cost.host / 2**30:.1f} GiB of",
+            "2.57 B of 2.57 B parameters, 100.0 %",
+            "1 in 1 folder; 8,000 are drawn: 8,000 epochs.",
+            "The first run of this profile",
+        ):
+            assert part in said, part
+        await pilot.press("enter")
+        await pilot.pause()
+        assert answers == [True] and isinstance(app.screen, HomeScreen)
+
+
+@pytest.mark.parametrize("key", ["escape", "q"])
+async def test_leaving_it_starts_nothing(key, own_place):
+    path = forms.write_profile(own_place)
+    app = app_on(engine_command=ENGINE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        await seen.work_done(app)
+        await forms.settle(pilot)
+        assert isinstance(app.screen, StartScreen) and app.screen.path == path
+        await pilot.press(key)
+        await pilot.pause()
+    assert not places.runs_folder().exists()
+
+
+async def test_s_and_s_again_start_a_run_of_the_profile(own_place, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(places.shipped_profiles_folder().parent))
+    path = forms.write_profile(own_place)
+    app = app_on(engine_command=ENGINE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        await seen.work_done(app)
+        await forms.settle(pilot)
+        await pilot.press("s")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, RunScreen)
+        run = app.screen.run_dir
+        assert run.name.startswith(f"{path.stem}-")
+        runs._children[run.path].wait(timeout=20)
+    runs.reap()
+
+
+async def test_a_profile_that_was_changed_since_is_not_started(own_place):
+    path = forms.write_profile(own_place)
+    app = app_on(engine_command=ENGINE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        await seen.work_done(app)
+        await forms.settle(pilot)
+        path.write_text(path.read_text().replace("500", "501"))
+        await pilot.press("enter")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, HomeScreen)
+        assert "mine.toml was changed since it was checked" in seen.text(app)
+    assert not places.runs_folder().exists()
+
+
+async def test_problems_come_first_forbid_the_start_and_lead_to_their_field(own_place):
+    path = forms.write_profile(own_place)
+    path.write_text(path.read_text().replace("steps = 500", "steps = 0"))
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("s")
+        await seen.work_done(app)
+        await forms.settle(pilot)
+        assert seen.text(app).splitlines()[2].strip() == "! It cannot start: 1 problem"
+        assert "train.steps" in seen.text(app)
+        assert "enter start" not in seen.text(app)
+        await pilot.press("enter")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, ProfileScreen)
+        assert app.screen.focused is forms.row(app.screen, "train.steps").editor
+
+
+async def test_without_anybody_to_mend_it_a_wrong_profile_only_goes_back(own_place):
+    own_profile(text="[model\n")
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen, answers = await looked(pilot, places.profiles_folder() / "mine.toml")
+        assert "is not valid TOML" in seen.words(app)
+        await pilot.press("enter", "s")
+        assert app.screen is screen and answers == []
+        assert "1 problem to mend before it can start" in seen.text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert answers == [False]
+
+
+async def test_it_says_what_is_different_from_the_last_run_and_only_that(own_place):
+    path = forms.write_profile(own_place)
+    ran(path, "mine-20231101-101010", old=("steps = 500", "steps = 77"))
+    ran(path, "mine-20231102-101010", old=("steps = 500", "steps = 400\naccumulate = 32"))
+    app = app_on()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await looked(pilot, path)
+        said = seen.text(app)
+        assert "Since its last run   mine-20231102-101010: ! crashed, 20/500" in said
+        after = said.split("Since its last run")[1].splitlines()[1:]
+        assert [line.strip() for line in after[:2]] == ["train.steps  400 -> 500", "train.accumulate  32 -> 16"]
+        assert not after[2].strip()
+        assert "mine-20231102-101010 has encoded them" in said
+
+
+async def test_where_nothing_has_changed_it_says_so_and_other_data_is_not_encoded_already(own_place):
+    path = forms.write_profile(own_place)
+    ran(path)
+    look = gather(path.read_text(), path, ())
+    assert look.last.changes == () and look.last.encoded
+    changed = path.read_text() + '[text_encoders]\ntrain = "first"\n[objective]\nprediction_type = "epsilon"\n'
+    assert gather(changed, path, ()).last.encoded
+    (own_place / "others").mkdir()
+    other = path.read_text().replace("/pictures", "/others")
+    assert [each.field.path for each in gather(other, path, ()).last.changes] == ["data.folders"]
+    assert not gather(other, path, ()).last.encoded
+
+
+async def test_another_run_that_goes_on_is_told(own_place):
+    path = forms.write_profile(own_place)
+    live = fake_run.make(places.runs_folder(), "eel-20231113-101010")
+    fake_run.trained(live, 7)
+    app = app_on((gallery.CARD,))
+    with fake_run.engine_alive(live):
+        async with app.run_test(size=(120, 40)) as pilot:
+            _, answers = await looked(pilot, path)
+            assert "eel-20231113-101010 goes on meanwhile" in seen.words(app)
+            await pilot.press("enter")
+            await pilot.pause()
+            assert answers == [True]
+
+
+async def test_at_80x24_the_rest_comes_with_the_keys(own_place):
+    path = forms.write_profile(own_place)
+    old = ("steps = 500", 'steps = 400\n[preview]\nprompts = ["' + "a lighthouse at dawn, " * 12 + '"]')
+    ran(path, old=old)
+    app = app_on((gallery.CARD,))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        assert "preview.prompts" not in seen.text(app) and "pagedown more" in seen.text(app)
+        await pilot.press("pagedown")
+        await forms.settle(pilot)
+        assert "preview.prompts" in seen.text(app)
+        await pilot.press("g")
+        await forms.settle(pilot)
+        assert app.screen.query_one(Page).scroll_y == 0
+        await pilot.press("j")
+        await forms.settle(pilot)
+        assert app.screen.query_one(Page).scroll_y == 1
+        await pilot.press("end")
+        await forms.settle(pilot)
+        assert "-> none" in seen.words(app)
+
+
+async def test_it_is_shown_cheaply_and_is_still(own_place):
+    path = forms.write_profile(own_place)
+    app = app_on((gallery.CARD,), driver_class=seen.CountingDriver)
+    async with app.run_test(headless=False, size=(120, 40)) as pilot:
+        screen, _ = await looked(pilot, path)
+        app._driver.sent = 0
+        for _ in range(3):
+            app.tick()
+            screen._show()
+            await pilot.pause()
+        assert app._driver.sent == 0
+        screen.query_one("#start-text").update("")
+        await forms.settle(pilot)
+        app._driver.sent = 0
+        screen._show()
+        await forms.settle(pilot)
+        assert 1000 < app._driver.sent <= 12 * 1024
+
+
+def test_pictures_are_counted_by_name(tmp_path):
+    for name in ("a.png", "b.JPG", "c.txt", ".hidden.png", "deep/d.webp", ".thumbs/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert count_pictures(tmp_path) == 3
+    assert count_pictures(tmp_path / "nowhere") == 0
