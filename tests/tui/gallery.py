@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -110,8 +111,9 @@ async def _go(name: str, pilot: Pilot[int]) -> None:
         "stop": ("s",),
         "rate": ("f",),
     }
-    await pilot.press(*keys.get(name, ()))
-    await seen.work_done(pilot.app)
+    for key in keys.get(name, ()):
+        await pilot.press(key)
+        await seen.work_done(pilot.app)
 
 
 async def _settle(pilot: Pilot[int]) -> None:
@@ -156,5 +158,7 @@ def _profile(path: Path) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     (pictures / "a.png").touch()
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = PROFILE.replace("BASE", str(base)).replace("TOKENIZER", str(tokenizer))
-    path.write_text(text.replace("PICTURES", str(pictures)))
+    # Relative: where a test's folders are is another name each time.
+    base, tokenizer, pictures = (os.path.relpath(each, path.parent) for each in (base, tokenizer, pictures))
+    text = PROFILE.replace("BASE", base).replace("TOKENIZER", tokenizer)
+    path.write_text(text.replace("PICTURES", pictures))
