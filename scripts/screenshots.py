@@ -25,7 +25,7 @@ async def draw(target: Path, scratch: Path) -> None:
         for width, height in gallery.SIZES:
             home = scratch / f"{name}-{width}x{height}"
             os.environ["HOME"] = str(home)
-            for part in ("DATA", "CACHE", "RUNS", "PROFILES"):
+            for part in ("DATA", "CACHE", "RUNS", "PROFILES", "CONFIG"):
                 os.environ[f"AOZORA_{part}"] = str(home / part.lower())
             async with gallery.shown(name, (width, height)) as pilot:
                 picture = pilot.app.export_screenshot(title="aozora-tui")
