@@ -10,6 +10,7 @@ from pathlib import Path
 import fake_checkpoint
 import fake_run
 import seen
+from textual.driver import Driver
 from textual.pilot import Pilot
 
 from aozora_tui.app import AozoraApp
@@ -64,8 +65,13 @@ export = false
 
 
 @asynccontextmanager
-async def shown(name: str, size: tuple[int, int]) -> AsyncIterator[Pilot[int]]:
-    """The app showing the screen called `name`. The AOZORA_ folders must be set, TZ too; all names in them are new."""
+async def shown(
+    name: str, size: tuple[int, int], *, driver_class: type[Driver] | None = None
+) -> AsyncIterator[Pilot[int]]:
+    """The app showing the screen called `name`, with another driver if one is given.
+
+    The AOZORA_ folders must be set, TZ too; all names in them are new.
+    """
     live, now = _runs()
     with ExitStack() as stack:
         stack.enter_context(fake_run.engine_alive(live))
@@ -75,8 +81,9 @@ async def shown(name: str, size: tuple[int, int]) -> AsyncIterator[Pilot[int]]:
             clock=lambda: now,
             read_gpu=lambda _pid: (CARD,),
             recipes=places.data_folder() / "recipes",
+            driver_class=driver_class,
         )
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(headless=driver_class is None, size=size) as pilot:
             await _settle(pilot)
             await _go(name, pilot)
             await _settle(pilot)
