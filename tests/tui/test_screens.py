@@ -28,6 +28,8 @@ async def test_screens_look_as_they_did(name, sizes, own_place, monkeypatch):
     async with gallery.shown(name, sizes[0]) as pilot:
         for width, height in sizes:
             await pilot.resize_terminal(width, height)
+            await seen.work_done(pilot.app)  # what the wider one shows may have to be read first
+            await pilot.pause()
             found[SNAPSHOTS / f"{name}-{width}x{height}.txt"] = seen.text(pilot.app)
     for path, text in found.items():
         if os.environ.get("UPDATE_SNAPSHOTS") == "1":
