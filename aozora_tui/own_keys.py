@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from aozora_tui.key_names import is_text, read_key, shown
-from aozora_tui.keymap import ALONE, SCOPES, TOGETHER, Key
+from aozora_tui.keymap import ALONE, SCOPES, TOGETHER
+from aozora_tui.keys.key import Key
 from engine.contract.decode import key_path
 from engine.contract.problems import Problem
 

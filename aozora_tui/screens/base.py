@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 from textual.worker import Worker, WorkerState
 
-from aozora_tui.keymap import Key
+from aozora_tui.keys.key import Key
 from aozora_tui.screens.words import cut, plain, same
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 
-from aozora_tui.keymap import Key
+from aozora_tui.keys.key import Key
 from aozora_tui.screens.curve_sketch import Sketch
 from aozora_tui.screens.words import cut, plain
 from aozora_tui.widgets.braille import Axes

@@ -15,7 +15,8 @@ from textual import work
 from textual.app import SystemCommand
 
 from aozora_tui import runs
-from aozora_tui.keymap import SCOPES, Key, bindings
+from aozora_tui.keymap import SCOPES, bindings
+from aozora_tui.keys.key import Key
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import Kind
 from aozora_tui.screens.home_files import HomeFiles

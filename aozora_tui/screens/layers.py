@@ -10,7 +10,8 @@ from textual import work
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from aozora_tui.keymap import Key, bindings
+from aozora_tui.keymap import bindings
+from aozora_tui.keys.key import Key
 from aozora_tui.screens.ask import Answer, Ask
 from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.layers_asking import LayerLine

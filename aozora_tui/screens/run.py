@@ -13,7 +13,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from aozora_tui import runs
-from aozora_tui.keymap import Key, bindings
+from aozora_tui.keymap import bindings
+from aozora_tui.keys.key import Key
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES, AozoraScreen

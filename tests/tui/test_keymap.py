@@ -10,7 +10,8 @@ from textual.widget import Widget
 
 from aozora_tui import screens
 from aozora_tui.app import AozoraApp
-from aozora_tui.keymap import SCOPES, shown
+from aozora_tui.key_names import shown
+from aozora_tui.keymap import SCOPES
 from aozora_tui.own_keys import groups
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.choice import Choice

@@ -1,0 +1,1 @@
+"""The tables of keys that `aozora_tui.keymap` puts together."""
