@@ -12,6 +12,9 @@ import msgspec
 from msgspec import Struct
 
 PROTOCOL = 1
+# A longer line might be torn in a pipe (PIPE_BUF).
+LONGEST_LINE = 4096
+STAMP = 24  # bytes that a time and a newline add at most
 # What foreign bytes can make the decoder raise.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -88,8 +91,9 @@ class Micro(Event, frozen=True, kw_only=True):
 
 class Step(Event, frozen=True, kw_only=True):
     """One optimizer update. `seconds` is the mean of one micro-batch; memory is torch's, in bytes, 0 on a CPU.
-    `timesteps` and `losses` are by sample; empty for windows of more than 256, which would not fit a line. `updates`
-    is the RMS of the change over the RMS of the weights, by group (`unet`, `text_encoder`, ...)."""
+    `timesteps` and `losses` are by sample; empty where they would not fit a line, as of more than 256. `updates`
+    is the RMS of the change over the RMS of the weights, by group (`unet`, `text_encoder`, ...). `spent` are seconds of
+    the step: "data" is standing still for want of it, "learn" forward and backward, "update" the rest."""
 
     step: int
     loss: float
@@ -103,6 +107,28 @@ class Step(Event, frozen=True, kw_only=True):
     timesteps: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
     updates: dict[str, float] = {}
+    spent: dict[str, float] = {}
+
+
+class Machine(Event, frozen=True, kw_only=True):
+    """The box while it trains, at most every 30 s, in bytes, percent, watts and degrees Celsius. `card` is the uuid of
+    the card that it trains on, "" on a processor; what its driver does not say is 0 or None. `throttled` says why it
+    is slowed down ("thermal", "power", "hardware", "sync"), by itself from `temperature_limit` on. `run_memory` is the
+    engine's own part of the host's. `disk_free`: where the run folder lies."""
+
+    card: str = ""
+    card_used: int = 0
+    card_total: int = 0
+    utilisation: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    temperature: int | None = None
+    temperature_limit: int | None = None
+    throttled: tuple[str, ...] = ()
+    run_memory: int = 0
+    host_used: int = 0
+    host_total: int = 0
+    disk_free: int = 0
 
 
 class Skipped(Event, frozen=True, kw_only=True):
@@ -187,6 +213,7 @@ AnyEvent = (
     | Progress
     | Micro
     | Step
+    | Machine
     | Skipped
     | Damped
     | Steered
@@ -211,6 +238,13 @@ def encode(event: Event) -> bytes:
         numbers = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
         assert all(math.isfinite(n) for n in numbers if isinstance(n, float)), f"{name} of {event} is not finite"
     return _encoder.encode(event) + b"\n"
+
+
+def fitting(step: Step) -> Step:
+    """The same, without its samples if they are so many that its line, once stamped, would be too long."""
+    if len(_encoder.encode(step)) + STAMP <= LONGEST_LINE:
+        return step
+    return msgspec.structs.replace(step, timesteps=(), losses=())
 
 
 def decode(line: bytes) -> AnyEvent | None:

@@ -29,7 +29,8 @@ LIVE_STATES: frozenset[State] = frozenset({"starting", "running", "paused"})
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
-    """`run.json`: who works here. `token` names one start; a command for another start is refused."""
+    """`run.json`: who works here. `token` names one start; a command for another start is refused. `profile_path` is
+    where the profile was when the run began, absolute; empty in runs of older versions and if its name is no text."""
 
     name: str
     profile_name: str
@@ -44,6 +45,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     created: float
     started: float
     device: str = ""
+    profile_path: str = ""
     exit: int | None = None
 
 
@@ -239,8 +241,12 @@ def state(run: RunDir, *, now: float | None = None) -> State:
     return ended
 
 
+# A paused engine answers commands, and stays paused.
+_SAID_WHILE_PAUSED = (events.Refused, events.Warned, events.Steered, events.Machine, events.Saved, events.Sampled)
+
+
 def _live_state(run: RunDir) -> State:
-    last = events.last_event(run.events, but_not=(events.Refused, events.Warned))
+    last = events.last_event(run.events, but_not=_SAID_WHILE_PAUSED)
     if last is None:
         return "starting"
     return "paused" if isinstance(last, events.Paused) else "running"

@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from engine.contract import events, rundir
+from engine.contract.health import Finding, Watch
 from engine.contract.rundir import RunDir
 
 POLL_SECONDS = 0.2
@@ -46,11 +48,13 @@ class Emitter:
         size = os.fstat(self._file).st_size
         self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
 
-    def emit(self, event: events.Event) -> None:
-        """Stamp and write. Never raises for what the disk or a reader does."""
-        line = events.encode(msgspec.structs.replace(event, time=time.time()))
+    def emit(self, event: events.Event) -> events.Event:
+        """Stamp and write; the event with its stamp. Never raises for what the disk or a reader does."""
+        stamped = msgspec.structs.replace(event, time=time.time())
+        line = events.encode(stamped)
         self._append(line)
         self._copy(line)
+        return stamped
 
     def _append(self, line: bytes) -> None:
         if self._file is None:
@@ -83,7 +87,8 @@ class Session:
     def __init__(self, run: RunDir, emitter: Emitter, token: str) -> None:
         self.run = run
         self.token = token
-        self.emit = emitter.emit
+        self._write = emitter.emit
+        self._watch: Watch | None = Watch()
         self.stopping: Literal["", "command", "SIGTERM", "SIGINT"] = ""
         self.save_requested = False
         self.sample_requested = False
@@ -91,6 +96,23 @@ class Session:
         self.paused = False
         self._polled = 0.0
         self._reported = 0.0
+
+    def emit(self, event: events.Event) -> None:
+        """Write it, and a warning of what it shows to be wrong with the run."""
+        for finding in self._findings(self._write(event)):
+            self.warn(finding.code, finding.text, finding.remedy)
+
+    def _findings(self, event: events.Event) -> tuple[Finding, ...]:
+        """A rule that fails costs the watching, never the run."""
+        if self._watch is None:
+            return ()
+        try:
+            return self._watch.take(event)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            self._watch = None
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+            return ()
 
     def listen(self) -> None:
         """Take over the signals: TERM and INT stop, HUP and PIPE are nothing to a run."""

@@ -20,6 +20,7 @@ from engine.memory.plan import Plan, WindowGradient, Written
 from engine.objective.objective import Objective
 from engine.run import checkpoint
 from engine.run.errors import RunError
+from engine.run.machine import Lookout, uuid_of
 from engine.run.making_room import make_room
 from engine.run.pace import Pace
 from engine.run.session import Session, StopRequested
@@ -49,6 +50,7 @@ class Training:
     rejected: int = 0
     unproven: Path | None = None
     clock: Clock | None = None
+    _lookout: Lookout | None = None
     _steered: float = 1.0
     _micro_began: float = 0.0
 
@@ -56,7 +58,10 @@ class Training:
         """Train until the last step or a stop, and leave a checkpoint of it. True if all steps are taken."""
         session, settings = self.session, self.profile
         session.phase("train", self.step)
-        with Windows(self.objective, self.batches, self.device, settings.train.accumulate) as windows:
+        with (
+            Lookout(session.run.path, uuid_of(self.device)) as self._lookout,
+            Windows(self.objective, self.batches, self.device, settings.train.accumulate) as windows,
+        ):
             while True:
                 session.poll(now=True)
                 self._wait_while_paused()
@@ -67,6 +72,7 @@ class Training:
                     return complete
                 self._preview_if_due()
                 self._tell_of_compiling()  # of the rehearsal, or of the last step
+                self._tell_of_machine()
                 try:
                     self._take_step(windows)
                 except StopRequested:
@@ -75,6 +81,10 @@ class Training:
     def _tell_of_compiling(self) -> None:
         if self.clock and (seconds := self.clock.take()):
             self.session.emit(events.Compiled(seconds=seconds))
+
+    def _tell_of_machine(self) -> None:
+        if self._lookout and (machine := self._lookout.due()):
+            self.session.emit(machine)
 
     def save(self) -> None:
         """A complete checkpoint of this step. What the disk refuses is a warning while the run can go on."""
@@ -140,6 +150,9 @@ class Training:
         if not gradient.sound:
             self._reject(gradient, window.names)
             return
+        # The host's clock is right for a card as well, whose work is only queued: a gradient is known by its losses and
+        # its norm, an update by its ratios, and each of these reads waits until the card has come so far.
+        learnt, starved = time.monotonic(), window.starved()
         self._prune()
         loss = statistics.fmean(gradient.losses)
         damping = self._damping(loss)
@@ -148,7 +161,9 @@ class Training:
         self.pace.note(loss)
         self.step += 1
         self.rejected = 0
-        self._report(gradient, window, lr=lr, written=written, seconds=time.monotonic() - began)
+        ended = time.monotonic()
+        spent = {"data": starved, "learn": max(0.0, learnt - began - starved), "update": ended - learnt}
+        self._report(gradient, window, lr=lr, written=written, spent=spent, seconds=ended - began)
 
     def _gradient(self, windows: Windows) -> tuple[Window, WindowGradient]:
         """Where memory does not suffice, the window is drawn again as soon as the plan needs less."""
@@ -204,31 +219,41 @@ class Training:
             text = f"{self.rejected} steps in a row gave no sound gradient ({reason})"
             raise RunError("not-finite", text, self._way_back())
 
-    def _report(self, gradient: WindowGradient, window: Window, *, lr: float, written: Written, seconds: float) -> None:
+    def _report(
+        self,
+        gradient: WindowGradient,
+        window: Window,
+        *,
+        lr: float,
+        written: Written,
+        spent: dict[str, float],
+        seconds: float,
+    ) -> None:
         listed = len(gradient.losses) <= SAMPLES_LISTED
         memory = (0, 0)
         if self.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
-        self.session.emit(
-            events.Step(
-                step=self.step,
-                loss=statistics.fmean(gradient.losses),
-                lr=lr,
-                grad_norm=gradient.grad_norm,
-                clipped=written.clipped,
-                seconds=seconds / self.profile.train.accumulate,
-                samples_per_second=len(gradient.losses) / seconds,
-                memory_peak=memory[0],
-                memory_reserved=memory[1],
-                timesteps=tuple(window.timesteps) if listed else (),
-                losses=tuple(float(f"{loss:.5g}") for loss in gradient.losses) if listed else (),
-                updates={group: float(f"{ratio:.3g}") for group, ratio in written.ratios.items()},
-            )
+        step = events.Step(
+            step=self.step,
+            loss=statistics.fmean(gradient.losses),
+            lr=lr,
+            grad_norm=gradient.grad_norm,
+            clipped=written.clipped,
+            seconds=seconds / self.profile.train.accumulate,
+            samples_per_second=len(gradient.losses) / seconds,
+            memory_peak=memory[0],
+            memory_reserved=memory[1],
+            timesteps=tuple(window.timesteps) if listed else (),
+            losses=tuple(float(f"{loss:.5g}") for loss in gradient.losses) if listed else (),
+            updates={group: float(f"{ratio:.3g}") for group, ratio in written.ratios.items()},
+            spent={part: float(f"{each:.4g}") for part, each in spent.items()},
         )
+        self.session.emit(events.fitting(step))
 
     def _sign_of_life(self, micro: int, losses: Tensor) -> None:
         """After each micro-batch: obey a stop, and at most twice a second read a loss from the device."""
         self.session.check()
+        self._tell_of_machine()
         now = time.monotonic()
         seconds, self._micro_began = now - self._micro_began, now
         if self.session.may_report():

@@ -1,6 +1,8 @@
 """A step's micro-batches on their way from the cache to the plan."""
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -11,6 +13,44 @@ from engine.objective.objective import Objective, Question
 from engine.run.conditions import on_device
 
 
+class Standstill:
+    """How long nothing could be computed while the host waited.
+
+    On a processor that is the host's own clock. A card may still be busy with what was queued before, and then the wait
+    costs nothing: it passes a mark set before the wait when it has done all that, one set after it when both are over,
+    and its own clock tells the time between them.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._seconds = 0.0
+        self._marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        if self._device.type == "cuda":
+            before, behind = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            before.record()
+            yield
+            behind.record()
+            self._marks.append((before, behind))
+            return
+        began = time.monotonic()
+        yield
+        self._seconds += time.monotonic() - began
+
+    def seconds(self) -> float:
+        """In all. On a card to be asked when the work that followed is done, or it is waited for."""
+        return self._seconds + sum(map(_between, self._marks)) / 1e3
+
+
+def _between(marks: tuple[torch.cuda.Event, torch.cuda.Event]) -> float:
+    """Milliseconds."""
+    before, behind = marks
+    behind.synchronize()
+    return float(before.elapsed_time(behind))
+
+
 class Window:
     """`names` and `timesteps` of the samples fill up as they are drawn."""
 
@@ -19,13 +59,19 @@ class Window:
         self._objective = objective
         self._device = device
         self._accumulate = accumulate
+        self._standstill = Standstill(device)
         self.names: list[str] = []
         self.timesteps: list[int] = []
+
+    def starved(self) -> float:
+        """Seconds in which nothing could be computed for want of data, when the window's gradient is known."""
+        return self._standstill.seconds()
 
     def judged(self) -> Iterator[Judged]:
         """Raises CacheError."""
         for _ in range(self._accumulate):
-            batch = next(self._loaded)
+            with self._standstill.waiting():
+                batch = next(self._loaded)
             question, judged = judge(self._objective, batch, self._device)
             self.names += batch.names
             self.timesteps += question.timesteps.tolist()

@@ -206,7 +206,15 @@ def test_a_run_of_another_host_is_left_alone_while_it_speaks(run: RunDir):
     assert rundir.state(run, now=2000.0 + 3600) == "crashed"  # a box that was renamed must get its runs back
 
 
-@pytest.mark.parametrize("after", [events.Refused(command="x", text="y"), events.Warned(code="c", text="t", remedy="")])
+@pytest.mark.parametrize(
+    "after",
+    [
+        events.Refused(command="x", text="y"),
+        events.Warned(code="c", text="t", remedy=""),
+        events.Steered(step=1, factor=0.5),
+        events.Machine(),
+    ],
+)
 def test_a_paused_run_stays_paused_whatever_is_refused(run: RunDir, after: events.Event):
     run.events.write_bytes(events.encode(events.Paused(step=1)) + events.encode(after))
     owner = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

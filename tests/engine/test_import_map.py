@@ -28,7 +28,7 @@ ALLOWED = {
     "aozora_tui": {"engine.contract"},
 }
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "PIL", "accelerate", "safetensors")
-CONTRACT_MAY_LOAD = {"msgspec", "PIL", "tomli_w", "platformdirs"}
+CONTRACT_MAY_LOAD = {"msgspec", "PIL", "tomli_w", "platformdirs", "pynvml"}
 
 
 def room_of(module: str) -> str:
