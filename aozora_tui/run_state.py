@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aozora_tui.history import History
 from aozora_tui.text import duration, scaled, size
 from engine.contract import events
 from engine.contract.events import AnyEvent
+from engine.contract.health import Finding, Watch
 
 PACE_STEPS = 32
 LAST_NOTES = 200
@@ -30,31 +30,10 @@ class Note:
 
 
 @dataclass
-class Points:
-    """The curves of a run, one entry a step, `steps` ascending."""
-
-    steps: list[int] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    lr: list[float] = field(default_factory=list)
-    grad_norm: list[float] = field(default_factory=list)
-
-    def add(self, event: events.Step) -> None:
-        self.drop_after(event.step - 1)
-        self.steps.append(event.step)
-        for series, value in ((self.loss, event.loss), (self.lr, event.lr), (self.grad_norm, event.grad_norm)):
-            series.append(value if math.isfinite(value) else math.nan)
-
-    def drop_after(self, step: int) -> None:
-        """A resume from `step` makes everything after it void."""
-        keep = bisect_right(self.steps, step)
-        for series in (self.steps, self.loss, self.lr, self.grad_norm):
-            del series[keep:]
-
-
-@dataclass
 class RunState:
     """`apply` events in the order of the file. `pace` is seconds a step, without caching, previews and pauses. `factor`
     is what the schedule's rate is multiplied with now, by command; `planned_lr` the rate of the last step without it.
+    `watch` judges the run's health; without one, days of steps are taken in twice as fast.
     """
 
     started: events.Started | None = None
@@ -63,7 +42,12 @@ class RunState:
     micro: events.Micro | None = None
     last_step: events.Step | None = None
     step: int = 0
-    points: Points = field(default_factory=Points)
+    history: History = field(default_factory=History)
+    watch: Watch | None = field(default_factory=Watch, compare=False)
+    planned: events.Planned | None = None
+    machine: events.Machine | None = None
+    warnings: int = 0
+    checkpoints: list[events.Saved] = field(default_factory=list)
     paused: bool = False
     skipped: int = 0
     damped: int = 0
@@ -80,6 +64,11 @@ class RunState:
     _damped_note: Note | None = None
     _durations: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS))
     _step_began: float | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the run now, the newest last."""
+        return self.watch.findings if self.watch is not None else ()
 
     @property
     def steps(self) -> int:
@@ -118,11 +107,21 @@ class RunState:
 
     def apply(self, arrived: Iterable[AnyEvent]) -> bool:
         """Take in new events; whether there were any."""
-        count = 0
+        count, taken = 0, list[events.Step]()
         for event in arrived:
+            count += 1
+            if self.watch is not None:
+                self.watch.take(event)
+            if isinstance(event, events.Step):  # most are, and together they cost least
+                taken.append(event)
+                continue
+            if taken:
+                self._take_steps(taken)
+                taken = []
             self._apply(event)
             self.last_time = max(self.last_time, event.time)
-            count += 1
+        if taken:
+            self._take_steps(taken)
         return count > 0
 
     def _position(self) -> float:
@@ -139,8 +138,11 @@ class RunState:
                 self.progress = event
             case events.Micro():
                 self.micro = event
-            case events.Step():
-                self._take_step(event)
+            case events.Machine():
+                self.machine = event
+                self.history.box.take(event, self.step, self.history.elapsed(event.time))
+            case events.Planned():
+                self.planned = event
             case events.Skipped():
                 self.skipped, self.micro = self.skipped + 1, None
                 names = f" in {', '.join(event.names[:3])}" if event.names else ""
@@ -169,6 +171,7 @@ class RunState:
             case events.Refused():
                 self._note(event, f"{event.command} refused: {event.text}", "warning")
             case events.Warned():
+                self.warnings += 1
                 self._note(event, f"{event.text}. {event.remedy}".strip(), "warning")
             case events.Failed():
                 self.failed, self.micro = event, None
@@ -182,9 +185,10 @@ class RunState:
 
     def _start(self, event: events.Started) -> None:
         resumed = self.started is not None
-        self.points.drop_after(event.step)
+        self.history.begin(event)
         self.samples = [sample for sample in self.samples if sample.step <= event.step]
         self.started, self.step = event, event.step
+        self.checkpoints = [saved for saved in self.checkpoints if saved.step <= event.step]
         self.exports.clear()
         self.failed = self.finished = self.micro = self.progress = self.last_step = None
         self.paused, self._step_began = False, None
@@ -201,13 +205,19 @@ class RunState:
         # Only time spent training counts: whatever else happens between two steps spoils that one interval.
         self._step_began = event.time if event.name == "train" else None
 
-    def _take_step(self, event: events.Step) -> None:
-        self.points.add(event)
-        self.step, self.last_step, self.micro = event.step, event, None
-        self.planned_lr = event.lr / self.factor if self.factor else event.lr
-        if self._step_began is not None and event.time > self._step_began:
-            self._durations.append(event.time - self._step_began)
-        self._step_began = event.time
+    def _take_steps(self, taken: list[events.Step]) -> None:
+        """Steps that follow each other."""
+        self.history.extend(taken)
+        last = taken[-1]
+        self.step, self.last_step, self.micro = last.step, last, None
+        self.planned_lr = last.lr / self.factor if self.factor else last.lr
+        if len(taken) > PACE_STEPS:
+            self._step_began = taken[-PACE_STEPS - 1].time
+        for event in taken[-PACE_STEPS:]:
+            if self._step_began is not None and event.time > self._step_began:
+                self._durations.append(event.time - self._step_began)
+            self._step_began = event.time
+        self.last_time = max(self.last_time, last.time)
 
     def _damp(self, event: events.Damped) -> None:
         """Spikes come often: those that follow each other share one line."""
@@ -233,6 +243,7 @@ class RunState:
             self._note(event, f"exported {event.path} ({size(event.bytes)})", "good")
         else:
             self.checkpoint = event
+            self.checkpoints.append(event)
             self._note(
                 event, f"checkpoint of step {event.step} saved ({size(event.bytes)}, {event.seconds:.1f} s)", "good"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
@@ -12,25 +11,27 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from aozora_tui import runs
+from aozora_tui import log_text, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.keys.key import Key
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens import steer
-from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES, AozoraScreen
-from aozora_tui.screens.log import LogTail
+from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.meters import Meters, on_card
-from aozora_tui.screens.words import cut, home_path, is_live, plain, state_style, state_text
+from aozora_tui.screens.run_words import note_line, outcome
+from aozora_tui.screens.words import cut, is_live, plain, state_style, state_text
 from aozora_tui.terminal import ascii_only
 from aozora_tui.text import age, duration, rate
-from aozora_tui.widgets.chart import Chart, Series
+from aozora_tui.widgets.chart import Chart
 from aozora_tui.widgets.gauge import bar
+from aozora_tui.widgets.traces import Series
 from engine.contract import rundir
 from engine.contract.events import Tail
 from engine.contract.rundir import CommandName, RunDir, State
 
 SMOOTHINGS = (0.9, 0.97, 0.99, 0.0)
 READS_A_TICK = 16
+LOG_LINES = 50
 SILENT_SECONDS = 300
 TEXT_STYLES = {"live": "bold $accent", "good": "$success", "attention": "$warning", "bad": "bold $error", "plain": ""}
 CONTROLS = {"stop", "save_now", "sample_now", "pause", "rate"}
@@ -41,6 +42,7 @@ class RunScreen(AozoraScreen[None]):
 
     scopes: ClassVar[tuple[str, ...]] = ("run",)
     BINDINGS = bindings("run")
+    CSS_PATH = "run.tcss"
 
     def __init__(self, run: RunDir) -> None:
         super().__init__()
@@ -48,7 +50,8 @@ class RunScreen(AozoraScreen[None]):
         self.state = RunState()
         self.word: State = "starting"
         self._tail = Tail(run.events)
-        self._log = LogTail(run.log)
+        self._log = log_text.Tail(run.log)
+        self._log_lines: list[str] = []
         self._pid: int | None = None
 
     def body(self) -> Iterable[Widget]:
@@ -82,17 +85,13 @@ class RunScreen(AozoraScreen[None]):
         try:
             word = runs.state_now(self.run_dir)
         except FileNotFoundError:
-            self.say(f"The folder of {self.run_dir.name} is gone: esc goes back", "error")
+            self.say(f"The folder of {self.run_dir.name} is gone: {self.key_name('run.back')} goes back", "error")
             return
         except (OSError, ValueError) as error:
             self.say(f"The run cannot be read: {error}", "error")
             return
-        arrived, last = False, self._last_note
-        for _ in range(READS_A_TICK):
-            block = self._tail.read()
-            arrived = self.state.apply(block) or arrived
-            if not block:
-                break
+        last = self._last_note
+        arrived = self._take_in()
         if word != self.word or self._last_note is not last:
             self.rest()
         if word != self.word or self._pid is None:
@@ -100,13 +99,34 @@ class RunScreen(AozoraScreen[None]):
             self._pid = info.pid if info else None
             self.update_keys()
             self.refresh_bindings()
-        grown = self._log.read()
-        if arrived or grown:
+        grown = self._log.read(LOG_LINES)
+        if grown is not None:
+            self._log_lines = grown
+        if arrived or grown is not None:
             self._show_words()
         if arrived:
             self._show_curves()
+            self.rest(over=False)
         self._show_lines()
         self._show_meters()
+
+    def _take_in(self) -> bool:
+        """Read what the engine has told since, a bounded amount of it; whether there was anything."""
+        arrived = False
+        for _ in range(READS_A_TICK):
+            block = self._tail.read()
+            arrived = self.state.apply(block) or arrived
+            if not block:
+                break
+        return arrived
+
+    def resting(self) -> tuple[str, Kind]:
+        """Whether the run is well, where it can still be helped."""
+        findings = self.state.findings if is_live(self.word) else ()
+        if not findings:
+            return "", "plain"
+        more = f" ({len(findings) - 1} more: {self.key_name('run.numbers')})" if len(findings) > 1 else ""
+        return f"{findings[-1].text}. {findings[-1].remedy}{more}", "warning"
 
     def offers(self, action: str) -> bool:
         """A key that can do nothing now is not offered."""
@@ -157,6 +177,16 @@ class RunScreen(AozoraScreen[None]):
 
         self.app.push_screen(LogScreen(self.run_dir))
 
+    def action_numbers(self) -> None:
+        from aozora_tui.screens.numbers import NumbersScreen
+
+        self.app.push_screen(NumbersScreen(self.run_dir, self.state, self._take_in))
+
+    def action_charts(self) -> None:
+        from aozora_tui.screens.charts import ChartsScreen
+
+        self.app.push_screen(ChartsScreen(self.run_dir))
+
     def action_back(self) -> None:
         self.app.pop_screen()
 
@@ -184,7 +214,7 @@ class RunScreen(AozoraScreen[None]):
 
     def _is_live(self) -> bool:
         if not is_live(self.word):
-            self.say(steer.why_not(self.word), "warning")
+            self.say(steer.why_not(self.word, self.key_name("run.resume")), "warning")
         return is_live(self.word)
 
     # -- showing -------------------------------------------------------------------------------------------------------
@@ -240,43 +270,29 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_outcome(self) -> None:
         """Under the bar: what went wrong and what to do, or where the finished file is."""
-        line, shown = self._outcome(), self.query_one("#outcome", Static)
+        shown = self.query_one("#outcome", Static)
+        line = outcome(self.state, self.word, self.run_dir, self.size.width, self.key_name)
         if shown.content != line:
             shown.update(line)
         shown.display = bool(line.plain)
 
-    def _outcome(self) -> Content:
-        state = self.state
-        if self.word == "failed" and state.failed is not None:
-            return _trouble(state.failed.text, state.failed.remedy)
-        if self.word == "crashed":
-            text = "The engine ended without a word: it was killed, ran out of memory, or the power was cut"
-            return _trouble(text, "r goes on from the last checkpoint; l shows the log.")
-        if self.word == "elsewhere":
-            return _trouble("This run was started on another machine", "Steer it from there.")
-        if self.word == "finished" and state.exports:
-            paths, room = [home_path(self.run_dir.path / path) for path in state.exports], max(self.size.width - 12, 20)
-            lines = [path[begin : begin + room] for path in paths for begin in range(0, len(path), room)]
-            return Content.assemble(("exported  ", "$success"), f"\n{' ' * 10}".join(lines))
-        return Content()
-
     def _show_curves(self) -> None:
-        points, total = self.state.points, float(self.state.steps) or None
+        columns, total = self.state.history.steps, float(self.state.steps) or None
         for name, title, values in (
-            ("loss", "loss", points.loss),
-            ("lr", "learning rate", points.lr),
-            ("grad-norm", "gradient norm", points.grad_norm),
+            ("loss", "loss", columns["loss"]),
+            ("lr", "learning rate", columns["lr"]),
+            ("grad-norm", "gradient norm", columns["grad_norm"]),
         ):
-            self.query_one(f"#{name}", Chart).set_data([Series(title, points.steps, values)], total)
+            self.query_one(f"#{name}", Chart).set_data([Series(title, columns.steps, values)], total)
 
     def _show_words(self) -> None:
         notes, log = self.query_one("#notes", Static), self.query_one("#log-tail", Static)
         shown = list(self.state.notes)[-max(notes.size.height, 1) :]
         width = notes.size.width
-        lines = [_note_line(note, width) for note in shown]
+        lines = [note_line(note, width) for note in shown]
         self.set_line("#notes", Content("\n").join(lines) if lines else Content.styled("Nothing yet.", "dim"))
         if log.display and log.size.height:
-            tail = self._log.lines[-log.size.height :]
+            tail = self._log_lines[-log.size.height :]
             text = "\n".join(cut(line, log.size.width) for line in tail)
             self.set_line("#log-tail", Content.styled(text or "The log is empty.", "$foreground 60%"))
 
@@ -284,13 +300,3 @@ class RunScreen(AozoraScreen[None]):
         live = is_live(self.word)
         readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
         self.query_one(Meters).show(self.state, readings, live=live)
-
-
-def _trouble(text: str, remedy: str) -> Content:
-    return Content.assemble((f"!! {text.rstrip('.')}. ", "$error"), remedy)
-
-
-def _note_line(note: Note, width: int) -> Content:
-    clock = time.strftime("%H:%M:%S", time.localtime(note.time))
-    text = cut(plain(KIND_SIGNS[note.kind]) + note.text, width - len(clock) - 2)
-    return Content.assemble((f"{clock}  ", "$foreground 60%"), (text, KIND_STYLES[note.kind]))

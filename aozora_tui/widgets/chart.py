@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.style import Style
@@ -15,38 +15,11 @@ from textual.widget import Widget
 
 from aozora_tui.widgets.braille import GLYPHS, MARKS, Area, Axes, Layer, draw, notice
 from aozora_tui.widgets.cells import Cell, Row, blank, changed, fitting, text_of, to_strip
-from aozora_tui.widgets.columns import Columns
 from aozora_tui.widgets.scale import reach, settle, short
+from aozora_tui.widgets.traces import Fold, Folds, Series, Trace, nearest_index
 
 NUM_SLICES = 8
 VALUE_WIDTH = 9  # of a number in the title, so that the ones after it stay put
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Points of one quantity, x ascending. The lists may grow in place: call `set_data` again after that.
-
-    `style_class` is `raw`, `smooth`, `second`, `third` or `fourth`. A `raw` series is what was measured: with the
-    chart's smoothing on it becomes faint dots under its own average, otherwise a line. The others are lines, told
-    apart by dashes as well as by colour; they follow the chart's smoothing if `smoothed`.
-    """
-
-    name: str
-    xs: Sequence[float]
-    ys: Sequence[float]
-    style_class: str = "raw"
-    smoothed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Trace:
-    """One thing drawn: a series, or the average of one."""
-
-    series: Series
-    columns: Columns
-    style: str
-    name: str
-    scatter: bool = False
 
 
 class _Slice(Widget):
@@ -105,6 +78,10 @@ class Chart(Widget):
     """Weight of the past in the debiased exponential average, from 0 (off) to below 1."""
     y_log: var[bool] = var(False)
     ascii_only: var[bool] = var(False)
+    median: var[bool] = var(False)
+    """Whether a `raw` series has its running median drawn too."""
+    cursor: var[float | None] = var(None)
+    """The x at which values are read: marked on the axis, and the title says what they are there."""
     x_window: var[tuple[float, float] | None] = var(None)
     """The x range to look at; None for the whole run."""
 
@@ -131,7 +108,7 @@ class Chart(Widget):
         self._x_end: float | None = None
         self._y_range: tuple[float, float] | None = None
         self._y_key: tuple[bool, tuple[float, float] | None] = (y_log, None)
-        self._folded: dict[tuple[object, ...], Columns] = {}
+        self._folds = Folds()
         self._rows: tuple[Row, ...] = ()
         self._slices = tuple(_Slice(self, index) for index in range(NUM_SLICES))
 
@@ -193,6 +170,12 @@ class Chart(Widget):
     def watch_ascii_only(self) -> None:
         self._redraw()
 
+    def watch_median(self) -> None:
+        self._redraw()
+
+    def watch_cursor(self) -> None:
+        self._redraw()
+
     def watch_x_window(self) -> None:
         self._redraw()
 
@@ -218,7 +201,8 @@ class Chart(Widget):
 
     def _drawn(self) -> tuple[Row, ...]:
         area = Area(self.size.width, self.size.height, self.ascii_only)
-        traces = self._traces(area)
+        width, fold = max(area.dots[0], 1), Fold(self.smoothing, self.median, self.y_log)
+        traces = self._folds.of(self._series, self._x_range(), width, fold)
         extents = [extent for trace in traces if (extent := trace.columns.extent())]
         title = self._title_cells(traces, area.width)
         if not extents:
@@ -230,38 +214,10 @@ class Chart(Widget):
         layers = [Layer(trace.columns.by_dot, trace.style, trace.scatter) for trace in traces]
         # Dots at the bottom, and the first series on top of the others.
         layers = [layer for layer in layers if layer.scatter] + [layer for layer in layers[::-1] if not layer.scatter]
-        return draw(layers, Axes(self._x_range(), self._y_range, self.y_log), area, title=title)
+        rows = draw(layers, Axes(self._x_range(), self._y_range, self.y_log), area, title=title)
+        return self._marked(rows, area)
 
-    def _traces(self, area: Area) -> list[_Trace]:
-        """The series as dot columns, taking over what earlier calls have folded."""
-        folded, self._folded = self._folded, {}
-        traces = []
-        for position, series in enumerate(self._series):
-            averaged = self.smoothing > 0 and (series.smoothed or series.style_class == "raw")
-            if averaged and series.style_class == "raw":
-                columns = self._fold(folded, (position, series.name, 0.0), area, series)
-                traces.append(_Trace(series, columns, "raw", series.name, scatter=True))
-            smoothing = self.smoothing if averaged else 0.0
-            columns = self._fold(folded, (position, series.name, smoothing), area, series)
-            style = "smooth" if series.style_class == "raw" else series.style_class
-            average_of_raw = averaged and series.style_class == "raw"
-            traces.append(_Trace(series, columns, style, "avg" if average_of_raw else series.name))
-        return traces
-
-    def _fold(
-        self, folded: dict[tuple[object, ...], Columns], key: tuple[int, str, float], area: Area, series: Series
-    ) -> Columns:
-        start, stop = self._x_range()
-        width = max(area.dots[0], 1)
-        full_key = (*key, start, stop, width, self.y_log)
-        columns = folded.get(full_key)
-        if columns is None or not columns.continues(series.xs, series.ys):
-            columns = Columns(start, stop, width, smoothing=key[2], positive=self.y_log)
-        columns.extend(series.xs, series.ys)
-        self._folded[full_key] = columns
-        return columns
-
-    def _title_cells(self, traces: Sequence[_Trace], width: int) -> list[Cell]:
+    def _title_cells(self, traces: Sequence[Trace], width: int) -> list[Cell]:
         """Title, then for each trace how it is drawn, whose it is, and its newest value; whole or not at all."""
         parts: list[list[Cell]] = [[(self.title, "title")]] if self.title else []
         # The average skips what its raw series skips: count every series once.
@@ -270,10 +226,38 @@ class Chart(Widget):
             parts.append([(f"! {skipped} not {'positive' if self.y_log else 'finite'}", "")])
         for trace in traces:
             mark = (GLYPHS if self.ascii_only else MARKS)[trace.style]
-            name = "" if trace.name == self.title else f" {trace.name}"
-            value = "-" if trace.columns.last is None else short(trace.columns.last)
+            name = "" if self.title.endswith(trace.name) else f" {trace.name}"
+            number = trace.columns.last if self.cursor is None else self._at_cursor(trace)
+            value = "-" if number is None else short(number)
             parts.append([(mark, trace.style), (f"{name} {value:<{VALUE_WIDTH}}", "")])
         return fitting(parts, width)
+
+    def _at_cursor(self, trace: Trace) -> float | None:
+        """What was measured nearest to the cursor; of an average or a median its value in the cursor's dot column."""
+        assert self.cursor is not None
+        series = trace.series
+        if trace.columns.by_dot and trace.name in ("avg", "median"):
+            dot = self._dot(self.cursor, trace.columns.width)
+            nearest = min(trace.columns.by_dot, key=lambda each: abs(each - dot))
+            return trace.columns.by_dot[nearest].last
+        index = nearest_index(series.xs, self.cursor)
+        value = None if index is None else series.ys[index]
+        return value if value is not None and math.isfinite(value) else None
+
+    def _dot(self, x: float, width: int) -> int:
+        start, stop = self._x_range()
+        return int((x - start) / (stop - start) * (width - 1) + 0.5)
+
+    def _marked(self, rows: tuple[Row, ...], area: Area) -> tuple[Row, ...]:
+        """With the cursor under the plot, on the axis line or in the place of a label."""
+        start, stop = self._x_range()
+        if self.cursor is None or not area.footer or not start <= self.cursor <= stop:
+            return rows
+        column = area.gutter + self._dot(self.cursor, area.dots[0]) // (1 if area.ascii_only else 2)
+        place = area.height - area.footer
+        marked = list(rows[place])
+        marked[column] = ("^" if area.ascii_only else "▲", "title")
+        return (*rows[:place], tuple(marked), *rows[place + 1 :])
 
     def _style_of(self, style: str) -> Style:
         return self.get_component_rich_style(f"chart--{style}") if style else self.rich_style
@@ -281,6 +265,15 @@ class Chart(Widget):
     def _span_of(self, index: int) -> tuple[int, int]:
         start = sum(part.size.width for part in self._slices[:index])
         return start, start + self._slices[index].size.width
+
+    def dots(self) -> int:
+        """Dot columns of the plot at the present size: how far one step of a cursor goes."""
+        return max(Area(self.size.width, self.size.height, self.ascii_only).dots[0], 2)
+
+    @property
+    def x_end(self) -> float:
+        """Where the x axis of the whole run ends."""
+        return self._whole()
 
     def _whole(self) -> float:
         """The end of the run on the x axis."""

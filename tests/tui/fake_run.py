@@ -88,6 +88,7 @@ def step(number: int, *, at: float, steps: int = 1000, loss: float | None = None
         memory_peak=int(10.6 * 2**30),
         memory_reserved=int(11.2 * 2**30),
         updates={"unet": 1.23e-5, "text_encoder": 3.1e-6},
+        spent={"data": 0.31, "learn": 24.6, "update": 1.09},
     )
 
 

@@ -6,7 +6,8 @@ from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
 
 from aozora_tui.widgets.cells import text_of
-from aozora_tui.widgets.chart import Chart, Series
+from aozora_tui.widgets.chart import Chart
+from aozora_tui.widgets.traces import Series
 
 
 class CountingDriver(HeadlessDriver):

@@ -1,9 +1,11 @@
 import math
 import random
+import statistics
 
 import pytest
 
 from aozora_tui.widgets.columns import Columns
+from aozora_tui.widgets.medians import Medians
 
 
 def test_a_column_keeps_first_lowest_highest_and_last():
@@ -65,3 +67,39 @@ def test_other_points_are_no_continuation(xs, ys):
     columns.extend([0, 1, 2], [1.0, 2.0, math.nan])
     assert columns.continues([0, 1, 2, 3], [1.0, 2.0, math.nan, 3.0])
     assert not columns.continues(xs, ys)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("window", [(0, 2000), (700, 900), (-5, 300), (1999, 5000)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.9])
+def test_many_points_are_folded_as_the_same_points_one_by_one_are(positive, window, smoothing):
+    rng = random.Random(9)
+    xs = sorted(rng.uniform(0, 2000) for _ in range(2000))
+    ys = [math.nan if rng.random() < 0.01 else math.inf if rng.random() < 0.005 else rng.gauss(0.5, 0.3) for _ in xs]
+    ys[400:800] = [abs(y) + 0.1 if math.isfinite(y) else 1.0 for y in ys[400:800]]
+    many = Columns(*window, 37, smoothing=smoothing, positive=positive)
+    single = Columns(*window, 37, smoothing=smoothing, positive=positive)
+    many.extend(xs, ys)
+    for count in range(1, len(xs) + 1):
+        single.extend(xs[:count], ys[:count])
+    assert many.by_dot == single.by_dot
+    assert (many.skipped, many.last) == (single.skipped, single.last)
+
+
+def test_the_median_is_of_the_points_of_its_column_or_of_the_nearest_hundred():
+    rng = random.Random(4)
+    ys = [rng.random() + (50 if rng.random() < 0.1 else 0) for _ in range(5000)]
+    xs = list(range(1, 5001))
+    whole, grown = Medians(0, 5000, 11), Medians(0, 5000, 11)
+    whole.extend(xs, ys)
+    for count in range(250, 5001, 250):
+        grown.extend(xs[:count], ys[:count])
+    assert {dot: column.last for dot, column in whole.by_dot.items()} == {
+        dot: column.last for dot, column in grown.by_dot.items()
+    }
+    middle = [y for x, y in zip(xs, ys, strict=True) if 2250 <= x < 2750]
+    assert whole.by_dot[5].last == statistics.median(middle)
+    assert max(column.last for column in whole.by_dot.values()) < 2
+    few = Medians(0, 5000, 5001)
+    few.extend(xs, ys)
+    assert few.by_dot[2500].last == statistics.median(ys[2449:2550])

@@ -26,7 +26,7 @@ def test_a_run_is_told_by_its_events(run):
     fake_run.trained(run, 120, steps=200)
     state = folded(run)
     assert (state.step, state.steps, state.phase) == (120, 200, "train")
-    assert state.points.steps == list(range(1, 121))
+    assert state.history.steps.steps.tolist() == list(range(1, 121))
     assert state.checkpoint.step == 100
     assert state.share == 0.6
     assert [note.text for note in state.notes] == [
@@ -63,8 +63,8 @@ def test_a_resume_drops_the_points_after_its_step(run):
     assert folded(run).failed is not None
     fake_run.add(run, fake_run.started(run, step=20, at=at + 100), fake_run.step(21, at=at + 130, loss=0.5))
     state = folded(run)
-    assert state.points.steps == list(range(1, 22))
-    assert state.points.loss[-1] == 0.5
+    assert state.history.steps.steps.tolist() == list(range(1, 22))
+    assert state.history.steps["loss"][-1] == 0.5
     assert (state.step, state.failed) == (21, None)
     assert state.notes[-1].text == "resumed from step 20"
 
@@ -73,7 +73,7 @@ def test_what_is_not_finite_never_becomes_a_number(run):
     state = RunState()
     state.apply([fake_run.started(run), fake_run.step(1, at=1.0), fake_run.step(2, at=2.0, loss=math.inf)])
     state.apply([events.Skipped(time=3.0, step=3, reason="loss is not finite", names=("mid_block.a",))])
-    assert math.isnan(state.points.loss[1])
+    assert math.isnan(state.history.steps["loss"][1])
     assert state.step == 2 and state.skipped == 1
     assert state.notes[-1].text == "step 3 skipped: loss is not finite in mid_block.a; nothing changed"
 

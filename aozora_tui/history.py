@@ -1,0 +1,151 @@
+"""A run's numbers in columns, small enough for days of it: what charts and tables draw from. No Textual."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import attrgetter
+
+from engine.contract import events
+
+# Of each step event, by the name of the column.
+_OF_A_STEP: dict[str, Callable[[events.Step], float]] = {
+    "loss": attrgetter("loss"),
+    "lr": attrgetter("lr"),
+    "grad_norm": attrgetter("grad_norm"),
+    "clipped": attrgetter("clipped"),
+    "seconds": attrgetter("seconds"),
+    "samples_per_second": attrgetter("samples_per_second"),
+    "memory_peak": attrgetter("memory_peak"),
+    "memory_reserved": attrgetter("memory_reserved"),
+}
+SPENT = ("data", "learn", "update")
+
+
+def _floats(*names: str) -> dict[str, array[float]]:
+    return {name: array("f") for name in names}
+
+
+@dataclass
+class Columns:
+    """One entry an observation: the `steps` done by then, ascending; `elapsed` seconds since the run's first start,
+    without the time between an end and the next start; and `values` by name, NaN where there is none. Values keep 24
+    bits, so bytes are right to a sixteen-millionth."""
+
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    elapsed: array[float] = field(default_factory=lambda: array("d"))
+    values: dict[str, array[float]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, name: str) -> array[float]:
+        return self.values[name]
+
+    def drop_after(self, step: int) -> int:
+        """Forget what was observed after `step`; how many entries are left."""
+        keep = bisect_right(self.steps, step)
+        del self.steps[keep:], self.elapsed[keep:]
+        for column in self.values.values():
+            del column[keep:]
+        return keep
+
+
+@dataclass
+class Samples:
+    """Each sample's timestep and loss, in the order they were drawn; `ends` is how many there were after each entry of
+    the steps. Windows of more than 256 samples do not tell them."""
+
+    timesteps: array[int] = field(default_factory=lambda: array("H"))
+    losses: array[float] = field(default_factory=lambda: array("f"))
+    ends: array[int] = field(default_factory=lambda: array("q"))
+
+    def extend(self, taken: Sequence[events.Step]) -> None:
+        total = len(self.losses)
+        for event in taken:
+            timesteps, losses = event.timesteps, event.losses
+            if len(timesteps) == len(losses) and timesteps and 0 <= min(timesteps) <= max(timesteps) < 1000:
+                self.timesteps.extend(timesteps)
+                self.losses.extend(losses)
+                total += len(losses)
+            self.ends.append(total)
+
+    def keep(self, entries: int) -> None:
+        total = self.ends[entries - 1] if entries else 0
+        del self.timesteps[total:], self.losses[total:], self.ends[entries:]
+
+
+@dataclass
+class Box(Columns):
+    """What the machine told, half a minute apart: of the card its used bytes, watts, percent and degrees."""
+
+    values: dict[str, array[float]] = field(
+        default_factory=lambda: _floats("card_used", "power", "utilisation", "temperature", "disk_free")
+    )
+
+    def take(self, event: events.Machine, step: int, elapsed: float) -> None:
+        self.steps.append(step)
+        self.elapsed.append(elapsed)
+        for name, column in self.values.items():
+            value = getattr(event, name)
+            column.append(math.nan if value is None or (name == "card_used" and not event.card) else value)
+
+
+@dataclass
+class History:
+    """Everything a run has measured, of which nothing is void: a resume from step k drops what came after k."""
+
+    steps: Columns = field(default_factory=lambda: Columns(values=_floats(*_OF_A_STEP, *SPENT)))
+    samples: Samples = field(default_factory=Samples)
+    box: Box = field(default_factory=Box)
+    _began: float = 0.0  # Unix seconds that stand for elapsed 0, moved on by every pause between two starts
+
+    def begin(self, event: events.Started) -> None:
+        """A start, or a resume."""
+        self.drop_after(event.step)
+        last = self.steps.elapsed[-1] if self.steps.elapsed else 0.0
+        self._began = event.time - last
+
+    def extend(self, taken: Sequence[events.Step]) -> None:
+        """Steps in the order of the file. One that is there already is taken again with all after it: a run that was
+        killed before it could say that it started anew."""
+        last = self.steps.steps[-1] if self.steps.steps else -1
+        if all(one.step < other.step for one, other in pairwise(taken)):
+            if taken and taken[0].step <= last:
+                self.drop_after(taken[0].step - 1)
+            self._append(taken)
+        else:
+            for event in taken:
+                self.extend((event,))
+
+    def drop_after(self, step: int) -> None:
+        """Forget the steps after `step`."""
+        self.samples.keep(self.steps.drop_after(step))
+        self.box.drop_after(step)
+
+    def elapsed(self, time: float) -> float:
+        """What `elapsed` is at a moment of the present start, in Unix seconds."""
+        return max(time - self._began, 0.0)
+
+    def _append(self, taken: Sequence[events.Step]) -> None:
+        columns = self.steps
+        columns.steps.extend([event.step for event in taken])
+        began = self._began
+        columns.elapsed.extend([event.time - began for event in taken])
+        for name, value in _OF_A_STEP.items():
+            columns[name].extend(_finite([value(event) for event in taken]))
+        spent = [event.spent for event in taken]
+        for name in SPENT:
+            columns[name].extend(_finite([parts.get(name, math.nan) for parts in spent]))
+        self.samples.extend(taken)
+
+
+def _finite(values: list[float]) -> list[float]:
+    """With NaN for what cannot be drawn; float32 must hold them too."""
+    if math.isfinite(sum(values)) and max(map(abs, values), default=0) < 3e38:
+        return values
+    return [value if abs(value) < 3e38 else math.nan for value in values]

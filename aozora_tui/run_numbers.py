@@ -1,0 +1,143 @@
+"""What a run uses and how far it is, in words: groups of labelled lines. No Textual."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aozora_tui.run_state import RunState
+from aozora_tui.text import age, duration, size
+
+RECENT = 100  # steps that "now" is of
+GIB = float(1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Lines of (label, text) under one heading."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def groups(state: RunState, now: float) -> tuple[Group, ...]:
+    """At `now`, Unix seconds. What the run does not tell is left out, and so is a group of which it tells nothing."""
+    made = (
+        Group("progress", tuple(_progress(state))),
+        Group("time", tuple(_time(state))),
+        Group("memory", tuple(_memory(state))),
+        Group("disk", tuple(_disk(state))),
+        Group("checkpoints", tuple(_checkpoints(state, now))),
+    )
+    return tuple(group for group in made if group.lines)
+
+
+def _progress(state: RunState) -> list[tuple[str, str]]:
+    started, columns = state.started, state.history.steps
+    if started is None:
+        return []
+    samples = state.step * started.accumulate * started.batch_size
+    lines = [
+        ("step", f"{state.step:,} of {state.steps:,}"),
+        ("samples", f"{samples:,}, {started.accumulate * started.batch_size} a step"),
+    ]
+    if state.eta is not None:
+        lines.append(("left", f"{duration(state.eta)} of training; caching and previews come on top"))
+    if len(columns):
+        lines.append(("trained for", duration(columns.elapsed[-1])))
+        clipped = sum(columns["clipped"][-RECENT:])
+        lines.append(("clipped", f"{clipped:.0f} of the last {min(len(columns), RECENT)} steps"))
+    if state.skipped or state.damped:
+        lines.append(("passed over", f"{state.skipped} steps skipped, {state.damped} damped"))
+    if state.warnings:
+        lines.append(("warnings", f"{state.warnings}, in the list of what happened"))
+    return lines
+
+
+def _time(state: RunState) -> list[tuple[str, str]]:
+    columns = state.history.steps
+    if not len(columns):
+        return []
+    recent = columns["seconds"][-RECENT:]
+    middle, worst = statistics.median(recent), max(recent)
+    lines = [
+        ("a micro-batch", f"{recent[-1]:.3g} s now, {middle:.3g} s in the middle, {worst:.3g} s at worst"),
+        ("samples", f"{columns['samples_per_second'][-1]:.3g} a second"),
+    ]
+    whole = recent[-1] * (state.started.accumulate if state.started else 1)
+    spent = {name: _mean(columns[name][-RECENT:]) for name in ("data", "learn", "update")}
+    if not any(math.isnan(part) for part in spent.values()) and whole > 0:
+        total = max(_mean(recent) * (state.started.accumulate if state.started else 1), sum(spent.values()))
+        words = {"data": "waiting for data", "learn": "forward and backward", "update": "optimizer"}
+        shares = [f"{words[name]} {100 * part / total:.0f} %" for name, part in spent.items()]
+        other = 100 * max(total - sum(spent.values()), 0) / total
+        lines.append(("of a step", ", ".join([*shares, f"other {other:.0f} %"])))
+    if state.planned is not None and state.planned.step_seconds:
+        source = {"measured": "as measured here", "published": "from the card's figures"}.get(
+            state.planned.rates, "a guess"
+        )
+        lines.append(("forecast", f"{duration(state.planned.step_seconds)} a step, {source}"))
+    return lines
+
+
+def _memory(state: RunState) -> list[tuple[str, str]]:
+    lines, step, machine = [], state.last_step, state.machine
+    if step is not None and step.memory_reserved:
+        lines.append(("torch", f"{step.memory_peak / GIB:.2f} GiB peak, {step.memory_reserved / GIB:.2f} reserved"))
+        if state.planned is not None and state.planned.needs:
+            off = 100 * (step.memory_reserved / state.planned.needs - 1)
+            lines.append(("forecast", f"{state.planned.needs / GIB:.2f} GiB, off by {off:+.0f} %"))
+    if machine is None:
+        return lines
+    if machine.card_total:
+        used, total = machine.card_used, machine.card_total
+        lines.append(("card", f"{_gib(used)} of {_gib(total)} GiB in use, {_gib(total - used)} free"))
+        others = used - (step.memory_reserved if step else 0)
+        if others > 0:
+            lines.append(("", f"{_gib(others)} GiB of it are not torch's: the context, other programs"))
+    if machine.host_total:
+        whole = f"{_gib(machine.host_used)} of {_gib(machine.host_total)} GiB in use"
+        lines.append(("host", f"{whole}, {_gib(machine.run_memory)} by the run"))
+    return lines
+
+
+def _disk(state: RunState) -> list[tuple[str, str]]:
+    machine, free = state.machine, state.history.box["disk_free"]
+    if machine is None or not machine.disk_free:
+        return []
+    lines = [("free", size(machine.disk_free))]
+    if seconds := seconds_to_full(state.history.box.elapsed, free):
+        lines.append(("full in", f"{duration(seconds)}, as it has been filled so far"))
+    return lines
+
+
+def seconds_to_full(elapsed: Sequence[float], free: Sequence[float]) -> float | None:
+    """When the disk is full if it goes on as in the time told of; None if it does not get fuller."""
+    if len(free) < 2 or elapsed[-1] <= elapsed[0]:
+        return None
+    lost = (free[0] - free[-1]) / (elapsed[-1] - elapsed[0])
+    return free[-1] / lost if lost > 0 else None
+
+
+def _checkpoints(state: RunState, now: float) -> list[tuple[str, str]]:
+    last = [saved for saved in state.checkpoints if saved.kind == "checkpoint"][-3:]
+    lines = [
+        (f"step {saved.step:,}", f"{_ago(now - saved.time)}, {size(saved.bytes)}, written in {saved.seconds:.1f} s")
+        for saved in reversed(last)
+    ]
+    return [*lines, *(("export", path) for path in state.exports)]
+
+
+def _ago(seconds: float) -> str:
+    since = age(seconds)
+    return "just now" if since == "now" else f"{since} ago"
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / GIB:.2f}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

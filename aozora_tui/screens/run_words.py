@@ -1,0 +1,41 @@
+"""What the run screen says in whole lines: how a run ended, and what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from textual.content import Content
+
+from aozora_tui.run_state import Note, RunState
+from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES
+from aozora_tui.screens.words import cut, home_path, plain
+from engine.contract.rundir import RunDir, State
+
+
+def outcome(state: RunState, word: State, run: RunDir, width: int, key_name: Callable[[str], str]) -> Content:
+    """What went wrong and what to do, or where the finished files are; nothing of a run that goes on."""
+    if word == "failed" and state.failed is not None:
+        return _trouble(state.failed.text, state.failed.remedy)
+    if word == "crashed":
+        text = "The engine ended without a word: it was killed, ran out of memory, or the power was cut"
+        again, log = key_name("run.resume"), key_name("run.log")
+        return _trouble(text, f"{again} goes on from the last checkpoint; {log} shows the log.")
+    if word == "elsewhere":
+        return _trouble("This run was started on another machine", "Steer it from there.")
+    if word == "finished" and state.exports:
+        paths, room = [home_path(run.path / path) for path in state.exports], max(width - 12, 20)
+        lines = [path[begin : begin + room] for path in paths for begin in range(0, len(path), room)]
+        return Content.assemble(("exported  ", "$success"), f"\n{' ' * 10}".join(lines))
+    return Content()
+
+
+def note_line(note: Note, width: int) -> Content:
+    """`12:03:41  what happened`."""
+    clock = time.strftime("%H:%M:%S", time.localtime(note.time))
+    text = cut(plain(KIND_SIGNS[note.kind]) + note.text, width - len(clock) - 2)
+    return Content.assemble((f"{clock}  ", "$foreground 60%"), (text, KIND_STYLES[note.kind]))
+
+
+def _trouble(text: str, remedy: str) -> Content:
+    return Content.assemble((f"!! {text.rstrip('.')}. ", "$error"), remedy)
