@@ -1,0 +1,124 @@
+"""What the gallery shows: runs in several states, a profile with its pictures, settings. All of it is made up."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import fake_checkpoint
+import fake_run
+
+from aozora_tui import settings
+from engine.contract import events, places
+from engine.contract.atomic import Entry, header_bytes
+from engine.contract.rundir import RunDir
+
+PROFILE = """\
+# Portraits, third try: the two middle levels only.
+[model]
+base = "BASE"
+tokenizer = "TOKENIZER"
+
+[[data.folders]]
+path = "PICTURES"
+repeats = 2
+
+[objective]
+prediction_type = "v_prediction"
+
+[train]
+steps = 12000
+accumulate = 64
+
+[layers]
+train = ["down_blocks.1.*", "up_blocks.1.*"]
+
+[save]
+export = false
+"""
+
+
+def own_settings() -> settings.Settings:
+    """A few that were set, and one that is wrong."""
+    file = places.config_folder() / "settings.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('[look]\ntick = 2\nglyphs = "asci"\n[keys]\n"run.log" = "f4"\n')
+    return settings.read(os.environ).with_keys()
+
+
+def write_runs() -> tuple[RunDir, float]:
+    """Four runs in four states; the live one, and the time it is."""
+    folder = places.runs_folder()
+    live = fake_run.make(folder, "portraits-20231114-221320")
+    now = fake_run.trained(live, 412)
+    fake_run.add(live, events.Steered(time=now + 1, step=412, factor=0.5))
+    fake_run.add(live, events.Damped(time=now + 4, step=413, loss=0.1824, limit=0.1219, factor=0.6683))
+    fake_run.add(live, events.Micro(time=now + 5, step=413, micro=23, loss=0.1, seconds=0.41))
+    live.log.write_text(
+        "Loading weights:  10%\rLoading weights: 100%\nUserWarning: a picture has no caption: 0412.png\n"
+    )
+    demo = fake_run.make(folder, "demo-20231113-101010")
+    at = fake_run.trained(demo, 48, steps=48, pace=1.0, device="CPU (8 threads)")
+    fake_run.add(
+        demo, events.Finished(time=at, step=48, reason="finished", seconds=61, export="exports/demo.safetensors")
+    )
+    fake_run.trained(fake_run.make(folder, "landscapes-20231110-190502"), 310, steps=2000)
+    failed = fake_run.make(folder, "landscapes-20231109-081233")
+    at = fake_run.trained(failed, 31, steps=2000)
+    text = "The card ran out of memory at step 32: 11.6 of 11.8 GiB were in use"
+    remedy = "Lower data.resolution or train.batch_size, or turn on memory.checkpointing."
+    fake_run.add(failed, events.Failed(time=at, code="cuda-memory", text=text, remedy=remedy))
+    return live, now + 7
+
+
+def write_profile(path: Path, *, small: bool) -> None:
+    """With a `small` base there is little to read for the cache's keys, and nothing to train."""
+    recipes = places.data_folder() / "recipes"
+    recipes.mkdir(parents=True, exist_ok=True)
+    for name in ("demo", "whole-unet"):
+        (recipes / f"{name}.toml").write_text(PROFILE.replace("12000", "48" if name == "demo" else "20000"))
+    base = (_small_base if small else fake_checkpoint.write)(places.data_folder() / "models" / "base.safetensors")
+    tokenizer = fake_checkpoint.write_tokenizer(base.parent / "tokenizer")
+    pictures = places.data_folder() / "pictures"
+    _pictures(pictures)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Relative: where a test's folders are is another name each time.
+    base, tokenizer, pictures = (os.path.relpath(each, path.parent) for each in (base, tokenizer, pictures))
+    text = PROFILE.replace("BASE", base).replace("TOKENIZER", tokenizer)
+    path.write_text(text.replace("PICTURES", pictures))
+
+
+def _small_base(path: Path) -> Path:
+    names = ("first_stage_model.encoder.conv_in.weight", "conditioner.embedders.1.model.ln_final.weight")
+    entries = [Entry(name, "F16", (40, 50), bytes) for name in names]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header_bytes(entries, {}) + bytes(sum(entry.nbytes for entry in entries)))
+    return path
+
+
+def _pictures(folder: Path) -> None:
+    """Some as they should be, some not quite, some not at all."""
+    sizes = {"sea": (1600, 1200), "hills": (900, 1400), "sky": (300, 60), "portrait": (1024, 1024)}
+    for number in range(18):
+        name = tuple(sizes)[number % len(sizes)]
+        path = folder / name / f"{name} {number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_picture(sizes[name]))
+        if number != 7:
+            path.with_suffix(".txt").write_text(f"a {name} in the morning, soft light, calm, number {number}")
+    (folder / "empty.jpg").touch()
+    (folder / "sea" / "note.png").write_text("not yet here")
+
+
+@cache
+def _picture(size: tuple[int, int]) -> bytes:
+    """Light above, dark below."""
+    from PIL import Image
+
+    light = Image.linear_gradient("L").rotate(180).resize(size)
+    file = BytesIO()
+    bands = light, light.point(lambda value: value * 3 // 4), light.point(lambda value: 255 - value // 2)
+    Image.merge("RGB", bands).save(file, "png", compress_level=1)
+    return file.getvalue()
