@@ -25,6 +25,7 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
     ("picker", "list"),
     ("differ", "list"),
     ("settings", "list"),
+    ("trash", "list"),
     ("data", "list"),
 )
 # Panels lie over everything, the app's own keys included.

@@ -18,6 +18,12 @@ PANELS: dict[str, tuple[Key, ...]] = {
         Key("settings.edit", "e", "edit", "edit", "Open the settings file in $EDITOR; it is made if needed.", rank=1),
         Key("settings.back", "escape", "back", "back", "Back to where you were.", rank=2),
     ),
+    "trash": (
+        Key("trash.put_back", "enter,u", "put_back", "put back", "Put the entry back where it was.", rank=1),
+        Key("trash.remove", "X,delete", "remove", "delete", "Delete the entry for good (asks first).", rank=3),
+        Key("trash.empty", "E", "empty", "empty", "Delete all entries for good (asks first).", rank=4),
+        Key("trash.back", "escape", "back", "back", "Back to where you were.", rank=2),
+    ),
     "ask": (
         Key("ask.cancel", "escape", "cancel", "cancel", "Close without doing anything.", rank=2, in_palette=False),
         Key("ask.accept", "enter", "accept", "yes", "Do what the panel says first.", rank=1, in_palette=False),

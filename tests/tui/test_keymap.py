@@ -8,7 +8,7 @@ import pytest
 from textual.binding import Binding
 from textual.widget import Widget
 
-from aozora_tui import screens
+import aozora_tui
 from aozora_tui.app import AozoraApp
 from aozora_tui.key_names import shown
 from aozora_tui.keymap import SCOPES
@@ -21,8 +21,12 @@ from aozora_tui.screens.layers_tree import LayerTree
 from aozora_tui.screens.lines import Lines
 from aozora_tui.screens.rows import Rows
 
-MODULES = [importlib.import_module(f"{screens.__name__}.{one.name}") for one in pkgutil.iter_modules(screens.__path__)]
-# Everything of ours on the screen, and of it the screens that can be opened: those with keys of their own.
+MODULES = [
+    importlib.import_module(one.name)
+    for one in pkgutil.walk_packages(aozora_tui.__path__, f"{aozora_tui.__name__}.")
+    if not one.name.endswith(".__main__")
+]
+# Everything of ours on the screen; of it the screens that hold keys, and of those the ones that are opened.
 OWNERS = sorted(
     {
         one
@@ -32,11 +36,13 @@ OWNERS = sorted(
     },
     key=lambda owner: owner.__name__,
 )
-SCREENS = [
+SCREENS = [owner for owner in OWNERS if issubclass(owner, AozoraScreen) and owner is not AozoraScreen and owner.scopes]
+OPENED = [
     owner
     for owner in OWNERS
-    if issubclass(owner, AozoraScreen) and owner.scopes and not any(one.__base__ is owner for one in OWNERS)
+    if issubclass(owner, AozoraScreen) and not any(issubclass(one, owner) and one is not owner for one in OWNERS)
 ]
+PANELS = {"app", "ask", "help"}
 # Never the only way to do something: other programs take them, or they are another key in disguise.
 UNSAFE = {"ctrl+m", "ctrl+i", "ctrl+h", "ctrl+j", "ctrl+a", "ctrl+b", "ctrl+s", "ctrl+o", "ctrl+q", "ctrl+p", "ctrl+z"}
 UNSAFE |= {"f1", "f3", "f5", "f11", "ctrl+enter", "shift+enter"}
@@ -55,6 +61,17 @@ def test_ids_are_unique_and_every_key_has_a_safe_form():
     assert len({key.id for key in keys}) == len(keys)
     for key in keys:
         assert set(key.keys.split(",")) - UNSAFE, f"{key.id} hangs on {key.keys}"
+
+
+@pytest.mark.parametrize("screen", OPENED)
+def test_every_screen_holds_keys_and_binds_its_own(screen):
+    assert screen.scopes and set(screen.scopes) <= set(SCOPES)
+    bound = {binding.id for base in screen.__mro__ for binding in vars(base).get("BINDINGS", ()) if binding}
+    assert {key.id for key in SCOPES[screen.scopes[0]]} <= bound
+
+
+def test_every_scope_holds_somewhere():
+    assert {scope for screen in OPENED for scope in screen.scopes} | PANELS == set(SCOPES)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -86,8 +103,8 @@ def test_what_holds_on_a_screen_is_known_to_hold_together(screen):
 
 
 def test_where_arrows_move_the_keys_of_vim_do_too():
-    """But for arrows that go on working while letters are typed, and for the key that opens a run's log."""
-    typed = {"picker.down", "picker.up", "run.right"}
+    """But for arrows that go on working while letters are typed, and where the letter opens or closes a run's log."""
+    typed = {"picker.down", "picker.up", "run.right", "log.right"}
     for keys in SCOPES.values():
         for key in keys:
             names = set(key.keys.split(","))
