@@ -9,62 +9,32 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from textual._compositor import CompositorUpdate
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.events import Event, Key
 from textual.screen import Screen
-from textual.theme import Theme
-from textual.widgets import Input
 
-from aozora_tui import gpu, runs
-from aozora_tui.changed_cells import Shown
+from aozora_tui import runs
+from aozora_tui.drawing import DrawingApp
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.settings import Settings
 from aozora_tui.terminal import ascii_only
+from aozora_tui.theme import THEME
 from engine.contract import places
 from engine.contract.problems import errors
 from engine.contract.rundir import RunDir
 
-# Colours of the 256-colour cube, so that the theme looks the same over SSH, where truecolor is seldom announced.
-THEME = Theme(
-    name="aozora",
-    primary="#5fafff",
-    secondary="#87afd7",
-    accent="#87d7ff",
-    success="#87d787",
-    warning="#ffaf5f",
-    error="#ff8787",
-    foreground="#d0d0d0",
-    background="#121212",
-    surface="#1c1c1c",
-    panel="#262626",
-    dark=True,
-    variables={
-        "block-cursor-background": "#005f87",
-        "block-cursor-foreground": "#ffffff",
-        "block-cursor-text-style": "bold",
-        "block-cursor-blurred-background": "#303030",
-        "block-cursor-blurred-foreground": "#d0d0d0",
-        "input-cursor-background": "#d0d0d0",
-        "input-cursor-foreground": "#121212",
-        "scrollbar": "#444444",
-        "scrollbar-hover": "#5f87af",
-        "scrollbar-active": "#5fafff",
-        "scrollbar-background": "#121212",
-        "scrollbar-background-hover": "#121212",
-        "scrollbar-background-active": "#121212",
-        "border": "#5f87af",
-        "border-blurred": "#444444",
-    },
-)
+if TYPE_CHECKING:
+    from aozora_tui.gpu import Reading
+
 # From so many columns or rows on, the screen has this class.
 WIDTHS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
 HEIGHTS = [(0, "-flat"), (15, "-short"), (22, "-usual"), (32, "-tall")]
 
-OPENING_SECONDS = 0.08
+# What the first screen needs is in CSS_PATH; this is read with the first screen that has no styles of its own.
+OTHER_STYLES = Path(__file__).with_name("screens.tcss")
 
 
 @runtime_checkable
@@ -74,7 +44,7 @@ class Ticking(Protocol):
     def tick(self) -> None: ...
 
 
-class AozoraApp(App[int], inherit_bindings=False):
+class AozoraApp(DrawingApp, inherit_bindings=False):
     """`initial` is the run to open on, `settings` what the person set. `clock` gives Unix seconds; `read_gpu` is asked
     at every tick of a live run. `engine_command` replaces `python -m engine`, `recipes` the folder of shipped profiles.
     """
@@ -94,63 +64,58 @@ class AozoraApp(App[int], inherit_bindings=False):
         *,
         settings: Settings | None = None,
         clock: Callable[[], float] = time.time,
-        read_gpu: Callable[[int | None], tuple[gpu.Reading, ...]] = gpu.read_all,
+        read_gpu: Callable[[int | None], tuple[Reading, ...]] | None = None,
         engine_command: Sequence[str] | None = None,
         recipes: Path | None = None,
         ticking: bool = True,
         driver_class: Any = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
-        self.initial, self.clock, self.read_gpu, self.ticking = initial, clock, read_gpu, ticking
+        self.initial, self.clock, self.ticking = initial, clock, ticking
+        self._read_gpu, self._gpu_awaited = read_gpu, False
         self.settings = settings or Settings()
         self.engine_command = engine_command
         self.recipes = recipes or places.shipped_profiles_folder()
-        self._shown, self.opening = Shown(), False
         self.register_theme(THEME)
         if not os.environ.get("TEXTUAL_THEME"):
-            self.theme = THEME.name
+            # Nothing is parsed or drawn yet that would have to be again, as after a change of the theme.
+            self.set_reactive(AozoraApp.theme, THEME.name)
+            self.stylesheet.set_variables(self.get_css_variables())
 
     def get_default_screen(self) -> Screen[None]:
+        if self.initial is not None:
+            from aozora_tui.screens.beneath import Beneath
+
+            return Beneath()
+        return self.fit(self.home_screen())
+
+    def home_screen(self) -> Screen[None]:
+        """Profiles and runs."""
         from aozora_tui.screens.home import HomeScreen
 
         return HomeScreen()
 
-    def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        """Textual's own, by which all of its drawing goes to the terminal: changed cells only."""
-        if not isinstance(renderable, CompositorUpdate) or self.is_inline or self._batch_count:
-            super()._display(screen, renderable)
-            return
-        self._shown.resize(self.size)
-        self._shown.take(renderable)
-        if not self.opening and self._running and not self.is_headless and self._driver is not None:
-            self._send()
-        self.post_display_hook()
+    def read_gpu(self, pid: int | None) -> tuple[Reading, ...]:
+        """One reading a card, with what process `pid` holds. The driver takes its time: none before the first frame."""
+        if not self.begun:
+            self._gpu_awaited = True
+            return ()
+        if self._read_gpu is None:
+            from aozora_tui import gpu
 
-    def _send(self) -> None:
-        if self._driver is not None and (changes := self._shown.changes(self.console._color_system)):
-            self._begin_update()
-            self._driver.write(changes)
-            self._end_update()
-            self._driver.flush()
+            self._read_gpu = gpu.read_all
+        return self._read_gpu(pid)
 
-    def push_screen(self, *arguments: Any, **options: Any) -> Any:
-        """Nothing is sent of a screen before it has been laid out and filled."""
-        self._open()
-        return super().push_screen(*arguments, **options)
+    def on_first_frame(self) -> None:
+        if self._gpu_awaited and isinstance(self.screen, Ticking):
+            self.screen.tick()
 
-    def pop_screen(self) -> Any:
-        self._open()
-        return super().pop_screen()
-
-    def _open(self) -> None:
-        self.opening = True
-        self.set_timer(OPENING_SECONDS, self.finish_opening)
-
-    def finish_opening(self) -> None:
-        """Send what a new screen has come to."""
-        if self.opening:
-            self.opening = False
-            self._send()
+    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
+        """Textual itself would parse all styles again for those of a new screen."""
+        for path in screen.css_path or [OTHER_STYLES]:
+            if not self.stylesheet.has_source(str(path)):
+                self.stylesheet.add_source(path.read_text(encoding="utf-8"), read_from=(str(path), ""))
+        return super().push_screen(screen, *arguments, **options)
 
     def on_mount(self) -> None:
         # After ctrl+z, or a program that had the terminal meanwhile.
@@ -198,11 +163,6 @@ class AozoraApp(App[int], inherit_bindings=False):
         if isinstance(self.screen, AozoraScreen) and not isinstance(self.screen, SettingsScreen):
             self.push_screen(SettingsScreen())
 
-    def action_redraw(self) -> None:
-        """All of it, whatever is thought to be there."""
-        self._shown.forget()
-        self.refresh()
-
     def action_help(self) -> None:
         from aozora_tui.screens.help import Help
 
@@ -213,17 +173,32 @@ class AozoraApp(App[int], inherit_bindings=False):
         super().action_command_palette()
         self.call_after_refresh(self._still_cursor)
 
+    def search_themes(self) -> None:
+        """Textual's list; what is chosen from it is kept."""
+        from aozora_tui.screens.themes import ThemePalette
+
+        self.push_screen(ThemePalette())
+        self.call_after_refresh(self._still_cursor)
+
     def action_home(self) -> None:
         """Back to the first screen, each one on the way being asked."""
         if isinstance(self.screen, AozoraScreen) and len(self.screen_stack) > 1:
-            self.screen.leave(self._go_home)
+            self._ask_each(self.screen_stack[:0:-1], self._go_home)
 
     def action_leave(self) -> None:
-        """Quit, unless the screen has something to ask first."""
-        if isinstance(self.screen, AozoraScreen):
-            self.screen.leave(self._close)
+        """Quit, unless a screen has something to ask first: one that lies under others too."""
+        self._ask_each(self.screen_stack[::-1], self._close)
+
+    def _ask_each(self, screens: Sequence[Screen[Any]], then: Callable[[], object]) -> None:
+        """`then`, once each of these screens has let it happen."""
+        if not screens:
+            then()
+            return
+        on = partial(self._ask_each, screens[1:], then)
+        if isinstance(screens[0], AozoraScreen):
+            screens[0].leave(on)
         else:
-            self._close()
+            on()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         if isinstance(screen, AozoraScreen):
@@ -235,7 +210,7 @@ class AozoraApp(App[int], inherit_bindings=False):
             from aozora_tui.screens import steer
 
             yield from steer.commands(screen, getattr(screen, "run_dir", None))
-        yield SystemCommand("Theme", "Choose other colours, until the app is closed.", self.search_themes)
+        yield SystemCommand("Theme", "Choose other colours; the settings file keeps them.", self.search_themes)
 
     async def _run_key(self, action: str) -> None:
         target = self.screen if "." in action or self._belongs_to_screen(action) else self
@@ -268,6 +243,8 @@ class AozoraApp(App[int], inherit_bindings=False):
 
     def _still_cursor(self) -> None:
         """A blinking cursor costs 2.6 KB a second over the whole width."""
+        from textual.widgets import Input
+
         for box in self.screen.query(Input):
             box.cursor_blink = False
 

@@ -6,9 +6,10 @@ piece of text: over SSH that is kilobytes that say what is there already. Everyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import pairwise
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from rich.cells import cell_len
 from rich.color import ColorSystem
@@ -17,22 +18,32 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Size
 from textual.strip import Strip
 
-GAP = 8  # unchanged cells in between that cost no more than to move over them
-RESET = "\x1b[0m"
+from aozora_tui.cell_codes import Row, blank, codes_of
+from aozora_tui.cell_shift import Shift, shifts
+from aozora_tui.cell_writer import CellWriter, Piece, by_look, pieces
 
-Cell = tuple[str, Style | None]  # the second half of a wide character is ""
-Codes = tuple[str, str, str]  # for bold and the like, the colour, and the background
-PLAIN: Codes = "", "", ""
+SHORT = 300  # bytes that are not worth looking for another way
+PIECE_COST = 10  # bytes to go somewhere, and to say how to draw there
+# Terminals that erase in the colour they draw with, as terminfo's `bce` says. Not GNU screen, and not tmux either: that
+# finds out by itself what has to be sent on.
+ERASING = ("xterm", "linux", "rxvt", "putty", "alacritty", "foot", "st", "konsole", "vte")
+
+Drawn = tuple[str, Style | None]  # the second half of a wide character is ""
 
 
 class Shown:
-    """The cells of a terminal, and those that it is to have. Unknown at first, after `forget` and in another size."""
+    """The cells of a terminal, and those that it is to have. Unknown at first, after `forget` and in another size.
 
-    def __init__(self) -> None:
-        self._rows: dict[int, list[Cell | None]] = {}
-        self._wanted: dict[int, list[Cell | None]] = {}
+    `erases`: whether the terminal erases in the colour that it draws with; by default as the environment has it.
+    """
+
+    def __init__(self, *, erases: bool | None = None) -> None:
+        self._erases = erases_in_colour() if erases is None else erases
+        self._rows: dict[int, Row] = {}
+        self._wanted: dict[int, list[Drawn | None]] = {}
         self._changed: set[int] = set()
         self._size = Size()
+        self._colours: ColorSystem | None = None
 
     def resize(self, size: Size) -> None:
         if size != self._size:
@@ -57,87 +68,82 @@ class Shown:
 
     def changes(self, colours: ColorSystem | None) -> str:
         """What has to be sent for that; "" if nothing has."""
-        out = _Writer(colours)
-        for y in sorted(self._changed):
-            wanted = self._wanted[y]
-            row = self._rows.get(y, [])
-            row.extend([None] * (len(wanted) - len(row)))
-            if row != wanted:
-                for start, end in _runs(row, wanted):
-                    out.write(start, y, wanted[start:end])
-                self._rows[y] = list(wanted)
+        if colours != self._colours:
+            self._colours = colours
+            self.forget()
+        wanted = {y: _looks(self._wanted[y], colours) for y in sorted(self._changed)}
         self._changed.clear()
-        return out.text
+        wanted = {y: row for y, row in wanted.items() if row != self._rows.get(y)}
+        best = self._way(self._rows, wanted)
+        if best.cost > SHORT:
+            best = min((best, *self._shifted(wanted)), key=lambda way: way.cost)
+        self._rows.update(wanted)
+        text = self._written(best, best.pieces)
+        if len(text) > SHORT:
+            text = min(text, self._written(best, by_look(best.pieces)), key=lambda each: len(each.encode()))
+        return text
+
+    def _way(self, rows: Mapping[int, Row], wanted: Mapping[int, Row], shift: Shift | None = None) -> _Way:
+        """From `rows` to `wanted`; the rows are as they are after the shift."""
+        found: list[Piece] = []
+        for y, row in wanted.items():
+            known = rows.get(y, [])
+            found += pieces(y, [*known, *[None] * (len(row) - len(known))], row, erases=self._erases)
+        return _Way(found, wanted, shift)
+
+    def _shifted(self, changed: Mapping[int, Row]) -> Iterator[_Way]:
+        """With lines that the terminal moves by itself."""
+        rows = {y: row for y, row in self._rows.items() if None not in row}
+        wanted = {y: row for y in sorted(rows) if None not in (row := changed.get(y, rows[y]))}
+        rows = {y: rows[y] for y in wanted}
+        for shift in shifts(rows, wanted):
+            region = range(shift.top, shift.end)
+            if all(y in wanted for y in region):
+                moved = {y: rows[y + shift.by] if y + shift.by in region else [] for y in region}
+                touched = {**changed, **{y: wanted[y] for y in region}}
+                yield self._way({**self._rows, **moved}, dict(sorted(touched.items())), shift)
+
+    def _written(self, way: _Way, found: Iterable[Piece]) -> str:
+        writer = CellWriter(way.wanted, self._size.width)
+        if way.shift is not None:
+            writer.shift(way.shift.top, way.shift.end, way.shift.by)
+        for piece in found:
+            writer.write(piece)
+        return writer.text
 
 
-class _Writer:
-    """Keeps in mind which colours hold."""
+@dataclass(frozen=True)
+class _Way:
+    """Pieces to write, after a shift, if there is one, for these lines to come out."""
 
-    def __init__(self, colours: ColorSystem | None) -> None:
-        self._colours = colours
-        self._parts: list[str] = []
-        self._codes = PLAIN
+    pieces: Sequence[Piece]
+    wanted: Mapping[int, Row]
+    shift: Shift | None
 
-    @property
-    def text(self) -> str:
-        return "".join(self._parts) + (RESET if self._codes != PLAIN else "")
-
-    def write(self, x: int, y: int, cells: Sequence[Cell | None]) -> None:
-        self._parts.append(f"\x1b[{y + 1};{x + 1}H")
-        for cell in cells:
-            if cell is not None:
-                self._dress(cell)
-                self._parts.append(cell[0])
-
-    def _dress(self, cell: Cell) -> None:
-        codes = _codes(cell[1], self._colours)
-        if codes == self._codes:
-            return
-        decoration, colour, background = codes
-        if decoration != self._codes[0] or "" in (colour, background):
-            self._parts.append(f"\x1b[{';'.join(code for code in ('0', *codes) if code)}m")
-        elif cell[0] == " " and background == self._codes[2] and not decoration:
-            return  # a blank has no colour of its own
-        else:
-            new = (code for code, old in zip(codes, self._codes, strict=True) if code != old)
-            self._parts.append(f"\x1b[{';'.join(new)}m")
-        self._codes = codes
+    @cached_property
+    def cost(self) -> int:
+        """Bytes, about."""
+        return sum(PIECE_COST + (0 if piece.erased else len(piece.cells)) for piece in self.pieces)
 
 
-@lru_cache(maxsize=4096)
-def _codes(style: Style | None, colours: ColorSystem | None) -> Codes:
-    if style is None or colours is None:
-        return PLAIN
-    bare = style.without_color._make_ansi_codes(colours)
-    pair = []
-    for colour, foreground in ((style.color, True), (style.bgcolor, False)):
-        pair.append(";".join(colour.downgrade(colours).get_ansi_codes(foreground)) if colour else "")
-    return bare, pair[0], pair[1]
+def erases_in_colour() -> bool:
+    """By the terminal's name; `STY` is set inside GNU screen, whatever that calls itself."""
+    return os.environ.get("TERM", "").partition("-")[0] in ERASING and not os.environ.get("STY")
 
 
-def _runs(row: Sequence[Cell | None], wanted: Sequence[Cell | None]) -> list[tuple[int, int]]:
-    """Where they differ, whole wide characters."""
-    changed = [at for at, new in enumerate(wanted) if new is not None and row[at] != new]
-    if not changed:
-        return []
-    edges = [changed[0]]
-    for one, other in pairwise(changed):
-        if other - one > GAP or None in wanted[one:other]:
-            edges += [one + 1, other]
-    edges.append(changed[-1] + 1)
-    return [_whole(wanted, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _whole(cells: Sequence[Cell | None], start: int, end: int) -> tuple[int, int]:
-    while start > 0 and _is_half(cells[start]):
-        start -= 1
-    while end < len(cells) and _is_half(cells[end]):
-        end += 1
-    return start, end
-
-
-def _is_half(cell: Cell | None) -> bool:
-    return cell is not None and cell[0] == ""
+def _looks(cells: Iterable[Drawn | None], colours: ColorSystem | None) -> Row:
+    """How they look: what is the same to the eye is the same here."""
+    row: Row = []
+    last, codes = None, codes_of(None, colours)
+    for cell in cells:
+        if cell is None:
+            row.append(None)
+            continue
+        char, style = cell
+        if style is not last:
+            last, codes = style, codes_of(style, colours)
+        row.append((char, blank(codes) if char == " " else codes))
+    return row
 
 
 def _strips(update: CompositorUpdate) -> Iterator[tuple[int, int, Strip]]:
@@ -154,8 +160,8 @@ def _strips(update: CompositorUpdate) -> Iterator[tuple[int, int, Strip]]:
             yield x, y, strip if end <= right else strip.crop(0, right - x)
 
 
-def _cells(strip: Strip) -> list[Cell | None]:
-    cells: list[Cell | None] = []
+def _cells(strip: Strip) -> list[Drawn | None]:
+    cells: list[Drawn | None] = []
     for text, style, control in strip:
         if control:
             continue

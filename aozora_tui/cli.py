@@ -1,16 +1,21 @@
 """The commands. Heavy imports are inside the command that needs them: a headless one starts in a tenth of a second."""
 
-import argparse
+from __future__ import annotations
+
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from aozora_tui import commands, look, steering, terminal
+from aozora_tui import commands, terminal
 from aozora_tui.context import Context
-from engine import __version__
 
 if TYPE_CHECKING:
+    import argparse
+
+    from aozora_tui.context import Arguments
     from aozora_tui.settings import Settings
 
 _TO_A_RUN = (
@@ -34,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = No
     """Run one command and return its exit code. `engine` replaces `python -m engine`."""
     terminal.tolerate_any_letter()
     try:
-        args = _parser().parse_args(argv)
+        args = _parsed(sys.argv[1:] if argv is None else argv)
     except SystemExit as done:  # --help, --version, or a mistake that argparse has told already
         return done.code if isinstance(done.code, int) else 2
     settings = _settings(args)
@@ -51,7 +56,12 @@ def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = No
         return commands.EXIT_INTERRUPTED
 
 
-def _settings(args: argparse.Namespace) -> "Settings":
+def _parsed(words: Sequence[str]) -> Arguments:
+    """Without a word there is nothing to parse: the app opens sooner."""
+    return _parser().parse_args(words) if words else SimpleNamespace(run_command=commands.app)
+
+
+def _settings(args: Arguments) -> Settings:
     """What the person set, before anything imports Textual. Mistakes are told, unless the command does that itself."""
     from aozora_tui import settings
     from aozora_tui.text import printable
@@ -72,6 +82,11 @@ def _settings(args: argparse.Namespace) -> "Settings":
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from aozora_tui import look, steering, trash_command
+    from engine import __version__
+
     display = _switches(
         ("--slow-link", "send less to the terminal"),
         ("--ascii", "draw with ASCII characters only"),
@@ -106,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     _profile(add("train", commands.train, "start a run and follow it", display, lines, detach))
     _run(add("watch", commands.watch, "follow a run: live, ended or crashed", display, lines), "by default the newest")
     add("runs", commands.list_runs, "list every run", document)
+    deleted = add("trash", trash_command.trash, "list what was deleted, or delete it for good", document)
+    deleted.add_argument("--empty", action="store_true", help="delete all of it for good; asks first")
+    deleted.add_argument("--yes", action="store_true", help="with --empty: do not ask")
     for name, text in _TO_A_RUN:
         _run(add(name, steering.send, text), "by default the one that is live")
     rate = add("lr", steering.steer_rate, "scale the learning rate of a run from now on; 1 takes that back")
@@ -141,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _layers(layers: argparse.ArgumentParser) -> None:
+    import argparse
+
     layers.add_argument("source", metavar="CHECKPOINT_OR_PROFILE", help="a profile stands for its base and selection")
     for name, text in (("--train", "select this instead"), ("--freeze", "but not this")):
         layers.add_argument(
@@ -159,11 +179,15 @@ def _layers(layers: argparse.ArgumentParser) -> None:
 
 def _depth(written: str) -> int:
     if not (written.isascii() and written.isdecimal()):
+        import argparse
+
         raise argparse.ArgumentTypeError(f"{written!r} is not a number of levels, as 3")
     return int(written)
 
 
 def _switches(*switches: tuple[str, str], default: object = False) -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(add_help=False)
     for name, text in switches:
         parser.add_argument(name, action="store_true", default=default, help=text)

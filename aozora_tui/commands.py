@@ -27,9 +27,7 @@ def app(context: Context) -> int:
     if not on_terminal():
         complain("the app needs a terminal: run it in one, or see `aozora-tui --help` for the commands that do not")
         return 2
-    from aozora_tui.app import run_app
-
-    return run_app(None, settings=context.settings)
+    return _show(None, context)
 
 
 def train(context: Context) -> int:
@@ -101,12 +99,11 @@ def _detached(run: "RunDir", *, as_json: bool) -> int:
 
 def _open(run: "RunDir", context: Context) -> int:
     """The app on a run; afterwards, on the bare terminal again, what became of it."""
+    if code := _show(run, context):
+        return code
     from aozora_tui import follow, run_history, runs
-    from aozora_tui.app import run_app
     from engine.contract import events, rundir
 
-    if code := run_app(run, settings=context.settings):
-        return code
     ending = follow.ending_of(run)
     runs.reap()
     if ending.state in rundir.LIVE_STATES:
@@ -117,14 +114,29 @@ def _open(run: "RunDir", context: Context) -> int:
     return _end(run, ending)
 
 
+def _show(run: "RunDir | None", context: Context) -> int:
+    """The app. What it begins with is there to stay: looking for garbage in it would take a tenth of the time until
+    the first frame, with which that begins."""
+    import gc
+
+    gc.disable()
+    try:
+        from aozora_tui.app import run_app
+
+        return run_app(run, settings=context.settings)
+    finally:
+        gc.enable()
+
+
 def watch(context: Context) -> int:
-    from aozora_tui import follow
     from engine.contract import places, rundir
 
     args = context.args
     run = rundir.find(places.runs_folder(), args.run)
     if not (args.plain or args.json) and on_terminal():
         return _open(run, context)
+    from aozora_tui import follow
+
     try:
         with follow.Interrupts() as asked:
             return _end(run, follow.follow(run, say, json=args.json, each_round=asked.leave))

@@ -1,16 +1,20 @@
 """What the command line hands to a command."""
 
-import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    import argparse
+    from types import SimpleNamespace
+
     from aozora_tui.settings import Settings
+
+Arguments: TypeAlias = "argparse.Namespace | SimpleNamespace"
 
 
 class Context(NamedTuple):
     """What every command gets. `engine` is None for `python -m engine`."""
 
-    args: argparse.Namespace
+    args: Arguments
     engine: Sequence[str] | None
     settings: "Settings"

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import msgspec
 
-from aozora_tui.engine_process import ENGINE, PACKAGES
+from aozora_tui.engine_process import ENGINE, PACKAGES, environment
 from aozora_tui.inspect_file import placed
 from aozora_tui.text import printable, rate, size
 from engine.contract import events
@@ -97,6 +97,7 @@ def _run(command: Sequence[str], output: int, progress: Callable[[events.Progres
         stdout=output,
         stderr=subprocess.PIPE,
         cwd=PACKAGES,
+        env=environment(),
     )
     last_words: list[str] = []
     try:

@@ -71,7 +71,7 @@ def doctor(context: Context) -> int:
 
 def settings(context: Context) -> int:
     """The exit code is 2 if something in them is wrong."""
-    from aozora_tui import settings_file, settings_report
+    from aozora_tui import editor, settings_file, settings_report
     from engine.contract.problems import errors
 
     args, held = context.args, context.settings.with_keys()
@@ -79,7 +79,7 @@ def settings(context: Context) -> int:
         say(settings_report.example().rstrip("\n"))
         return 0
     if args.edit:
-        settings_file.edit(settings_file.made(held))
+        editor.edit(settings_file.made(held))
         held = held.read_again()
         for problem in held.problems:
             complain(f"{problem.severity}: {problem}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from tomlkit.exceptions import ParseError, TOMLKitError
 from tomlkit.items import AoT, Array, InlineTable, Item, Table
 from tomlkit.toml_document import TOMLDocument
 
-from aozora_tui.toml_edit import edit_list, fill_table, new_list, same, scalar
-from engine.contract.atomic import write_text
+from aozora_tui import text_file
+from aozora_tui.text_file import Found, Stamp, plain, stamp_of
+from aozora_tui.toml_edit import edit_list, fill_table, new_list, same, scalar, table_of
+from engine.contract.profile_values import written_values
 from engine.contract.schema import keep_beside
 
-Stamp = tuple[int, int, int]
 UNDO_DEPTH = 1000
 REST = "file"  # stands for what no field shows: comments, order, unknown keys
 
@@ -36,31 +36,31 @@ class ProfileFile:
 
     def __init__(self, path: Path, text: str, stamp: Stamp | None) -> None:
         self.path = path
-        self._stamp = stamp
-        self._newline = "\r\n" if "\r\n" in text else "\n"
-        self._saved = text.replace("\r\n", "\n")
-        self._document = _parse(path, self._saved)
+        self._disk = Found(text, stamp)
+        self._document = _parse(path, self._disk.text)
+        self._values: dict[str, Any] | None = None  # what the disk writes for each field, once that was asked for
         self._history: list[tuple[str, str]] = []  # what changed, and the text before it
         self._future: list[tuple[str, str]] = []  # what was undone, and the text before that
+        self.mended = 0  # sections that were no tables, by an edit of one field: others may have a value since
 
     @classmethod
     def open(cls, path: Path) -> ProfileFile:
         """Raises ValueError with the reason when the file cannot be read or is not TOML."""
         try:
-            stamp = _stamp(path)
-            text = path.read_bytes().decode("utf-8")
+            found = text_file.read(path)
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path.name} cannot be read ({error}): check the file") from None
-        return cls(path, text, stamp)
+        return cls(path, found.raw, found.stamp)
 
     @property
     def text(self) -> str:
-        """What the file will hold, with plain line ends; saving writes those that the file had."""
+        """What the file will hold, with plain line ends; saving writes those that the file has."""
         return self._document.as_string()
 
     @property
     def modified(self) -> bool:
-        return self.text != self._saved
+        """Whether the disk has another text, or none any more."""
+        return self.text != self.saved_text or self.gone
 
     def get(self, path: str) -> Any:
         """The plain value in the file, or None if the key is not there."""
@@ -72,13 +72,13 @@ class ProfileFile:
     @property
     def saved_text(self) -> str:
         """What the disk held when it was last read or written here, with plain line ends."""
-        return self._saved
+        return self._disk.text
 
     def saved(self, path: str) -> Any:
         """The value as it is on the disk, or None."""
-        section, name = path.split(".")
-        table = tomllib.loads(self._saved).get(section)
-        return table.get(name) if isinstance(table, dict) else None
+        if self._values is None:
+            self._values = written_values(self._disk.text)
+        return self._values.get(path)
 
     def set(self, path: str, value: Any) -> None:
         """Write one key; None takes it out, so that the default holds again."""
@@ -100,12 +100,12 @@ class ProfileFile:
         for path, value in values.items():
             if not same(self.get(path), value):
                 section, name = path.split(".")
-                self._write(section, name, value)
+                self._put(section, name, value)
 
     def replace(self, text: str, changed: Sequence[str] = (REST,)) -> None:
         """Another text as one change, undone together; `changed` are the paths that it changes, for those who ask what
         was undone. Raises ValueError, with the line, if it is not TOML."""
-        document = _parse(self.path, text := text.replace("\r\n", "\n"))
+        document = _parse(self.path, text := plain(text))
         if text != self.text:
             self.end_of_change()
             self._remember(" ".join(changed) or REST)
@@ -126,48 +126,74 @@ class ProfileFile:
         if self._history:
             self._history[-1] = (self._history[-1][0] + " ", self._history[-1][1])
 
-    def on_disk(self) -> tuple[str, Stamp | None]:
-        """The text that is on the disk now, with plain line ends. Raises OSError, and ValueError if it is no TOML."""
-        stamp = _stamp(self.path)
-        text = self.path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-        _parse(self.path, text)
-        return text, stamp
+    def on_disk(self) -> Found:
+        """What is on the disk now. Raises OSError, and ValueError if it is no TOML."""
+        found = text_file.read(self.path)
+        _parse(self.path, found.text)
+        return found
 
-    def rebase(self, text: str, stamp: Stamp | None, merged: str, changed: Sequence[str]) -> None:
-        """From now on `text` is what is on the disk, as it was at `stamp`, and `merged` what it shall become."""
+    def rebase(self, found: Found, merged: str, changed: Sequence[str]) -> None:
+        """From now on `found` is what is on the disk, and `merged` what it shall become."""
         self.replace(merged, changed)
-        self._saved, self._stamp = text, stamp
+        self._disk, self._values = found, None
 
     @property
     def stamp(self) -> Stamp | None:
-        """Of the file on the disk as it is now: a change of it says that somebody wrote."""
-        return _stamp(self.path)
+        """Of the file on the disk as it is now, None if it is not there; while nobody can tell, as it was."""
+        try:
+            return stamp_of(self.path)
+        except OSError:
+            return self._disk.stamp
+
+    @property
+    def gone(self) -> bool:
+        """Whether the file was there and is no more."""
+        return self._disk.stamp is not None and self.stamp is None
 
     def changed_on_disk(self) -> bool:
-        return self._stamp is not None and _stamp(self.path) != self._stamp
+        """Whether somebody else wrote the file, or took it away."""
+        return self._disk.stamp not in (None, self.stamp)
 
-    def save(self, *, overwrite: bool = False) -> None:
-        """Write the file whole or not at all. Raises ChangedOnDiskError rather than lose another writer's work, and
-        OSError if the disk refuses."""
-        if not overwrite and self.changed_on_disk():
-            raise ChangedOnDiskError(f"{self.path.name} was changed by another program since it was opened here")
-        text = self.text
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, text.replace("\n", self._newline))
-        keep_beside(self.path, text)
-        self._saved, self._stamp = text, _stamp(self.path)
-        self.end_of_change()
+    def save(self, *, overwrite: bool = False, read_only: bool = False) -> None:
+        """Write the file whole or not at all. Raises ChangedOnDiskError rather than lose another writer's work, unless
+        to `overwrite` it is asked for; ReadOnlyError likewise; and OSError if the disk refuses."""
+        self._write(self.path, (lambda: None) if overwrite else self._require_unchanged, read_only=read_only)
 
     def save_as(self, path: Path) -> None:
         """Write to a new place, which is this file from now on. Raises FileExistsError rather than replace a file."""
-        if path.exists():
-            raise FileExistsError(f"{path} exists already: choose another name")
-        self.path, self._stamp = path, None
-        self.save()
+
+        def require_free() -> None:
+            if path.exists() or path.is_symlink():
+                raise FileExistsError(f"{path} exists already: choose another name")
+
+        self._write(path, require_free)
+        self.path = path
+
+    def _write(self, path: Path, before: Callable[[], None], *, read_only: bool = False) -> None:
+        text = self.text
+        before()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._disk = text_file.write(path, self._disk.spelt(text), before=before, read_only=read_only)
+        self._values = None
+        keep_beside(path, text)
+        self.end_of_change()
+
+    def _require_unchanged(self) -> None:
+        """A file that was only touched holds what it held."""
+        if not self.changed_on_disk() or self.gone:
+            return
+        try:
+            if text_file.read(self.path).raw == self._disk.raw:
+                return
+        except (OSError, ValueError):
+            pass
+        raise ChangedOnDiskError(f"{self.path.name} was changed by another program since it was opened here")
 
     def _remember(self, group: str) -> None:
+        """The oldest change is never forgotten, those next to it become one with it: it leads back to the file."""
         self._history.append((group, self.text))
-        del self._history[:-UNDO_DEPTH]
+        if len(self._history) > UNDO_DEPTH:
+            self._history[:2] = [(REST, self._history[0][1])]
 
     def _step(self, back: list[tuple[str, str]], ahead: list[tuple[str, str]]) -> str | None:
         while back:
@@ -179,9 +205,9 @@ class ProfileFile:
                 return group.split()[0]
         return None
 
-    def _write(self, section: str, name: str, value: Any) -> None:
-        table = self._document.get(section)
-        if table is None:
+    def _put(self, section: str, name: str, value: Any) -> None:
+        table: Any = self._document.get(section)
+        if not isinstance(table, Mapping):
             if value is None:
                 return
             table = self._new_section(section)
@@ -191,7 +217,7 @@ class ProfileFile:
             return
         old = table.get(name)
         if isinstance(value, dict):
-            self._write_table(section, name, value)
+            self._put_table(section, name, value)
         elif isinstance(value, list) and isinstance(old, (AoT, Array)):
             edit_list(old, value)
         elif isinstance(value, list):
@@ -199,7 +225,7 @@ class ProfileFile:
         else:
             table[name] = scalar(value, old)
 
-    def _write_table(self, section: str, name: str, value: Mapping[str, Any]) -> None:
+    def _put_table(self, section: str, name: str, value: Mapping[str, Any]) -> None:
         table: Any = self._document[section]
         old = table.get(name)
         if isinstance(table, InlineTable) or isinstance(old, InlineTable):
@@ -211,9 +237,15 @@ class ProfileFile:
             table[name].add(tomlkit.nl())
 
     def _new_section(self, section: str) -> Any:
+        """What is written under that name and is no table becomes one."""
+        fresh = tomlkit.table()
+        if section in self._document:
+            fresh = table_of(section, self._document[section])
+            self.mended += 1
+            self._document.remove(section)
         if self._document.body and not self.text.endswith("\n\n"):
             self._document.add(tomlkit.nl())
-        self._document.add(section, tomlkit.table())
+        self._document.add(section, fresh)
         return self._document[section]
 
 
@@ -242,11 +274,3 @@ def _parse(path: Path, text: str) -> TOMLDocument:
         raise ValueError(f"{path.name} is not valid TOML: {error}; correct that line in an editor") from None
     except TOMLKitError as error:
         raise ValueError(f"{path.name} is not valid TOML: {error}; correct it in an editor") from None
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from aozora_tui.profile_file import REST, ProfileFile
 from aozora_tui.toml_edit import same
 from engine.contract.fields import form_fields
+from engine.contract.profile_values import written_values
 
 Side = Literal["mine", "theirs"]
 
@@ -54,13 +54,6 @@ def changes(before: str, after: str) -> dict[str, Any]:
     """The fields that are written otherwise in `after`, with what stands there; None where nothing does any more."""
     old, new = written_values(before), written_values(after)
     return {name: new[name] for name in form_fields() if not same(old[name], new[name])}
-
-
-def written_values(text: str) -> dict[str, Any]:
-    """What a profile's text writes for every field, None where it writes nothing."""
-    read = tomllib.loads(text)
-    tables = {name: table for name, table in read.items() if isinstance(table, dict)}
-    return {path: tables.get(field.section, {}).get(field.name) for path, field in form_fields().items()}
 
 
 def _without(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

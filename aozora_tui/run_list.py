@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import tomllib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,19 @@ def stem_for(profile: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", profile.stem).strip("-.") or "run"
 
 
+def is_run_of(run: RunDir, profile: Path) -> bool:
+    """Whether it is called after the profile, and was not begun with a namesake that is elsewhere: what runs of older
+    versions and those that are just beginning do not say."""
+    if stem_of(run.name) != stem_for(profile):
+        return False
+    info = rundir.read_info(run)
+    began = info.profile_path if info is not None else ""
+    return not began or os.path.realpath(began) == os.path.realpath(profile)
+
+
 def last_of(folder: Path, profile: Path) -> RunDir | None:
-    """The newest run called after a profile that got as far as writing down what it was told."""
-    stem = stem_for(profile)
-    return next((run for run in rundir.all_runs(folder) if stem_of(run.name) == stem and run.profile.is_file()), None)
+    """The newest run of a profile that got as far as writing down what it was told."""
+    return next((run for run in rundir.all_runs(folder) if is_run_of(run, profile) and run.profile.is_file()), None)
 
 
 class RunList:
@@ -145,6 +154,17 @@ def _base(run: RunDir) -> str:
     """From the profile as it ran: there it stands alone on a line, spelt as TOML's writers do."""
     try:
         found = _BASE.search(run.profile.read_bytes()) if run.profile.is_file() else None
-        return Path(tomllib.loads(f"base = {found[1].decode()}")["base"]).name if found else ""
+        return Path(_string(found[1].decode())).name if found else ""
     except (OSError, ValueError):
         return ""
+
+
+def _string(written: str) -> str:
+    """What a TOML string means. Most are what they look like."""
+    inside = written[1:-1]
+    if '"' not in inside and "\\" not in inside:
+        return inside
+    import tomllib
+
+    said: str = tomllib.loads(f"base = {written}")["base"]
+    return said

@@ -6,21 +6,22 @@ filling its output cannot reach it. What it says is read from the run folder.
 
 import os
 import stat
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
 
 from aozora_tui import run_tail
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
-from aozora_tui.run_history import rate_factor
 from aozora_tui.text import printable
 from engine.contract import events, places, rundir
 from engine.contract.rundir import RunDir, State
+
+if TYPE_CHECKING:
+    import subprocess
 
 # What a list of runs says of each: one whose folder cannot be read must not take the others with it.
 Standing = State | Literal["unreadable"]
@@ -173,6 +174,8 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
 
 def list_summaries(folder: Path, *, now: float | None = None) -> list[RunSummary]:
     """Every run in `folder`, newest first; one that is deleted meanwhile is left out."""
+    from aozora_tui.run_history import rate_factor
+
     found = [(run, look_at(run, now=now)) for run in rundir.all_runs(folder)]
     return [msgspec.structs.replace(summary, factor=rate_factor(run)) for run, summary in found if summary is not None]
 
@@ -261,6 +264,8 @@ def log_tail(run: RunDir, lines: int = 8) -> list[str]:
 
 
 def _spawn(run: RunDir, command: list[str]) -> None:
+    import subprocess
+
     _exit_codes.pop(run.path, None)
     with run.log.open("ab") as log:
         _children[run.path] = subprocess.Popen(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, Array, InlineTable, Item, Key, SingleKey, String, StringType, Table, Whitespace
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT, Array, InlineTable, Item, Key, SingleKey, String, StringType, Table, Trivia, Whitespace
 
 
 def same(old: Any, new: Any) -> bool:
@@ -18,12 +21,28 @@ def same(old: Any, new: Any) -> bool:
 
 
 def scalar(value: bool | int | float | str, old: Any) -> Item:
+    """A text in the quotes that `old` has, as far as it can be written in those."""
     if isinstance(value, str):
-        literal = isinstance(old, String) and old._t is StringType.SLL and "'" not in value and value.isprintable()
-        return tomlkit.string(value, literal=literal)
+        return _quoted(value, old) if isinstance(old, String) else tomlkit.string(value)
     if isinstance(value, float):
         return tomlkit.value(spelt(value))
     return tomlkit.item(value)
+
+
+def _quoted(value: str, old: String) -> Item:
+    if old._t is StringType.SLL and "'" not in value and value.isprintable():
+        return tomlkit.string(value, literal=True)
+    kinds = {StringType.MLL: (StringType.MLL, StringType.MLB), StringType.MLB: (StringType.MLB,)}
+    for kind in kinds.get(old._t, ()):
+        with contextlib.suppress(TOMLKitError, ValueError):
+            fresh = String.from_raw(value, kind)
+            # A line end right after the quotes is not of the text.
+            below = old._original.startswith("\n") and not fresh._original.startswith("\n")
+            fresh = String(kind, value, "\n" + fresh._original if below else fresh._original, Trivia())
+            written = fresh.as_string()
+            if value == tomllib.loads(f"x = {written}")["x"] == tomlkit.value(written).unwrap():
+                return fresh
+    return tomlkit.string(value)
 
 
 def spelt(value: float) -> str:
@@ -79,6 +98,28 @@ def _like(old: Item | None, value: Any) -> Item:
     return item
 
 
+def table_of(name: str, old: Any) -> Table:
+    """What is written under `name` and is no table, as one: of a list of tables the first; all else is in its comments,
+    as it was written."""
+    entries = [entry for entry in old if isinstance(entry, (Table, InlineTable))] if isinstance(old, list) else []
+    fresh, said = tomlkit.table(), []
+    if not entries:
+        said = f"{name} = {old.as_string()}{old.trivia.comment_ws}{old.trivia.comment}".splitlines()
+    for entry in entries[:1]:
+        if isinstance(entry, Table):
+            fresh.trivia.comment_ws, fresh.trivia.comment = entry.trivia.comment_ws, entry.trivia.comment
+            for key, item in entry.value.body:
+                fresh.append(key, item)
+        else:
+            fresh.update(entry.unwrap())
+    for entry in entries[1:]:
+        said += entry.as_string().splitlines()
+    for line in said:
+        if line.strip():
+            fresh.add(tomlkit.comment(line))
+    return fresh
+
+
 def new_list(value: Sequence[Any]) -> Array | AoT:
     if value and all(isinstance(entry, dict) for entry in value):
         tables = tomlkit.aot()
@@ -113,14 +154,14 @@ def edit_list(old: AoT | Array, new: Sequence[Any]) -> None:
 
 def _replace(old: AoT | Array, index: int, value: Any) -> None:
     if not isinstance(value, dict):
-        old[index] = value
+        old[index] = scalar(value, old[index]) if isinstance(value, (bool, int, float, str)) else value
         return
     entry = old[index]
     for name in [name for name in entry if name not in value]:
         del entry[name]
     for name, inner in value.items():
-        if not same(entry.get(name), inner):
-            entry[name] = inner
+        if not same(before := entry.get(name), inner):
+            entry[name] = scalar(inner, before) if isinstance(inner, (bool, int, float, str)) else inner
 
 
 def _entry(value: Any) -> Any:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(emitter, "in-use", str(error), "One engine works in a run folder.")
     except OSError as error:
         return _refuse(emitter, "run-folder", str(error), "Check the folder, or set AOZORA_RUNS.")
-    info = _describe(run, options.name or run.name, settings)
+    info = _describe(run, options, settings)
     try:
         run.make_parts()
         _redirect_stderr(run)
@@ -188,13 +188,16 @@ def _redirect_stderr(run: RunDir) -> None:
     os.close(log)
 
 
-def _describe(run: RunDir, name: str, settings: Profile) -> RunInfo:
+def _describe(run: RunDir, options: argparse.Namespace, settings: Profile) -> RunInfo:
+    """A run that goes on keeps what was said of its profile when it began."""
     before = rundir.read_info(run)
+    name, path = options.name or run.name, str(options.profile.absolute()) if options.profile else ""
     now = time.time()
     pid = os.getpid()
     return RunInfo(
         name=run.name,
-        profile_name=before.profile_name if before else name,
+        profile_name=before.profile_name if before else _as_text(name),
+        profile_path=before.profile_path if before else path if path == _as_text(path) else "",
         profile_digest=profile.digest(settings),
         token=rundir.new_token(),
         pid=pid,
@@ -206,6 +209,11 @@ def _describe(run: RunDir, name: str, settings: Profile) -> RunInfo:
         created=before.created if before else now,
         started=now,
     )
+
+
+def _as_text(name: str) -> str:
+    """Names of files may be bytes that are no text, which JSON cannot hold."""
+    return name.encode(errors="replace").decode()
 
 
 def _write_info(run: RunDir, info: RunInfo) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
@@ -47,9 +48,10 @@ class Ask(ModalScreen[str | None]):
     def _keys(self) -> Content:
         parts: list[str | tuple[str, str]] = []
         for index, answer in enumerate(self.answers):
-            name = "enter" if index == 0 else answer.key
+            name = panel_key(self, "ask.accept") if index == 0 else answer.key
             parts += [(name, "bold $accent"), f" {answer.label}   "]
-        return Content.assemble(*parts, ("esc", "bold $accent"), " cancel" if self.answers else " close")
+        cancel = (panel_key(self, "ask.cancel"), "bold $accent")
+        return Content.assemble(*parts, cancel, " cancel" if self.answers else " close")
 
     def on_key(self, event: Key) -> None:
         chosen = next((answer for answer in self.answers if event.key == answer.key), None)
@@ -62,6 +64,14 @@ class Ask(ModalScreen[str | None]):
 
     def action_cancel(self) -> None:
         self.dismiss(None)
+
+
+def panel_key(panel: Screen[Any], id: str) -> str:
+    """What to press for a command of the keymap, as a person reads it."""
+    from aozora_tui.app import AozoraApp
+
+    assert isinstance(panel.app, AozoraApp)
+    return panel.app.settings.keys.name(id)
 
 
 def problem_lines(problems: Iterable[Problem]) -> list[Content]:

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from aozora_tui.keymap import bindings
+from aozora_tui.screens.ask import panel_key
 from aozora_tui.screens.words import plain, same
 
 _LONGEST = 120  # bytes; the names of its runs add the time
@@ -40,7 +41,7 @@ class AskName(ModalScreen[str | None]):
             yield box
             yield Static(self._outcome(self.first), id="name-wrong")
             yield Static(plain(self.about), markup=False, classes="ask-line")
-            accept, cancel = ("enter", "bold $accent"), ("esc", "bold $accent")
+            accept, cancel = ("enter", "bold $accent"), (panel_key(self, "ask.cancel"), "bold $accent")
             yield Static(Content.assemble(accept, f" {self.accept}   ", cancel, " cancel"), id="ask-keys")
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from aozora_tui.keymap import bindings
+from aozora_tui.screens.ask import panel_key
 from aozora_tui.screens.words import same
 from aozora_tui.text import factor, read_factor
 from aozora_tui.widgets.scale import short
@@ -34,12 +35,8 @@ class AskRate(ModalScreen[float | None]):
             yield box
             yield Static(self._outcome(factor(self.now)), id="rate-outcome")
             yield Static(ABOUT, markup=False, classes="ask-line")
-            yield Static(
-                Content.assemble(
-                    ("enter", "bold $accent"), " from the next step on   ", ("esc", "bold $accent"), " cancel"
-                ),
-                id="ask-keys",
-            )
+            accept, cancel = ("enter", "bold $accent"), (panel_key(self, "ask.cancel"), "bold $accent")
+            yield Static(Content.assemble(accept, " from the next step on   ", cancel, " cancel"), id="ask-keys")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         line, outcome = self.query_one("#rate-outcome", Static), self._outcome(event.value)

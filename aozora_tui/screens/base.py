@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 from textual.app import ComposeResult, SystemCommand
 from textual.content import Content
 from textual.reactive import Reactive
-from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
+from aozora_tui.drawing import DrawnScreen
 from aozora_tui.keys.key import Key
 from aozora_tui.screens.words import cut, plain, same
 
@@ -56,7 +56,7 @@ def _name(key: Key, typing: bool) -> str:
     return key.names[0]
 
 
-class AozoraScreen(Screen[Result]):
+class AozoraScreen(DrawnScreen[Result]):
     """A screen of the app. `scopes` are the parts of the keymap that hold on it, its own first."""
 
     scopes: ClassVar[tuple[str, ...]] = ()
@@ -85,7 +85,7 @@ class AozoraScreen(Screen[Result]):
     @property
     def typing(self) -> bool:
         """Whether letters are text now."""
-        return isinstance(self.focused, Input | TextArea)
+        return self.focused is not None and self.focused.check_consume_key("a", "a")
 
     def active_keys(self) -> list[Key]:
         """The keys that do something now."""

@@ -267,9 +267,12 @@ class Sketch:
             self._go(place)
 
     def _step(self, source: list[State], target: list[State]) -> bool:
+        before = self.state
+        while source and source[-1].drawings == before.drawings:  # grouped keys may come back to where they began
+            source.pop()
         if not source:
             return False
-        before, after = self.state, source.pop()
+        after = source.pop()
         target.append(before)
         changed = [before.drawings[tab] != after.drawings[tab] for tab in range(len(KINDS))]
         self.state = replace(after, tab=changed.index(True))

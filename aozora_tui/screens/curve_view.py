@@ -9,11 +9,12 @@ from aozora_tui.keys.key import Key
 from aozora_tui.screens.curve_sketch import Sketch
 from aozora_tui.screens.words import cut, plain
 from aozora_tui.widgets.braille import Axes
+from aozora_tui.widgets.cells import Cell
 from aozora_tui.widgets.curve_picture import Picture
 
 # Where there is room the keys stand under the plot: they never change, and a lower plot costs fewer bytes.
 GUIDE_ROWS = 9
-GUIDE_COLUMN = 39
+GUIDE_KEYS, GUIDE_WORDS = 14, 25  # columns
 TITLES = ("learning rate over steps", "samples by timestep, 999 is noise", "weight by timestep, 999 is noise")
 
 
@@ -45,8 +46,13 @@ def fitted(words: Callable[[Sketch], list[str]], sketch: Sketch, width: int) -> 
     return cut("   ".join(said), width)
 
 
-def guide(keys: Iterable[Key]) -> list[str]:
-    """All keys in columns."""
-    entries = [f"{' '.join(key.names):<15} {key.label}" for key in keys]
+def guide(keys: Iterable[Key]) -> list[list[Cell]]:
+    """All keys in columns, as parts of lines."""
+    entries = [(" ".join(key.names), key.label) for key in keys]
     columns = [entries[start : start + GUIDE_ROWS] for start in range(0, len(entries), GUIDE_ROWS)]
-    return ["".join(f"{entry:<{GUIDE_COLUMN}}" for entry in row) for row in zip_longest(*columns, fillvalue="")]
+    rows: list[list[Cell]] = []
+    for entries_of_row in zip_longest(*columns, fillvalue=("", "")):
+        rows.append([])
+        for names, label in entries_of_row:
+            rows[-1] += [(f"{names:<{GUIDE_KEYS}}", ""), (f"{label:<{GUIDE_WORDS}}", "faint")]
+    return rows

@@ -21,6 +21,7 @@ from aozora_tui.terminal import ascii_only
 from aozora_tui.widgets.curve_plot import CurvePlot, CurveText
 from engine.contract.sections import Profile
 
+FAINT = "$foreground 60%"
 LABEL_WIDTH = 8
 ENTRY_WIDTH = 24
 # With the entry open, letters and arrows are its own.
@@ -69,7 +70,7 @@ class CurvesScreen(AozoraScreen[dict[str, Any] | None]):
 
     def on_mount(self) -> None:
         rows = guide(self.aozora.settings.keys.scope("curves"))
-        self.query_one("#curve-guide", CurveText).show(*([(row, "faint")] for row in rows))
+        self.query_one("#curve-guide", CurveText).show(*rows)
         self._edited("")
 
     def on_resize(self) -> None:
@@ -257,7 +258,7 @@ class CurvesScreen(AozoraScreen[dict[str, Any] | None]):
         else:
             line = f"{self.key_name('curves.points')} makes points of it"
             line += "" if sketch.kind.drawn_word else f", {self.key_name('curves.insert')} begins a factor on it"
-            self.query_one("#curve-points", CurveText).show([(line, "faint")])
+            self.query_one("#curve-points", CurveText).show([(f"{'points':<{LABEL_WIDTH}}", "faint"), (line, "")])
         self.update_keys()
         self.rest(over=False)
 
@@ -270,7 +271,7 @@ class CurvesScreen(AozoraScreen[dict[str, Any] | None]):
 
     def _show_title(self) -> None:
         sketch = self.sketch
-        tabs = "".join(f"[{kind.name}]" if kind is sketch.kind else f" {kind.name} " for kind in KINDS)
+        tabs = [(f"[{kind.name}]", "bold") if kind is sketch.kind else (f" {kind.name} ", FAINT) for kind in KINDS]
         modes = f"{'  log' if sketch.log else ''}{'  grid' if sketch.snap else ''}"
         changed = "  changed" if sketch.changed else ""
-        self.set_title(("Curves  ", "bold"), tabs, (modes, "$accent"), (changed, "$warning"))
+        self.set_title(("Curves  ", "bold"), *tabs, (modes, "$accent"), (changed, "$warning"))

@@ -38,10 +38,10 @@ class DataScreen(DataWork):
     AUTO_FOCUS = "#pictures"
 
     DEFAULT_CSS = """
-    DataScreen #data { height: 1fr; padding-top: 1; }
+    DataScreen #data { height: 1fr; padding: 1 0 0 1; }
     DataScreen #data-left { width: 42%; }
     DataScreen #data-roots { padding: 0 2; color: $foreground 80%; }
-    DataScreen #data-filter { width: 1fr; margin: 0 2; background: $surface; display: none; }
+    DataScreen #data-filter { width: 1fr; padding: 0 2; background: $surface; display: none; }
     DataScreen #data-filter:focus { background: $panel; }
     DataScreen #data-right { width: 1fr; margin-left: 1; }
     DataScreen #data-views { height: 1; margin-bottom: 1; }
@@ -68,7 +68,7 @@ class DataScreen(DataWork):
                 yield Pictures(self._named, id="pictures")
             with Vertical(id="data-right"):
                 yield Static(id="data-views", markup=False)
-                yield Page(id="data-page")
+                yield Page(lambda: self.key_name("data.more"), id="data-page")
 
     @property
     def pictures(self) -> Pictures:
@@ -249,7 +249,7 @@ class DataScreen(DataWork):
             state = f"scanning {survey.done:,} of {survey.total:,}" if survey.total else "scanning"
         self.set_title(("Data  ", "bold"), f"{counted(len(survey.placed), 'picture')}  {state}")
         self._show_roots()
-        views = [(f" {view} ", "bold reverse" if view == self.view else "$foreground 60%") for view in VIEWS]
+        views = [(f"[{view}]", "bold") if view == self.view else (f" {view} ", "$foreground 60%") for view in VIEWS]
         self.set_line("#data-views", Content.assemble(*views))
         self.page.set_lines(self._page(), anew=anew)
 

@@ -21,7 +21,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from aozora_tui.keymap import bindings
-from aozora_tui.screens.words import cursor_sign, cut, plain
+from aozora_tui.screens.words import counted, cursor_sign, cut, plain
 from aozora_tui.widgets.cells import Cell, cells, changed
 
 # Parts of text with their styles: one of the names below, or colours as rich writes them.
@@ -49,6 +49,7 @@ class Drawn(Widget):
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"drawn--{style}" for style in STYLES if style}
     ALLOW_SELECT = False
+    indent: ClassVar[int] = MARGIN  # of the last line
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
@@ -71,8 +72,7 @@ class Drawn(Widget):
 
     def last_line(self) -> str:
         """What stands at the bottom."""
-        below = self.count - self.top - self.room[1]
-        return plain(f"… {below:,} more {'line' if below == 1 else 'lines'}") if below > 0 else ""
+        raise NotImplementedError
 
     def render_line(self, y: int) -> Strip:
         row = self._rows[y] if y < len(self._rows) else ()
@@ -103,7 +103,7 @@ class Drawn(Widget):
 
     def _row(self, y: int) -> tuple[Cell, ...]:
         if y == self.room[1]:
-            return cells([(" " * 2 * MARGIN, ""), (self.last_line(), "dim")], self.size.width)
+            return cells([(" " * self.indent, ""), (self.last_line(), "dim")], self.size.width)
         index = self.top + y
         return cells(self.line(index) if index < self.count else (), self.size.width)
 
@@ -121,9 +121,11 @@ class Page(Drawn):
     class Resized(Message):
         """The lines were made for another width or height."""
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, more: Callable[[], str], *, id: str) -> None:
+        """`more` names the key that shows more lines."""
         super().__init__(id=id)
         self.lines: tuple[Parts, ...] = ()
+        self._more = more
 
     @property
     def count(self) -> int:
@@ -131,6 +133,10 @@ class Page(Drawn):
 
     def line(self, index: int) -> Parts:
         return ((" " * MARGIN, ""), *self.lines[index])
+
+    def last_line(self) -> str:
+        below = self.count - self.top - self.room[1]
+        return plain(f"… {counted(below, 'more line')}: {self._more()}") if below > 0 else ""
 
     def set_lines(self, lines: Sequence[Parts], *, anew: bool = False) -> None:
         """`anew`: it is another page, seen from its beginning."""
@@ -146,6 +152,7 @@ class Pictures(Drawn, can_focus=True):
     its picture when entries come or go, if it can."""
 
     BINDINGS = bindings("list")
+    indent = 2 * MARGIN
 
     class Moved(Message):
         """The cursor is on another picture."""
@@ -183,7 +190,8 @@ class Pictures(Drawn, can_focus=True):
         over = ("cursor" if self.has_focus else "blurred") if here else ""
         sign = cursor_sign(here=self.has_focus) if here else " "
         text = f"{sign} {ending(name, room):<{room}}  "
-        return (text, over), (f"{bucket:>{BUCKET}} ", over or ("attention" if enlarged else "dim"))
+        size = f"{bucket:>{BUCKET}}{'!' if enlarged else ' '}"
+        return (text, over), (size, over or ("attention" if enlarged else "dim"))
 
     def last_line(self) -> str:
         return f"{self.cursor + 1:,} of {self.count:,}" if self.entries else cut(self.empty_text, self.room[0])

@@ -9,7 +9,7 @@ from aozora_tui.dataset_cache import CacheState, Tally
 from aozora_tui.dataset_draws import Drawing
 from aozora_tui.dataset_survey import Survey
 from aozora_tui.screens.data_page import Parts, paragraph
-from aozora_tui.screens.words import counted, plain
+from aozora_tui.screens.words import counted, home_path, plain
 from aozora_tui.terminal import ascii_only
 from aozora_tui.text import size
 from aozora_tui.widgets.gauge import bar
@@ -53,7 +53,7 @@ def skipped_page(survey: Survey, width: int) -> list[Parts]:
         lines += [*([()] if lines else []), (("Used, but", "head"),), ()]
     for problem in survey.problems:
         style = "bad" if problem.severity == "error" else "attention"
-        lines += paragraph(problem.path, width, style)
+        lines += paragraph(_as_written(survey, problem.path), width, style)
         lines += [(("  ", ""), *line) for line in paragraph(f"{problem.text}. {problem.remedy}".strip(), width - 2)]
     return lines
 
@@ -62,7 +62,8 @@ def cache_page(state: CacheState | None, said: str, width: int) -> list[Parts]:
     """`said`: how far the look at it is, or why there is none."""
     if state is None:
         return paragraph(said, width, "dim")
-    lines: list[Parts] = [(("In the cache", "head"),), *paragraph(shown(state.folder), width, "dim"), ()]
+    folder = shown(Path(home_path(state.folder)))
+    lines: list[Parts] = [(("In the cache", "head"),), *paragraph(folder, width, "dim"), ()]
     lines += _tally("pictures", state.pictures, width)
     if state.captions is not None:
         lines += [(), *_tally("captions", state.captions, width)]
@@ -124,6 +125,11 @@ def _percent(count: int, total: int) -> str:
 
 def _none_yet(survey: Survey) -> str:
     return "No picture can be used." if survey.finished else "No picture yet."
+
+
+def _as_written(survey: Survey, path: str) -> str:
+    """A folder of the profile as it is called there."""
+    return next((root.text for root in survey.roots if str(root.path) == path), path)
 
 
 def _below_a_root(survey: Survey, path: Path) -> str:

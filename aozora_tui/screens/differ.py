@@ -14,6 +14,7 @@ from textual.widgets import Static
 from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.screens.data_page import ending, wrapped
 from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.profile_sides import Side, Unlike, read_side, unlike
 from aozora_tui.screens.profile_text import short
@@ -21,7 +22,9 @@ from aozora_tui.screens.rows import Column, Line, Rows
 from aozora_tui.screens.words import counted, cut
 from engine.contract import places
 
-COLUMNS = (Column("setting", 27), Column("this profile", 20), Column("", 0))
+COLUMNS = (Column("setting", 22), Column("this profile", 20), Column("", 0))
+STYLES = "plain", "attention"
+MARGINS = 10  # columns around and between the lists' own
 
 
 class DifferScreen(AozoraScreen[str | None]):
@@ -41,7 +44,7 @@ class DifferScreen(AozoraScreen[str | None]):
         super().__init__()
         self.file = file
         self._sides = list(found)
-        self._at = 1 if file.modified else min(2, len(self._sides) - 1)
+        self._at = min(1 if file.modified else 2, len(self._sides) - 1)
         self._found: dict[str, Unlike] = {}
 
     def body(self) -> Iterable[Widget]:
@@ -130,28 +133,35 @@ class DifferScreen(AozoraScreen[str | None]):
             names.append((f"[{other.name}]" if here else f" {other.name} ", "bold" if here else FAINT))
         self.set_line("#sides", Content.assemble(*names))
         self.rows.columns = (COLUMNS[0], Column("this profile", self._half()), Column(side.name, 0))
-        self.rows.set_lines([_line(entry) for entry in found])
+        self.rows.set_lines([_line(entry, self._half()) for entry in found])
         self.rows.refresh_lines(0, 1)
         self._show_both()
 
     def _half(self) -> int:
-        return max((self.size.width - COLUMNS[0].width - 10) // 2, 10)
+        return max((self.size.width - COLUMNS[0].width - MARGINS) // 2, 10)
 
     def _show_both(self) -> None:
         found = self._found.get(self.rows.key or "")
         if found is None:
-            self.set_line("#both", Content.styled("Nothing differs. tab compares with something else.", FAINT))
+            said = f"Nothing differs. {self.key_name('differ.against')} compares with something else."
+            self.set_line("#both", Content.styled(said, FAINT))
             return
         here, there = short(found.here) or "nothing", short(found.there) or "nothing"
-        room = max(self.size.width - len(found.field.path) - 4, 8)
+        path, width = found.field.path, max(self.size.width - 2, 20)
+        first, *more = wrapped(f"{path}  {found.field.help}", width)
         lines = [
-            Content.assemble((f"{found.field.path}  ", "bold"), (cut(found.field.help, room), FAINT)),
+            Content.assemble((path, "bold"), (first.removeprefix(path), FAINT)),
+            *([Content.styled(cut(" ".join(more), width), FAINT)] if more else []),
             Content.assemble(("here   ", FAINT), cut(here, self.size.width - 9)),
             Content.assemble(("there  ", FAINT), cut(there, self.size.width - 9)),
         ]
         self.set_line("#both", Content("\n").join(lines))
 
 
-def _line(found: Unlike) -> Line:
-    here, there = (short(value).replace("\n", " ") or "-" for value in (found.here, found.there))
-    return Line(found.field.path, ((found.field.label, "plain"), (here, "plain"), (there, "attention")))
+def _line(found: Unlike, room: int) -> Line:
+    """Of a path the end, where there is no room for all of it."""
+    shown = [short(value).replace("\n", " ") for value in (found.here, found.there)]
+    if found.field.kind in ("file", "folder"):
+        shown = [ending(text, room) for text in shown]
+    here, there = ((text, style) if text else ("-", "dim") for text, style in zip(shown, STYLES, strict=True))
+    return Line(found.field.path, ((found.field.label, "plain"), here, there))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import msgspec
 
 from engine.contract.decode import unwrap
 from engine.contract.fields import FormField, form_fields, sections
@@ -17,11 +14,6 @@ EXAMPLES = {
     "schedule.curve": "0.5 0.4",
 }
 OVER_TIMESTEPS = "500 0.4"
-
-
-def default_of(field: FormField) -> Any:
-    """The default as a plain TOML value, None if there is none."""
-    return None if field.required else msgspec.to_builtins(field.default)
 
 
 def range_text(field: FormField) -> str:

@@ -17,7 +17,8 @@ from textual.widgets import Input, TextArea
 
 from aozora_tui.profile_file import number
 from aozora_tui.screens.choice import Choice
-from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of, in_form_words, in_lines, range_text
+from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, in_form_words, in_lines, range_text
+from aozora_tui.screens.folder_lines import FolderLines
 from aozora_tui.screens.lines import KINDS as LISTS
 from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, pair, row_of, value_text
 from aozora_tui.screens.path_input import PathInput
@@ -26,6 +27,7 @@ from aozora_tui.screens.words import cursor_sign, same
 from engine.contract.decode import key_path
 from engine.contract.fields import FormField
 from engine.contract.problems import Problem
+from engine.contract.profile_values import default_of
 
 LABEL_WIDTH = 26
 NUMBER_WIDTH = 12
@@ -203,7 +205,8 @@ class FieldRow(Widget):
         if kind in ("switch", "choice"):
             return Choice(SWITCH if kind == "switch" else self.field.choices, value_text(raw))
         if kind in LISTS:
-            return Lines("\n".join(entry_lines(raw)))
+            make_list = FolderLines if kind == "folders" else Lines
+            return make_list("\n".join(entry_lines(raw)))
         shown = value_text(default_of(self.field))
         if kind in ("file", "folder"):
             box: Input = PathInput(value_text(raw), only_folders=kind == "folder", placeholder=shown)

@@ -27,7 +27,10 @@ HEADINGS = {
     "curves": "Curves",
     "data": "Pictures and captions",
     "run": "Run",
+    "charts": "Charts",
+    "numbers": "Numbers",
     "settings": "Settings",
+    "trash": "Trash",
     "log": "Log",
 }
 

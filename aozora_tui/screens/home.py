@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shlex
-import subprocess
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -25,7 +22,6 @@ from aozora_tui.screens.rows import Rows
 from aozora_tui.screens.words import cut_path, is_live
 from engine.contract import places
 from engine.contract.problems import ProfileError
-from engine.contract.profile import read_text
 from engine.contract.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -44,7 +40,8 @@ class HomeScreen(HomeFiles):
     def resting(self) -> tuple[str, Kind]:
         """What is wrong with the selected run, or what the selected profile is; else where to begin."""
         if self.filter.words and not self.profiles.lines and not self.runs_list.lines:
-            return "Nothing has that in its name or its base: esc shows everything again.", "warning"
+            shown = self.key_name("home.clear")
+            return f"Nothing has that in its name or its base: {shown} shows everything again.", "warning"
         selected = self._selected() if self.runs_list.has_focus else None
         if selected is not None and selected.failure:
             return f"{selected.failure}. {selected.remedy}", "warning"
@@ -52,7 +49,7 @@ class HomeScreen(HomeFiles):
             return TO_BEGIN.format(self.key_name("home.demo")), "good"
         path = self.profiles.key if self.profiles.has_focus else None
         if path is not None and self.is_recipe(Path(path)):
-            return "A recipe, read-only: n makes a profile of your own from it.", "plain"
+            return f"A recipe, read-only: {self.key_name('home.new')} makes a profile of your own from it.", "plain"
         return f"Your profiles are in {cut_path(places.profiles_folder(), 56)}", "plain"
 
     def active_keys(self) -> list[Key]:
@@ -103,16 +100,19 @@ class HomeScreen(HomeFiles):
 
     def action_editor(self) -> None:
         """The file as text, in the person's own editor; the app waits behind it."""
+        from aozora_tui.editor import edit_behind
+
         path = self._selected_profile()
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-        if path is None or not editor:
-            self.say("Set EDITOR to the editor you like, for example `export EDITOR=nano`", "warning")
+        if path is None:
             return
         if self.is_recipe(path):
             self.say(f"A recipe is read-only: press {self.key_name('home.duplicate')} to copy it first", "warning")
             return
-        with self.app.suspend():
-            subprocess.run([*shlex.split(editor), str(path)], check=False)
+        try:
+            edit_behind(self.app, path)
+        except ValueError as error:
+            self.say(str(error), "warning")
+            return
         self.reload_profiles()
 
     def action_filter(self) -> None:
@@ -132,6 +132,7 @@ class HomeScreen(HomeFiles):
     def look_before_start(self, path: Path) -> None:
         """The page that says what a run will take; launch it from there."""
         from aozora_tui.screens.start import StartScreen
+        from engine.contract.profile import read_text
 
         try:
             text = read_text(path)
@@ -143,7 +144,8 @@ class HomeScreen(HomeFiles):
             if not start:
                 return
             if not path.is_file() or read_text(path) != text:
-                self.say(f"{path.name} was changed since it was checked: s looks at it again", "warning")
+                again = self.key_name("home.start")
+                self.say(f"{path.name} was changed since it was checked: {again} looks at it again", "warning")
             else:
                 steer.launch(self, path)
 

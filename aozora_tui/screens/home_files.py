@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import work
 
-from aozora_tui import trash
-from aozora_tui.runs import RunSummary
-from aozora_tui.screens.ask import Answer, Ask
-from aozora_tui.screens.ask_name import AskName, wrong_with
 from aozora_tui.screens.home_lists import HomeLists
 from aozora_tui.screens.words import cut_path, home_path
 from aozora_tui.text import size
 from engine.contract import places
 from engine.contract.rundir import RunDir
 
+if TYPE_CHECKING:
+    from aozora_tui import trash
+    from aozora_tui.runs import RunSummary
+
 RUN_KEEPS_NAME = "A run keeps the name of its folder, which commands and checkpoints go by: rename its profile instead"
-RECIPE_STAYS = "A recipe comes with the program: it can be neither renamed nor deleted; d copies it"
+RECIPE_STAYS = "A recipe comes with the program: it can be neither renamed nor deleted; {} copies it"
 _COPY_NAME = "Copies are yours: nothing else uses the name. Its runs will be called after it."
 
 
@@ -40,6 +42,7 @@ class HomeFiles(HomeLists):
 
     def _ask_for_name(self, recipe: Path) -> None:
         from aozora_tui.profile_file import free_path
+        from aozora_tui.screens.ask_name import AskName, wrong_with
 
         folder = places.profiles_folder()
 
@@ -81,8 +84,9 @@ class HomeFiles(HomeLists):
         if (path := self._selected_profile()) is None:
             return
         if self.is_recipe(path):
-            self.say(RECIPE_STAYS, "warning")
+            self.say(RECIPE_STAYS.format(self.key_name("home.duplicate")), "warning")
             return
+        from aozora_tui.screens.ask_name import AskName, wrong_with
 
         def named(name: str | None) -> None:
             if name is not None and name != path.stem:
@@ -107,11 +111,14 @@ class HomeFiles(HomeLists):
 
     def action_delete(self) -> None:
         """Asks first; never a run that is alive."""
+        from aozora_tui import trash
+
         run = self._selected_run() if self.runs_list.has_focus else None
         path = run.path if run else None if self.runs_list.has_focus else self._selected_profile()
         if path is None:
             return
-        reason = trash.why_not(run) if run else RECIPE_STAYS if self.is_recipe(path) else ""
+        stays = RECIPE_STAYS.format(self.key_name("home.duplicate")) if self.is_recipe(path) else ""
+        reason = trash.why_not(run) if run else stays
         if reason:
             self.say(reason, "warning")
         else:
@@ -120,13 +127,19 @@ class HomeFiles(HomeLists):
     @work(thread=True, exclusive=True, group="delete", exit_on_error=False)
     def _weigh(self, path: Path, run: RunDir | None) -> None:
         """A run may hold thousands of pictures."""
+        from aozora_tui import trash
+
         self.app.call_from_thread(self._ask_to_delete, path, run, trash.size_of(path))
 
     def _ask_to_delete(self, path: Path, run: RunDir | None, weight: int) -> None:
         if not self.is_current:
             return
+        from aozora_tui import trash
+        from aozora_tui.screens.ask import Answer, Ask
+
         place = home_path(trash.folder())
-        lines = [f"It goes to {place}. u puts it back while the app is open; later, move it back from there."]
+        back, all_of_it = self.key_name("home.put_back"), self.key_name("home.trash")
+        lines = [f"It goes to {place}. {back} puts it back; {all_of_it} shows all that is there, later too."]
         if run is not None:
             held = f"Its checkpoints and exports go with it: {size(weight)}."
             lines.append(f"{held} The disk has that back when you empty the trash.")
@@ -139,6 +152,8 @@ class HomeFiles(HomeLists):
         self.app.push_screen(Ask(f"Delete {path.stem if run is None else run.name}?", lines, answers), answered)
 
     def _delete(self, path: Path, run: RunDir | None) -> None:
+        from aozora_tui import trash
+
         now = self.aozora.clock()
         try:
             thrown = trash.throw(path, now) if run is None else trash.throw_run(run, now)
@@ -147,11 +162,17 @@ class HomeFiles(HomeLists):
             return
         self._thrown.append(thrown)
         self._look_again()
-        self.say(f"Deleted; u puts it back. It is {cut_path(thrown.kept, max(self.size.width - 36, 24))}", "good")
+        kept = cut_path(thrown.kept, max(self.size.width - 36, 24))
+        self.say(f"Deleted; {self.key_name('home.put_back')} puts it back. It is {kept}", "good")
 
     def action_put_back(self) -> None:
+        from aozora_tui import trash
+
+        while self._thrown and not os.path.lexists(self._thrown[-1].kept):
+            self._thrown.pop()  # it was put back, or deleted for good, on the screen of the trash
         if not self._thrown:
-            self.say(f"Nothing was deleted since the app was opened; what was before is in {home_path(trash.folder())}")
+            earlier = self.key_name("home.trash")
+            self.say(f"Nothing was deleted since the app was opened; {earlier} shows what was before")
             return
         thrown = self._thrown.pop()
         try:
@@ -161,6 +182,16 @@ class HomeFiles(HomeLists):
             return
         self._found_again(thrown.original)
         self.say(f"{thrown.original.name} is back", "good")
+
+    def action_trash(self) -> None:
+        """What was deleted, also in earlier sessions."""
+        from aozora_tui.screens.trash import TrashScreen
+
+        def closed(back: tuple[Path, ...] | None) -> None:
+            if back:
+                self._found_again(back[-1])
+
+        self.app.push_screen(TrashScreen(), closed)
 
     # -- what is selected ----------------------------------------------------------------------------------------------
 

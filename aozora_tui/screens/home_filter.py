@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.events import Key
 from textual.message import Message
@@ -33,21 +32,21 @@ class FilterLine(Horizontal):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.words: tuple[str, ...] = ()
-
-    def compose(self) -> ComposeResult:
-        yield Static("find", markup=False)
-        box = Input(compact=True)
-        box.cursor_blink = False
-        yield box
+        self._box: Input | None = None
 
     def begin(self) -> None:
         """Show it, and type into it from now on."""
+        if self._box is None:  # most never look for anything
+            self._box = Input(compact=True)
+            self._box.cursor_blink = False
+            self.mount(Static("find", markup=False), self._box)
         self.add_class("-shown")
-        self.query_one(Input).focus()
+        self._box.focus()
 
     def clear(self) -> None:
         """Nothing is looked for any more."""
-        self.query_one(Input).value = ""
+        if self._box is not None:
+            self._box.value = ""
         self.remove_class("-shown")
         self._look_for("")
 

@@ -20,6 +20,7 @@ RUN_COLUMNS = (
     Column("loss", 7, right=True),
     Column("age", 7, right=True),
 )
+NAMES = (Column("profile", 0),)
 _TITLES = ("profile", "", "base", "learns", "plan", "steps", "last run")
 _LEAST = (14, 6, 10, 12, 4, 6, 8)
 _MOST = (60, 6, 36, 24, 11, 10, 12)
@@ -82,7 +83,7 @@ def unread_run(path: str) -> Line:
 def profile_line(known: Known, *, wide: bool) -> Line:
     """What it learns, how and for how long, or what keeps it from that. Cells as in `profile_columns`."""
     entry, facts = known.entry, known.facts or Facts()
-    style = "dim" if entry.recipe else "plain"
+    style = _style(entry)
     state = (state_text(known.last.state), state_style(known.last.state)) if known.last else ("", "plain")
     if entry.recipe and known.last is None and not wide:
         state = ("recipe", "dim")
@@ -96,6 +97,11 @@ def profile_line(known: Known, *, wide: bool) -> Line:
         state,
     ]
     return Line(entry.key, tuple(cells if wide else (cells[0], *cells[2:])))
+
+
+def only_name(entry: Entry) -> Line:
+    """All that is known of a profile without reading it. A cell as in `NAMES`."""
+    return Line(entry.key, ((printable(entry.path.stem), _style(entry)),))
 
 
 def profile_columns(lines: Sequence[Line], width: int) -> tuple[Column, ...]:
@@ -116,6 +122,10 @@ def matches(words: Collection[str], *texts: str) -> bool:
     """Whether each of the words, in small letters, is somewhere in the texts."""
     within = "\n".join(texts).lower()
     return all(word in within for word in words)
+
+
+def _style(entry: Entry) -> str:
+    return "dim" if entry.recipe else "plain"
 
 
 def _learns(facts: Facts, share: float | None, *, wide: bool) -> str:

@@ -18,7 +18,17 @@ from aozora_tui.keymap import bindings
 from aozora_tui.run_list import Looked, RunList, look
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.home_filter import FilterLine
-from aozora_tui.screens.home_lines import RUN_COLUMNS, WIDE, Known, RunLines, matches, profile_columns, profile_line
+from aozora_tui.screens.home_lines import (
+    NAMES,
+    RUN_COLUMNS,
+    WIDE,
+    Known,
+    RunLines,
+    matches,
+    only_name,
+    profile_columns,
+    profile_line,
+)
 from aozora_tui.screens.home_profiles import Facts, Shelf, Stamp, facts_of, stamp
 from aozora_tui.screens.home_rows import StillRows
 from aozora_tui.screens.home_shares import Shares
@@ -64,7 +74,7 @@ class HomeLists(AozoraScreen[None]):
             yield FilterLine("filter")
             with Vertical(id="profiles-part"):
                 yield Static("Profiles", classes="heading", id="profiles-heading", markup=False)
-                yield StillRows(profile_columns((), 78), empty_text="No profile.", id="profiles")
+                yield StillRows(NAMES, empty_text="No profile.", id="profiles")
             with Vertical(id="runs-part"):
                 yield Static("Runs", classes="heading", id="runs-heading", markup=False)
                 yield StillRows(RUN_COLUMNS, empty_text=self._no_runs(), id="runs")
@@ -139,12 +149,17 @@ class HomeLists(AozoraScreen[None]):
         words, entries = self.filter.words, self._shelf.entries
         self._listed["profiles"] = found = [key for key in entries if not words or self._profile_matches(key, words)]
         seen = self._in_sight("profiles")
-        self._shelf.read(seen)
+        if self.aozora.begun:
+            self._shelf.read(seen)
         newest = [run for key in seen if (run := self._last_run(key)) is not None and self._runs.get(run) is None]
         self._runs.read(newest, self.aozora.clock())
         width = self.app.size.width - 2
-        lines = [profile_line(self._known(key), wide=width >= WIDE) for key in found]
-        columns, rows = profile_columns(lines, width), self.profiles
+        if self.aozora.begun:
+            lines = [profile_line(self._known(key), wide=width >= WIDE) for key in found]
+            columns = profile_columns(lines, width)
+        else:
+            lines, columns = [only_name(self._shelf.entries[key]) for key in found], NAMES
+        rows = self.profiles
         changed = len(columns) != len(rows.columns) or (fit and columns != rows.columns)
         rows.columns = columns if changed else rows.columns
         rows.empty_text = "No profile." if not self.filter.words else NOTHING_FOUND
@@ -190,6 +205,8 @@ class HomeLists(AozoraScreen[None]):
     # -- what nobody has read yet --------------------------------------------------------------------------------------
 
     def _read_more(self) -> None:
+        if self._shelf.unread(self._in_sight("profiles")):
+            self._show_profiles(fit=True)
         profiles, runs = self._shelf.unread(), self._runs.unread()
         if (profiles or runs) and not self._reading:
             self._reading = True

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aozora_tui.screens.words import counted
 from engine.contract import places
 from engine.contract.problems import ProfileError
-from engine.contract.profile import parse, read_text
-from engine.contract.sections import Profile
+
+if TYPE_CHECKING:
+    from engine.contract.sections import Profile
 
 _LONGEST = 20  # characters of patterns in a column; more of them are counted
 _BLOCKS = {"down_blocks.*": "input", "mid_block.*": "middle", "up_blocks.*": "output"}
@@ -94,7 +96,9 @@ def stamp(path: Path) -> Stamp:
 
 
 def facts_of(path: Path) -> Facts:
-    """Read one file: 2 ms."""
+    """Read one file: 2 ms. The first time all that checks a profile is imported, which takes 30."""
+    from engine.contract.profile import parse, read_text
+
     try:
         if not path.is_file():  # a pipe would hang whoever opens it
             return Facts(trouble="unreadable")

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
+from aozora_tui.screens.ask import panel_key
 from aozora_tui.screens.home_profiles import purpose
 from aozora_tui.screens.rows import Column, Line, Rows
 from aozora_tui.screens.words import plain, same
@@ -47,7 +48,7 @@ class AskRecipe(ModalScreen[Path | None]):
             rows.styles.height = min(len(self._purposes) + 1, 9)
             yield rows
             yield Static(markup=False, id="purpose")
-            accept, cancel = ("enter", "bold $accent"), ("esc", "bold $accent")
+            accept, cancel = ("enter", "bold $accent"), (panel_key(self, "ask.cancel"), "bold $accent")
             yield Static(Content.assemble(accept, " choose, then name it   ", cancel, " cancel"), id="ask-keys")
 
     def on_mount(self) -> None:

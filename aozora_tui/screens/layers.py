@@ -97,7 +97,8 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
         node = event.node
         if node.encoder and node.parent >= 0:
             whole = self.trees.network(node).label
-            self.say(f"A text encoder learns whole or not at all: space on {whole}", "warning")
+            toggle = self.key_name("tree.toggle")
+            self.say(f"A text encoder learns whole or not at all: {toggle} on {whole}", "warning")
             return
         self.choose(self.trees.toggle(self.chosen, node))
         left = [name for name in self.chosen.rates if name.startswith(f"{node.encoder}.")] if node.encoder else []

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
+from aozora_tui.screens.ask import panel_key
 from aozora_tui.screens.layers_lines import percent
 from aozora_tui.screens.layers_model import Chosen, Trees
 from aozora_tui.screens.rows import Column, Line, Rows
@@ -64,6 +65,10 @@ class LayersMenu(ModalScreen[Chosen | None]):
         sizes = self.trees.unet.sizes
         return _Sum(mask.bit_count(), sum(size for bit, size in enumerate(sizes) if mask >> bit & 1))
 
+    def named(self, *keys: tuple[str, str]) -> list[tuple[str, str]]:
+        """Commands of the keymap and what they do here, by the keys to press."""
+        return [(panel_key(self, id), label) for id, label in keys]
+
     def framed(self, title: str, rows: Rows, keys: Sequence[tuple[str, str]]) -> ComposeResult:
         rows.styles.max_height = max(self.app.size.height * 8 // 10 - 7, 4)  # and its frame, title and keys
         with Vertical(id="ask"):
@@ -79,7 +84,7 @@ class KindsMenu(LayersMenu):
     def compose(self) -> ComposeResult:
         columns = (Column("", 3), Column("kind", 0), Column("tensors", 7, right=True), Column("size", 7, right=True))
         rows = Rows((*columns, Column("trained", 7, right=True)), empty_text="")
-        keys = (("space", "toggle"), ("enter", "done"), ("esc", "leave all as it was"))
+        keys = self.named(("tree.toggle", "toggle"), ("ask.accept", "done"), ("ask.cancel", "leave all as it was"))
         yield from self.framed("Layers by kind, all over the UNet", rows, keys)
 
     def on_mount(self) -> None:
@@ -108,7 +113,9 @@ class PresetsMenu(LayersMenu):
     def compose(self) -> ComposeResult:
         columns = (Column("selection", 22), Column("", 0), Column("size", 7, right=True), Column("UNet", 6, right=True))
         yield from self.framed(
-            "Selections to begin with", Rows(columns, empty_text=""), (("enter", "take it"), ("esc", "cancel"))
+            "Selections to begin with",
+            Rows(columns, empty_text=""),
+            self.named(("ask.accept", "take it"), ("ask.cancel", "cancel")),
         )
 
     def on_mount(self) -> None:

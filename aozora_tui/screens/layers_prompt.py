@@ -99,7 +99,7 @@ def no_factor(trees: Trees, chosen: Chosen, node: Node) -> str:
     if not node.mask & trees.able:
         return f"{node.label} never learns: a factor would do nothing"
     if node.encoder and node.parent >= 0 and node.encoder not in chosen.encoders:
-        return f"{trees.network(node).label} does not learn: train it first, with space on its own line"
+        return f"{trees.network(node).label} does not learn: train it first, on its own line"
     return ""
 
 
@@ -111,7 +111,7 @@ def composed(trees: Trees, chosen: Chosen, node: Node) -> list[tuple[str, float]
 
 def _nothing(trees: Trees, pattern: str) -> str:
     if encoders_meant(pattern):
-        return "a text encoder learns as a whole: space on its line"
+        return "a text encoder learns as a whole: train it on its own line"
     words = sorted({part for name in trees.unet.tensors for part in name.split(".") if not part.isdecimal()})
     return f"matches nothing. {mend(pattern, words)}" if pattern else "a pattern follows the sign"
 

@@ -33,10 +33,7 @@ class Seen:
 
 
 class LayerTree(Widget, can_focus=True):
-    """Shows a tally; space asks its screen to train or freeze the layer under the cursor.
-
-    A cursor that leaves the window is put into its middle: half a page comes at once, and not a whole one line by line.
-    """
+    """Shows a tally; space asks its screen to train or freeze the layer under the cursor."""
 
     DEFAULT_CSS = """
     LayerTree { height: 1fr; layout: horizontal; padding: 0 1; }
@@ -222,10 +219,11 @@ class LayerTree(Widget, can_focus=True):
             sheet.redraw()
 
     def _shown(self) -> list[tuple[Node, Counted]]:
-        """The lines in the window, which follows the cursor."""
+        """The lines in the window, which follows the cursor: no further than needed, for then most of its lines are on
+        the screen already; where none of them would be, the cursor's is put into the middle."""
         page, place = self._page, self._place
-        if not self._top <= place < self._top + page:
-            self._top = place - page // 2
+        top = min(max(self._top, place - page + 1), place)
+        self._top = top if abs(top - self._top) < page else place - page // 2
         self._top = max(min(self._top, len(self._visible) - page), 0)
         nodes = [self._trees.nodes[index] for index in self._visible[self._top : self._top + page]]
         return [(node, self._tally.of(node)) for node in nodes]

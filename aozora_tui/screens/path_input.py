@@ -1,9 +1,10 @@
-"""A path's field: tab completes it."""
+"""Paths that tab completes: as a field of their own, and as what any field makes of it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from textual.message import Message
@@ -14,61 +15,83 @@ from engine.contract import places
 MOST_LISTED = 5000  # of a folder; one with more is not completed in a key press
 
 
+class Listed(Message):
+    """Several paths could be meant: their names, and which of them stands in the field now."""
+
+    def __init__(self, names: Sequence[str], chosen: str | None) -> None:
+        super().__init__()
+        self.names, self.chosen = tuple(names), chosen
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What takes the place of a path that was typed; `listed` if several could be meant."""
+
+    text: str
+    listed: Listed | None = None
+
+
+class Completer:
+    """Tab adds what all that could be meant have in common; where that is nothing, it goes through them one by one."""
+
+    def __init__(self, *, only_folders: bool) -> None:
+        self._only_folders = only_folders
+        self._offered: tuple[str, ...] = ()  # what tab goes through
+        self._offered_in = ""  # what stands in the field while it does
+
+    def forget(self) -> None:
+        """Nothing is offered any more."""
+        self._offered = ()
+
+    def next(self, text: str, start: Path, *, at_end: bool) -> Completed | None:
+        """After one more tab on `text`, its relative paths starting at `start`; None if there is nothing to add.
+        `at_end`: the cursor is behind it."""
+        if text and text == self._offered_in and self._offered:
+            here = self._offered.index(text) if text in self._offered else -1
+            return self._offer(self._offered[(here + 1) % len(self._offered)])
+        if not text or not at_end:
+            return None
+        found = completions(text, start, only_folders=self._only_folders)
+        common = _common(found)
+        if not found or (len(found) == 1 and common == text):
+            return None
+        if len(common) > len(text) or len(found) == 1:
+            self._offered = ()
+            return Completed(common, Listed([_name(other) for other in found], None) if len(found) > 1 else None)
+        self._offered = tuple(found)
+        return self._offer(found[0])
+
+    def _offer(self, text: str) -> Completed:
+        self._offered_in = text
+        return Completed(text, Listed([_name(other) for other in self._offered], _name(text)))
+
+
 class PathInput(Input):
-    """Tab adds what all that could be meant have in common; where that is nothing, it goes through them one by one.
-    With nothing to complete, and through a path that was not touched and is there, it leaves the field, as everywhere.
-    `folder` is where relative paths start."""
-
-    class Listed(Message):
-        """Several could be meant: their names, and which of them stands in the field now."""
-
-        def __init__(self, names: Sequence[str], chosen: str | None) -> None:
-            super().__init__()
-            self.names, self.chosen = tuple(names), chosen
+    """With nothing to complete, and through a path that was not touched and is there, tab leaves the field, as
+    everywhere. `folder` is where relative paths start."""
 
     def __init__(self, value: str, *, only_folders: bool, placeholder: str = "") -> None:
         super().__init__(value, compact=True, placeholder=placeholder, select_on_focus=False)
         self.folder = places.profiles_folder()
-        self._only_folders = only_folders
-        self._offered: tuple[str, ...] = ()  # what tab goes through
-        self._offered_in = ""  # what stands in the field while it does
+        self._completer = Completer(only_folders=only_folders)
         self._came_with = value  # at the last focus
 
     def on_focus(self) -> None:
-        self._came_with, self._offered = self.value, ()
+        self._came_with = self.value
+        self._completer.forget()
 
     def complete(self) -> bool:
         """Whether there was something to complete."""
         if self.value == self._came_with and places.expand(self.value, self.folder).exists():
             return False
-        if self.value and self.value == self._offered_in and self._offered:
-            here = self._offered.index(self.value) if self.value in self._offered else -1
-            self._offer(self._offered[(here + 1) % len(self._offered)])
-            return True
-        if not self.value or self.cursor_position < len(self.value):
+        found = self._completer.next(self.value, self.folder, at_end=self.cursor_position >= len(self.value))
+        if found is None:
             return False
-        found = completions(self.value, self.folder, only_folders=self._only_folders)
-        common = _common(found)
-        if not found or (len(found) == 1 and common == self.value):
-            return False
-        if len(common) > len(self.value) or len(found) == 1:
-            self._put(common)
-            self._offered = ()
-            if len(found) > 1:
-                self.post_message(self.Listed([_name(text) for text in found], None))
-            return True
-        self._offered = tuple(found)
-        self._offer(found[0])
+        self.value = found.text
+        self.cursor_position = len(found.text)
+        if found.listed is not None:
+            self.post_message(found.listed)
         return True
-
-    def _offer(self, text: str) -> None:
-        self._offered_in = text
-        self._put(text)
-        self.post_message(self.Listed([_name(other) for other in self._offered], _name(text)))
-
-    def _put(self, text: str) -> None:
-        self.value = text
-        self.cursor_position = len(text)
 
 
 def completions(text: str, start: Path, *, only_folders: bool) -> list[str]:

@@ -29,7 +29,10 @@ class Picker(Chooser):
     """Gives an absolute path. `value` is what the field has, its relative path starting at `start`. `suffixes` are
     those of files that may be taken; `folders`: a folder may be taken too."""
 
-    DEFAULT_CSS = "Picker #about { height: 3; }"
+    DEFAULT_CSS = """
+    Picker #about { height: 3; }
+    Picker #filter, Picker #choices { max-width: 90; }
+    """
     columns: ClassVar[Sequence[Column]] = (Column("name", 0), Column("size", 12, right=True))
     nothing: ClassVar[str] = "Nothing here."
 
@@ -53,19 +56,34 @@ class Picker(Chooser):
         return [_line(entry) for entry in (*always, *found)]
 
     def about(self, key: str | None) -> Content:
-        if key is None or key == UP:
-            return Content.styled("The folder above.", FAINT) if key else Content()
+        if key is None:
+            return Content()
         if key in self._about_of:
             return Content("\n".join(self._about_of[key]))
-        if key.endswith("/") and key != THIS:
-            return Content.styled("enter goes into the folder", FAINT)
-        return Content.styled("Reading the header" if key != THIS else "This folder: enter takes it", FAINT)
+        if key == UP:
+            said = "enter goes to the folder above"
+        elif key == THIS:
+            said = "enter takes this folder"
+        elif key.endswith("/"):
+            takes = f", {self.key_name('picker.take')} takes it" if self._takes(key) else ""
+            said = f"enter goes into the folder{takes}"
+        else:
+            said = "Reading the header" if self._is_checkpoint(key) else "enter takes this file"
+        return Content.styled(said, FAINT)
 
     def show_about(self) -> None:
         super().show_about()
         key = self.rows.key
         if key is not None and key != UP and key not in self._about_of and self._is_checkpoint(key):
             self._look_at(self.folder, key)
+
+    def on_rows_moved(self) -> None:
+        self.update_keys()
+
+    def offers(self, action: str) -> bool:
+        key = self.rows.key
+        is_below = key is not None and key.endswith("/") and key not in (THIS, UP)
+        return is_below and self._folders if action == "take" else super().offers(action)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
@@ -165,6 +183,8 @@ def _begin(value: str, start: Path, kind: str) -> tuple[Path, str]:
     """The folder to begin in, and the entry to begin at."""
     if value:
         path = places.expand(value, start)
+        if ".." in path.parts:  # the folder above `a/..` is not a
+            path = path.parent.resolve() / path.name if path.name != ".." else path.resolve()
         if path.is_dir() and kind == "folders":
             return path, ""
         if path.parent.is_dir():

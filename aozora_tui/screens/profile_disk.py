@@ -1,74 +1,119 @@
-"""The form and the disk: saving, what others write meanwhile, and the text in an editor."""
+"""The form and the disk: saving, and what others write meanwhile."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from textual.app import SuspendNotSupported
-
-from aozora_tui.profile_file import REST, ChangedOnDiskError, ProfileFile, Stamp, free_path
+from aozora_tui.profile_file import REST, ChangedOnDiskError, ProfileFile, free_path
 from aozora_tui.profile_merge import Merge, Side, changes, labels, merge
 from aozora_tui.screens.ask import Answer, Ask
 from aozora_tui.screens.base import Kind
-from aozora_tui.screens.profile_tools import ProfileTools
+from aozora_tui.screens.profile_drafts import ProfileDrafts
 from aozora_tui.screens.words import counted, cut_path
+from aozora_tui.text_file import Found, ReadOnlyError, Stamp
 from engine.contract import places
 from engine.contract.problems import errors
-from engine.contract.schema import keep_beside
 
 
-class ProfileDisk(ProfileTools):
+class ProfileDisk(ProfileDrafts):
     """What somebody else writes into the file comes into the form by itself, unless both changed the same field: then
     nothing is taken and nothing is lost, and saving asks."""
 
     _looked_at: Stamp | None = None  # the file as it was when somebody else's writing was last dealt with
     _clash: Merge | None = None
+    _gone = False
+    _unreadable = False  # as it is on the disk now
 
     def tick(self) -> None:
         """Once a second: one look at the file's time."""
+        if self.file.gone != self._gone:
+            self._gone = self.file.gone
+            self._show()
+            self.rest()
         if self.file.changed_on_disk() and self.file.stamp not in (None, self._looked_at):
             self.take_edits()
             self._take_theirs()
 
+    def take_edits(self) -> None:
+        mended = self.file.mended
+        super().take_edits()
+        if self.file.mended != mended:
+            self.refill()
+
     def resting(self) -> tuple[str, Kind]:
+        name, key = self.file.path.name, self.key_name("profile.save")
+        if self.file.gone:
+            return f"{name} is gone: {key} writes it again", "warning"
         if self._clash is not None:
             fields = labels(self._clash.clashes)
-            key = self.key_name("profile.save")
             return f"Changed here and by another program: {fields}. Saving ({key}) asks which to keep", "warning"
+        if self._unreadable:
+            return f"{name} was changed by another program and cannot be read now", "warning"
         return super().resting()
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
-    def _save(self, then: Callable[[], object] = lambda: None) -> None:
+    def _save(
+        self, then: Callable[[], object] = lambda: None, *, overwrite: bool = False, read_only: bool = False
+    ) -> None:
+        if self.recipe:
+            self._save_copy(then)
+            return
         try:
-            if self.recipe:
-                self.file.save_as(free_path(places.profiles_folder(), self.file.path.stem))
-                self.recipe = False
-                self.say(f"Saved as your own copy: {cut_path(self.file.path, 50)}", "good")
-            else:
-                self.file.save()
-                found = len(errors(self.problems))
-                with_problems = f" with {counted(found, 'problem')}: it cannot start yet" if found else ""
-                self.say(f"Saved {self.file.path.name}{with_problems}", "warning" if found else "good")
+            self.file.save(overwrite=overwrite, read_only=read_only)
         except ChangedOnDiskError as error:
             self._ask_about_change(str(error), then)
-            return
-        except OSError as error:
+        except ReadOnlyError as error:
+            self._ask_about_read_only(str(error), then, overwrite=overwrite)
+        except (OSError, ValueError) as error:
+            self.say(f"Not saved: {error}", "error")
+        else:
+            self._say_saved(overwrite=overwrite)
+            self._saved(then)
+
+    def _say_saved(self, *, overwrite: bool) -> None:
+        name, found = self.file.path.name, len(errors(self.problems))
+        if overwrite:
+            self.say(f"Saved {name} over the other program's version", "warning")
+        else:
+            with_problems = f" with {counted(found, 'problem')}: it cannot start yet" if found else ""
+            self.say(f"Saved {name}{with_problems}", "warning" if found else "good")
+
+    def _save_copy(self, then: Callable[[], object]) -> None:
+        """Into the person's own folder, and on with that."""
+        try:
+            self.file.save_as(free_path(places.profiles_folder(), self.file.path.stem))
+        except (OSError, ValueError) as error:
             self.say(f"Not saved: {error}", "error")
             return
-        self._clash = None
+        self.recipe = False
+        self.say(f"Saved as your own copy: {cut_path(self.file.path, 50)}", "good")
+        # Paths that start at the folder lead elsewhere from here: what was found there does not hold.
+        self.verdict = None
+        self._look()
+        self.check_now()
+        self._saved(then)
+
+    def _saved(self, then: Callable[[], object]) -> None:
+        self._clash, self._gone, self._unreadable = None, False, False
+        self._forget_drafts()
         self._show()
         then()
+
+    def _ask_about_read_only(self, text: str, then: Callable[[], object], *, overwrite: bool) -> None:
+        def answered(answer: str | None) -> None:
+            if answer == "copy":
+                self._save_copy(then)
+            elif answer == "replace":
+                self._save(then, overwrite=overwrite, read_only=True)
+
+        answers = [Answer("c", "save a copy of your own", "copy"), Answer("o", "replace it all the same", "replace")]
+        self.app.push_screen(Ask("Not saved yet", [f"{text}."], answers), answered)
 
     def _ask_about_change(self, text: str, then: Callable[[], object]) -> None:
         """Before somebody else's version is written over."""
         found = self._their_version()
-        merged, stamp = found if found is not None else (None, None)
+        merged = None if found is None else self._merged(found)
         lines = [text]
         answers = []
         if merged is not None and merged.clashes:
@@ -82,15 +127,11 @@ class ProfileDisk(ProfileTools):
 
         def answered(answer: str | None) -> None:
             if answer == "overwrite":
-                self.file.save(overwrite=True)
-                self._clash = None
-                self.say(f"Saved {self.file.path.name} over the other program's version", "warning")
-                self._show()
-                then()
+                self._save(then, overwrite=True)
             elif answer == "reload":
                 self._reload()
-            elif answer is not None and merged is not None:
-                self._put_together(merged, stamp, "theirs" if answer == "theirs" else "mine")
+            elif found is not None and merged is not None and answer is not None:
+                self._put_together(found, merged, "theirs" if answer == "theirs" else "mine")
                 self._save(then)
 
         self.app.push_screen(Ask("The file was changed elsewhere", lines, answers), answered)
@@ -101,89 +142,48 @@ class ProfileDisk(ProfileTools):
         except ValueError as error:
             self.say(str(error), "error")
             return
-        self._clash = None
+        self._clash, self._unreadable = None, False
         self.refill()
         self.say("Reloaded from the disk")
 
     # -- somebody else's changes ---------------------------------------------------------------------------------------
 
-    def _their_version(self) -> tuple[Merge, Stamp | None] | None:
+    def _their_version(self) -> Found | None:
         """None while the file cannot be read, or is no TOML: perhaps it is being written."""
         try:
-            text, stamp = self.file.on_disk()
+            return self.file.on_disk()
         except (OSError, ValueError):
             return None
-        return merge(self.file.path, self.file.saved_text, self.file.text, text), stamp
+
+    def _merged(self, found: Found) -> Merge:
+        return merge(self.file.path, self.file.saved_text, self.file.text, found.text)
 
     def _take_theirs(self) -> None:
-        found = self._their_version()
+        self._looked_at, found = self.file.stamp, self._their_version()
+        self._unreadable = found is None
         if found is None:
-            self.say(f"{self.file.path.name} was changed by another program and cannot be read now", "warning")
+            self.rest()
             return
-        merged, self._looked_at = found
+        self._looked_at = found.stamp
+        if found.text == self.file.saved_text:  # it was touched, or its lines end otherwise now
+            self.file.rebase(found, self.file.text, ())
+            self._clash = None
+            self._show()
+            self.rest(over=False)
+            return
+        merged = self._merged(found)
         self._clash = merged if merged.clashes else None
         if merged.clashes:
             self.rest()
             return
-        self._put_together(merged, self._looked_at, "mine")
+        self._put_together(found, merged, "mine")
         what = labels(list(merged.theirs)) if merged.theirs else "comments"
         self.say(f"Another program changed {self.file.path.name}; taken over: {what}", "good")
 
-    def _put_together(self, merged: Merge, stamp: Stamp | None, side: Side) -> None:
+    def _put_together(self, found: Found, merged: Merge, side: Side) -> None:
         """As one change, which can be undone."""
         text = merged.text_with(side)
-        self.file.rebase(merged.their_text, stamp, text, tuple(changes(merged.text, text)) or (REST,))
+        self.file.rebase(found, text, tuple(changes(merged.text, text)) or (REST,))
         self._clash = None
         self.refill()
         self.rest()
-
-    # -- the text in an editor -----------------------------------------------------------------------------------------
-
-    def action_editor(self) -> None:
-        """The text as it is now, unsaved changes too, in the person's own editor; what comes back is one change. The
-        app waits behind it."""
-        self.take_edits()
-        self._edit(self.file.text)
-
-    def _edit(self, text: str) -> None:
-        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-        if not editor:
-            self.say("Set EDITOR to the editor you like, for example `export EDITOR=nano`", "warning")
-            return
-        try:
-            with tempfile.TemporaryDirectory(prefix="aozora-") as folder:
-                path = Path(folder) / self.file.path.name
-                path.write_text(text, encoding="utf-8")
-                keep_beside(path, text)
-                with self.app.suspend():
-                    # Nothing may be awaited in here: what is drawn meanwhile goes nowhere, and soon blocks.
-                    subprocess.run([*shlex.split(editor), str(path)], check=False)
-                found = path.read_bytes().decode("utf-8")
-        except (OSError, ValueError, SuspendNotSupported) as error:
-            self.say(f"{editor} could not be used: {error}", "error")
-        else:
-            self._take_text(found)
-
-    def _take_text(self, text: str) -> None:
-        found = text.replace("\r\n", "\n")
-        if found == self.file.text:
-            self.say("Nothing was changed")
-            return
-        try:
-            changed = tuple(changes(self.file.text, found))
-            self.file.replace(found, changed or (REST,))
-        except ValueError as error:
-            self._ask_again(str(error), found)
-            return
-        self.refill()
-        self.say(f"From the editor: {labels(changed) or 'comments'}", "good")
-
-    def _ask_again(self, error: str, text: str) -> None:
-        """What was typed is never lost: the broken text can be mended."""
-
-        def answered(answer: str | None) -> None:
-            if answer == "again":
-                self._edit(text)
-
-        answers = [Answer("e", "mend it in the editor", "again")]
-        self.app.push_screen(Ask("The text is no TOML", [error, "esc drops it."], answers), answered)

@@ -14,10 +14,11 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from aozora_tui import runs
+from aozora_tui.key_names import is_text, shown
 from aozora_tui.keymap import bindings
+from aozora_tui.own_keys import EDITING
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.field_words import default_of
 from aozora_tui.screens.forecast_bar import forecast_bar
 from aozora_tui.screens.form import FAINT, FieldRow, Marks
 from aozora_tui.screens.profile_section import SectionForm
@@ -39,6 +40,7 @@ from engine.contract import places
 from engine.contract.fields import FormField, form_fields, sections
 from engine.contract.problems import Problem
 from engine.contract.profile import parse, salvage
+from engine.contract.profile_values import default_of
 
 DEBOUNCE = 0.4
 SECTION_COLUMNS = (Column("", 13), Column("", 2, right=True))
@@ -161,7 +163,8 @@ class ProfileForm(AozoraScreen[None]):
 
     def _checked(self, verdict: Verdict, running: Mapping[str, Any]) -> None:
         self._run_has = running
-        if verdict.seen.text == self.file.text and self.is_attached:
+        seen = verdict.seen
+        if (seen.path, seen.text) == (self.file.path, self.file.text) and self.is_attached:
             self.verdict, self.problems, self._pending = verdict, verdict.problems, False
             self._show()
 
@@ -180,6 +183,15 @@ class ProfileForm(AozoraScreen[None]):
         self.query_one("#sections", Rows).select(form_fields()[name].section)
         form = self._show_section()
         form.rows[name].take_focus()
+
+    def key_here(self, id: str) -> str:
+        """What to press for a command of the form from where the focus is: while letters are text a key that is none,
+        or else esc first."""
+        keys = next(key.keys.split(",") for key in self.aozora.settings.keys.scope("profile") if key.id == id)
+        if not self.typing:
+            return shown(keys[0])
+        typed = (shown(key) for key in keys if not is_text(key) and key not in EDITING)
+        return next(typed, f"{self.key_name('profile.back')}, then {shown(keys[0])}")
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
@@ -201,7 +213,11 @@ class ProfileForm(AozoraScreen[None]):
             note = self.verdict.base if self.verdict and named else ""
             row.mark(Marks(changed, path in self._idle, self.problems_of(field), note, self._pending))
         form.hide(self._hidden(form))
-        form.tell_hidden(typing=self.typing, as_default=self._only_changed)
+        self._tell_hidden(form)
+
+    def _tell_hidden(self, form: SectionForm) -> None:
+        key = self.key_here("profile.changed" if self._only_changed else "profile.all")
+        form.tell_hidden(key=key, as_default=self._only_changed)
 
     def _hidden(self, form: SectionForm) -> set[str]:
         if self._only_changed:
@@ -261,7 +277,7 @@ class ProfileForm(AozoraScreen[None]):
             most = min(max((self.size.height - 12) // 2, 3), 6)
             text = help_text(self._at, self.known(self._at), width=self.size.width - 2, height=most)
         if form := self._form():
-            form.tell_hidden(typing=self.typing, as_default=self._only_changed)
+            self._tell_hidden(form)
         self.query_one("#field-help").styles.height = max(text.plain.count("\n") + 1, 3)
         self.set_line("#field-help", text)
         self.update_keys()

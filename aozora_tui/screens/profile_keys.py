@@ -9,8 +9,9 @@ from textual.app import SystemCommand
 from textual.events import Key
 from textual.widgets import Input
 
+from aozora_tui.screens.folder_lines import FolderLines
 from aozora_tui.screens.form import FieldRow
-from aozora_tui.screens.path_input import PathInput
+from aozora_tui.screens.path_input import Listed, PathInput
 from aozora_tui.screens.profile_form import ProfileForm
 from aozora_tui.screens.profile_number import stepped
 from aozora_tui.screens.profile_text import field_of
@@ -32,7 +33,7 @@ class ProfileKeys(ProfileForm):
         if form is not None and (shown := form.shown):
             form.rows[shown[0]].take_focus()
         elif form is not None:
-            self.say("Nothing is changed here: o shows all settings")
+            self.say(f"Nothing is changed here: {self.key_here('profile.changed')} shows all settings")
 
     def action_all_rows(self) -> None:
         """Show the fields without effect too, or no longer."""
@@ -81,13 +82,13 @@ class ProfileKeys(ProfileForm):
 
     def action_complete(self) -> None:
         """A path goes on as far as it can be told; anything else, or with nothing to add, the focus goes on."""
-        if isinstance(self.focused, PathInput):
+        if isinstance(self.focused, PathInput | FolderLines):
             self.focused.folder = self.file.path.parent
             if self.focused.complete():
                 return
         self.focus_next()
 
-    def on_path_input_listed(self, event: PathInput.Listed) -> None:
+    def on_listed(self, event: Listed) -> None:
         event.stop()
         names = [f"[{name}]" if name == event.chosen else name for name in event.names]
         here = event.names.index(event.chosen) if event.chosen in event.names else 0

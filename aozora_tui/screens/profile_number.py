@@ -7,10 +7,10 @@ from decimal import Decimal, InvalidOperation
 from textual.events import Key
 from textual.widgets import Input
 
-from aozora_tui.screens.field_words import default_of
 from aozora_tui.toml_edit import spelt
 from engine.contract.decode import unwrap
 from engine.contract.fields import FormField
+from engine.contract.profile_values import default_of
 
 PIXELS = 64  # a picture's side goes in buckets' steps
 SMALL = 20  # below it whole numbers are counted one by one

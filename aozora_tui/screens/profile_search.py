@@ -44,7 +44,7 @@ class SearchScreen(Chooser):
     def about(self, key: str | None) -> Content:
         field = form_fields().get(key or "")
         if field is None:
-            return Content.styled("esc goes back", FAINT)
+            return Content.styled(f"{self.key_name('picker.back')} goes back", FAINT)
         return help_text(field, self._known(field), width=max(self.size.width - 2, 20), height=ABOUT_LINES)
 
     def _line(self, field: FormField) -> Line:

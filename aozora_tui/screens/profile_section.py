@@ -38,14 +38,13 @@ class SectionForm(VerticalScroll, can_focus=False, inherit_bindings=False):
         for path, row in self.rows.items():
             row.display = path not in paths or row.editor.has_focus
 
-    def tell_hidden(self, *, typing: bool, as_default: bool = False) -> None:
-        """How many are not shown, and the key that shows them; while `typing` letters are text. `as_default`: only
-        changed ones are."""
+    def tell_hidden(self, *, key: str, as_default: bool) -> None:
+        """How many are not shown, and the key that shows them. `as_default`: only changed ones are."""
         count = len(self.rows) - len(self.shown)
         them = counted(count, "setting" if not as_default else "more setting")
-        why, key = ("as by default", "o") if as_default else ("without effect here", "a")
+        why = "as by default" if as_default else "without effect here"
         what = "it" if count == 1 else "them"
-        text = Content.styled(f"  {them} {why}: {'esc, then ' if typing else ''}{key} shows {what}", FAINT)
+        text = Content.styled(f"  {them} {why}: {key} shows {what}", FAINT)
         self._hidden.display = count > 0
         if not same(self._hidden.content, text):
             self._hidden.update(text, layout=False)

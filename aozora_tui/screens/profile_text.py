@@ -10,7 +10,7 @@ from typing import Any
 from textual.content import Content
 
 from aozora_tui.cards import none_fits
-from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS, default_of
+from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS
 from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.lines import entry_lines, value_text
 from aozora_tui.screens.rows import Line
@@ -20,6 +20,7 @@ from engine.contract.fields import FormField, Section, form_fields
 from engine.contract.layers import human
 from engine.contract.outlook import Outlook
 from engine.contract.problems import Problem, errors
+from engine.contract.profile_values import default_of
 
 
 @dataclass(frozen=True)

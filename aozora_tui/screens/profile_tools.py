@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import work
 
-from aozora_tui.screens.field_words import default_of
+from aozora_tui.screens.folder_lines import FolderLines
 from aozora_tui.screens.profile_keys import ProfileKeys
 from engine.contract.fields import FormField, form_fields
 from engine.contract.profile import parse, salvage
+from engine.contract.profile_values import default_of
 
 if TYPE_CHECKING:
     from aozora_tui.screens.base import AozoraScreen
@@ -34,10 +36,10 @@ class ProfileTools(ProfileKeys):
             self.action_curves()
         elif field.path in LAYER_FIELDS or field.section == "layers":
             self.action_layers()
-        elif field.kind == "folders":
-            self.action_data()
         elif field.kind in ("file", "folder"):
             self._pick(field)
+        elif field.kind == "folders":
+            self._pick_pictures(field)
         else:
             self.say(f"{field.label} is set right here")
 
@@ -140,6 +142,25 @@ class ProfileTools(ProfileKeys):
             folders=field.kind == "folder" or field.path == "model.base",
         )
         self.app.push_screen(picker, answered)
+
+    def _pick_pictures(self, field: FormField) -> None:
+        """A folder for the line that the cursor is in."""
+        from aozora_tui.screens.picker import Picker
+
+        row = self._row()
+        if row is None or not isinstance(editor := row.editor, FolderLines):
+            return
+
+        def answered(path: str | None) -> None:
+            if path is not None:
+                self.file.end_of_change()
+                editor.put_path(Path(path))
+                self.take_edits()
+                self.file.end_of_change()
+                self.say(f"{field.label}: {path}; {self.key_here('profile.data')} shows its pictures", "good")
+
+        self.take_edits()
+        self.app.push_screen(Picker(field.label, editor.path, self.file.path.parent, folders=True), answered)
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 

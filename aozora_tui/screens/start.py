@@ -131,7 +131,7 @@ class StartScreen(AozoraScreen[bool]):
             return
         self.set_title(("Start ", FAINT), (f"{self.path.stem}   ", "bold"), (title(self.seen), FAINT))
         if self.seen is not None:
-            width = max(self.app.size.width - 3, 40)
+            width = max(self.app.size.width - 4, 40)  # and the scrollbar, with a blank before it
             text, line = page(self.seen, width), self.query_one("#start-text", Static)
             if not same(line.content, text):
                 line.update(text)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aozora_tui import run_list, runs
-from aozora_tui.profile_diff import Difference, differences
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.verdict import Verdict, judge
 from engine.contract import places
 from engine.contract.check import check_text
 from engine.contract.picture_file import EXTENSIONS
 from engine.contract.problems import Problem, errors
-from engine.contract.profile import dump, resolved
+from engine.contract.profile import resolved
+from engine.contract.profile_values import Difference, differences, values_of, written_values
 
 if TYPE_CHECKING:
     from aozora_tui.gpu import Reading
@@ -103,8 +103,8 @@ def _last_run(path: Path, profile: Profile | None) -> LastRun | None:
     if run is None or summary is None:
         return None
     try:
-        before = run.profile.read_text(encoding="utf-8")
-        changes = None if profile is None else differences(before, dump(resolved(profile, path.parent)))
+        before = written_values(run.profile.read_text(encoding="utf-8"))
+        changes = None if profile is None else differences(before, values_of(resolved(profile, path.parent)))
     except (OSError, ValueError):
         changes = None
     return LastRun(summary, changes)

@@ -8,7 +8,6 @@ from typing import Any
 from textual.content import Content
 
 from aozora_tui.cards import none_fits
-from aozora_tui.profile_diff import Difference
 from aozora_tui.screens.ask import problem_lines
 from aozora_tui.screens.field_words import EXAMPLES
 from aozora_tui.screens.forecast_bar import forecast_bar
@@ -18,11 +17,12 @@ from aozora_tui.screens.words import counted, plain, state_text
 from aozora_tui.text import duration, printable, size
 from engine.contract.layers import human
 from engine.contract.outlook import Outlook
+from engine.contract.profile_values import Difference
 from engine.contract.sections import Profile
 
 FAINT = "$foreground 60%"
 HEADING = "bold $primary"
-_LABEL = 10  # columns
+_LABEL = 9  # columns; one more, and at 80 of them the bar of the card's memory has no room for its words
 _GIB = 1 << 30
 _BY = {
     "measured": "as this card was measured",

@@ -11,8 +11,6 @@ from textual.app import SystemCommand
 from textual.worker import get_current_worker
 
 from aozora_tui import runs
-from aozora_tui.screens.ask import Answer, Ask, problem_lines
-from aozora_tui.screens.ask_rate import AskRate
 from aozora_tui.screens.words import cut_path
 from aozora_tui.text import factor
 from engine.contract import places, rundir
@@ -23,11 +21,12 @@ if TYPE_CHECKING:
     from aozora_tui.screens.base import AozoraScreen
     from engine.contract.check import Checked
 
+# `{pause}` is the key for that.
 SAID: dict[CommandName, str] = {
     "stop": "Stopping: the last finished step is saved first.",
     "save": "A checkpoint is saved after the present step.",
     "sample": "Previews are drawn after the present step.",
-    "pause": "The run pauses after the present step; p again lets it go on.",
+    "pause": "The run pauses after the present step; {pause} again lets it go on.",
     "resume": "The run goes on.",
     "lr": "The learning rate is scaled from the next step on.",
 }
@@ -69,6 +68,8 @@ def launch(
     then()
     screen.aozora.watch_run(run)
     if in_doubt is not None:
+        from aozora_tui.screens.ask import Ask, problem_lines
+
         screen.app.push_screen(Ask(f"{run.name} is started all the same", problem_lines([in_doubt]), []))
 
 
@@ -81,18 +82,21 @@ def send(
     except (OSError, ValueError) as error:
         screen.say(str(error), "warning")
     else:
-        screen.say(said or SAID[command])
+        screen.say(said or SAID[command].format(pause=screen.key_name("run.pause")))
 
 
 def ask_to_stop(screen: AozoraScreen[Any], run: RunDir, *, begun: bool) -> None:
     """Ask, then stop; `begun`: a step is complete, so there is something to save."""
+    from aozora_tui.screens.ask import Answer, Ask
+
+    resume = screen.key_name("run.resume")
     if begun:
         text = (
-            "The engine saves the last finished step and stops. The step it is in is given up: resuming (r) draws it "
-            "again."
+            "The engine saves the last finished step and stops. The step it is in is given up: resuming "
+            f"({resume}) draws it again."
         )
     else:
-        text = "No step is complete yet, so there is nothing to save. What is encoded stays; r starts again."
+        text = f"No step is complete yet, so there is nothing to save. What is encoded stays; {resume} starts again."
 
     def answered(answer: str | None) -> None:
         if answer == "stop":
@@ -104,13 +108,16 @@ def ask_to_stop(screen: AozoraScreen[Any], run: RunDir, *, begun: bool) -> None:
 
 def ask_for_rate(screen: AozoraScreen[Any], run: RunDir, *, now: float, planned: float) -> None:
     """Ask for a factor on the learning rate, `now` being the present one, and send it."""
+    from aozora_tui.screens.ask_rate import AskRate
+
+    key = screen.key_name("run.rate")
 
     def answered(chosen: float | None) -> None:
         if chosen is not None:
             scaled = f"The schedule's learning rate x {factor(chosen)}, from the next step on."
             special = {
                 1.0: "The scheduled learning rate again, from the next step on.",
-                0.0: "Nothing is learnt from the next step on, until the rate is raised (f).",
+                0.0: f"Nothing is learnt from the next step on, until the rate is raised ({key}).",
             }
             send(screen, run, "lr", special.get(chosen, scaled), value=chosen)
 
@@ -129,11 +136,12 @@ def restart(screen: AozoraScreen[Any], run: RunDir, look: Callable[[], object] =
     screen.say("Starting again " + (f"from step {step:,}" if step else "from the beginning: nothing was saved"))
 
 
-def why_not(word: runs.Standing) -> str:
-    """Why a run in this state takes no commands."""
+def why_not(word: runs.Standing, resume: str = "r") -> str:
+    """Why a run in this state takes no commands; `resume` is the key that starts it again."""
     if word == "elsewhere":
         return "This run was started on another machine: steer it from there."
-    return f"The run is {word}: " + ("it has no engine to tell." if word == "finished" else "r starts it again.")
+    then = "it has no engine to tell" if word == "finished" else f"{resume} starts it again"
+    return f"The run is {word}: {then}."
 
 
 def commands(screen: AozoraScreen[Any], shown: RunDir | None) -> Iterable[SystemCommand]:

@@ -120,18 +120,6 @@ def resolved(profile: Profile, base: Path) -> Profile:
     return msgspec.structs.replace(profile, model=model, data=data)
 
 
-def differences(old: Profile, new: Profile) -> list[tuple[str, Any, Any]]:
-    """(path, old value, new value) of every setting in which two profiles differ."""
-    found = []
-    for section in old.__struct_fields__:
-        before, after = getattr(old, section), getattr(new, section)
-        for name in before.__struct_fields__:
-            values = getattr(before, name), getattr(after, name)
-            if values[0] != values[1]:
-                found.append((f"{section}.{name}", *values))
-    return found
-
-
 def dump(profile: Profile) -> str:
     """The profile as TOML with every default written out."""
     import tomli_w

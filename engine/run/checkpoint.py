@@ -24,7 +24,7 @@ from torch import Size, Tensor
 
 from engine.contract.atomic import Entry, fsync_folder, require_free, write_safetensors, write_text
 from engine.contract.events import UNREADABLE
-from engine.contract.profile import differences
+from engine.contract.profile_values import differences, values_of
 from engine.contract.rundir import RunDir
 from engine.contract.sections import Profile
 from engine.memory.plan import Plan
@@ -134,8 +134,8 @@ def tensor_bytes_of(plan: Plan) -> int:
 def changes(path: Path, profile: Profile) -> str:
     """The settings, in words, in which a resume may differ from the checkpoint but does not go unsaid; empty if none.
     Raises RunError, naming every field, if the checkpoint was made with settings that a resume must keep."""
-    found = differences(read_state(path).profile, profile)
-    listed = {where: f"{where} was {old}, is {new}" for where, old, new in found}
+    found = differences(values_of(read_state(path).profile), values_of(profile))
+    listed = {each.field.path: f"{each.field.path} was {each.before}, is {each.after}" for each in found}
     if wrong := [text for where, text in listed.items() if not where.startswith(MAY_CHANGE + CHANGES_WHAT_IS_LEARNT)]:
         text = f"{path.name} was made with other settings: {'; '.join(wrong)}"
         raise RunError("resume-differs", text, "Restore the run's profile.toml, or start a new run.")

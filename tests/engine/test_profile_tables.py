@@ -7,7 +7,8 @@ import pytest
 
 from engine.contract.check import check_file
 from engine.contract.fields import form_fields
-from engine.contract.profile import differences, digest, dump, parse, resolved, salvage
+from engine.contract.profile import digest, dump, parse, resolved, salvage
+from engine.contract.profile_values import differences, values_of
 from tests.engine.test_profile import MINIMAL, problems_of
 
 TABLES = """
@@ -47,7 +48,9 @@ def test_tables_are_read_written_and_compared():
     assert plain is not None and digest(plain) != digest(profile)
     rates = msgspec.structs.replace(optimizer, rates={"attn2": 1.0})
     other = msgspec.structs.replace(profile, optimizer=rates)
-    assert differences(profile, other) == [("optimizer.rates", {"attn2": 1.0, "mid_block.*": 0.25}, {"attn2": 1.0})]
+    (found,) = differences(values_of(profile), values_of(other))
+    assert found.field.path == "optimizer.rates"
+    assert (found.before, found.after) == ({"attn2": 1.0, "mid_block.*": 0.25}, {"attn2": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,38 @@ async def test_a_folder_is_wanted_for_a_folder(path, disk):
         assert screen.file.get("model.tokenizer") == f"{disk}/Loras"
 
 
+async def test_the_folder_above_is_the_right_one_where_the_path_goes_up_itself(path, disk):
+    async with app().run_test(size=(80, 24)) as pilot:
+        picker = Picker("Base", "Loras/../../disk/base-v.safetensors", disk, suffixes=(".safetensors",))
+        pilot.app.push_screen(picker)
+        await seen.work_done(pilot.app)
+        await settle(pilot)
+        assert picker.folder == disk.resolve() and picker.rows.key == "base-v.safetensors"
+        await pilot.press("left")
+        await seen.work_done(pilot.app)
+        await settle(pilot)
+        assert picker.folder == disk.parent.resolve() and picker.rows.key == "disk/"
+
+
+async def test_the_line_below_says_what_the_keys_do_with_an_entry(path, disk):
+    async with app().run_test(size=(80, 24)) as pilot:
+        picker = Picker("Compare with", "", disk, suffixes=(".txt",), folders=True)
+        picker.folder = disk
+        pilot.app.push_screen(picker)
+        await seen.work_done(pilot.app)
+        await settle(pilot)
+        for key, said, takes in (
+            ("notes.txt", "enter takes this file", False),
+            ("Loras/", "enter goes into the folder, space takes it", True),
+            ("./", "enter takes this folder", False),
+            ("../", "enter goes to the folder above", False),
+        ):
+            picker.rows.select(key)
+            await settle(pilot)
+            assert said in seen.text(pilot.app)
+            assert (" space take " in seen.text(pilot.app)) == takes
+
+
 def test_a_header_is_read_once_for_a_file_that_stays_the_same(disk, monkeypatch):
     file = disk / "base-v.safetensors"
     first = picker_entries.about_file(file)

@@ -6,8 +6,8 @@ import tomllib
 import pytest
 
 from aozora_tui.profile_file import REST, ProfileFile
-from aozora_tui.profile_merge import written_values
 from engine.contract.fields import form_fields
+from engine.contract.profile_values import written_values
 
 TEXT = """\
 # a profile of mine

@@ -31,7 +31,7 @@ TOOLS = {
     "layers.train": LayersScreen,
     "layers.freeze": LayersScreen,
     "optimizer.rates": LayersScreen,
-    "data.folders": DataScreen,
+    "data.folders": Picker,
     "model.base": Picker,
     "model.vae": Picker,
     "model.tokenizer": Picker,

@@ -1,0 +1,34 @@
+"""Unsaved changes are asked about, whatever screen lies over them."""
+
+import pytest
+import seen
+from forms import app, opened, settle, write_profile
+
+from aozora_tui.screens.ask import Ask
+
+
+OPENERS = ("action_data", "action_curves", "action_layers", "action_differ", "action_settings")
+
+
+@pytest.mark.parametrize(
+    ("opener", "key"), [*((opener, "q") for opener in OPENERS), ("action_data", "1"), ("action_data", "ctrl+c")]
+)
+async def test_changes_under_another_screen_are_asked_about(tmp_path, opener, key):
+    path = write_profile(tmp_path)
+    before = path.read_text()
+    made = app()
+    async with made.run_test(size=(120, 40)) as pilot:
+        form = await opened(pilot, path, "train.steps")
+        await pilot.press("end", "0")
+        await settle(pilot)
+        assert form.file.modified
+        getattr(made if opener == "action_settings" else form, opener)()
+        await settle(pilot)
+        await seen.work_done(made)
+        await settle(pilot)
+        await pilot.press(key)
+        await settle(pilot)
+        assert isinstance(made.screen, Ask) and not made._exit
+        await pilot.press("escape")
+        await settle(pilot)
+        assert form in made.screen_stack and form.file.modified and path.read_text() == before
