@@ -267,7 +267,7 @@ class Sketch:
             self._go(place)
 
     def _step(self, source: list[State], target: list[State]) -> bool:
-        before = self.state
+        before, self._group = self.state, ()
         while source and source[-1].drawings == before.drawings:  # grouped keys may come back to where they began
             source.pop()
         if not source:
@@ -276,5 +276,4 @@ class Sketch:
         target.append(before)
         changed = [before.drawings[tab] != after.drawings[tab] for tab in range(len(KINDS))]
         self.state = replace(after, tab=changed.index(True))
-        self._group = ()
         return True

@@ -466,3 +466,12 @@ async def test_a_key_in_the_plot_sends_under_two_kilobytes_and_idling_nothing(pa
         shown.screen.rest()
         await pilot.pause()
         assert driver.sent == 0
+
+
+@opened("schedule.curve", DRAWN)
+async def test_undo_passes_over_keys_that_came_back_to_where_they_began(at):
+    before = at.pairs
+    await at.press("up", "down", "u")
+    assert at.pairs == before
+    await at.press("up", "up", "u")
+    assert at.pairs == before
