@@ -257,9 +257,19 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):
             try:
-                loop.add_signal_handler(number, partial(self.exit, 0))
+                loop.add_signal_handler(number, self._end, number)
             except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, or no such signals here
                 return
+
+    def _end(self, number: int) -> None:
+        """Nobody can be asked any more: what is not saved is kept. A terminal that is gone is told nothing."""
+        from aozora_tui import drafts
+
+        said = ""
+        try:
+            said = drafts.keep_all(self.screen_stack)
+        finally:
+            self.exit(0, message=said if said and number == signal.SIGTERM else None)
 
     def on_unmount(self) -> None:
         loop = asyncio.get_running_loop()

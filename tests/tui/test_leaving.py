@@ -1,9 +1,13 @@
 """Unsaved changes are asked about, whatever screen lies over them."""
 
+import os
+import signal
+
 import pytest
 import seen
 from forms import app, opened, settle, write_profile
 
+from aozora_tui import drafts
 from aozora_tui.screens.ask import Ask
 
 
@@ -32,3 +36,19 @@ async def test_changes_under_another_screen_are_asked_about(tmp_path, opener, ke
         await pilot.press("escape")
         await settle(pilot)
         assert form in made.screen_stack and form.file.modified and path.read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+async def test_what_is_not_saved_outlives_the_terminal(tmp_path, number):
+    path = write_profile(tmp_path)
+    made = app()
+    async with made.run_test(size=(120, 40)) as pilot:
+        form = await opened(pilot, path, "train.steps")
+        await pilot.press("end", "7")
+        await settle(pilot)
+        text = form.file.text
+        os.kill(os.getpid(), number)
+        await settle(pilot)
+        assert made._exit
+    (draft,) = drafts.of(path)
+    assert draft.text == text != path.read_text()
