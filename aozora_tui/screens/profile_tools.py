@@ -157,7 +157,7 @@ class ProfileTools(ProfileKeys):
                 editor.put_path(Path(path))
                 self.take_edits()
                 self.file.end_of_change()
-                self.say(f"{field.label}: {path}; {self.key_here('profile.data')} shows its pictures", "good")
+                self.say(f"{self.key_here('profile.data')} shows the pictures of {path}", "good")
 
         self.take_edits()
         self.app.push_screen(Picker(field.label, editor.path, self.file.path.parent, folders=True), answered)

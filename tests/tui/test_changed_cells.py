@@ -22,7 +22,14 @@ STYLES = [
         Style.parse,
         (
             *("red", "bold red", "on blue", "#ff8700 on #121212", "underline", "reverse green", "bold", "italic red"),
-            *("strike", "bold italic on blue", "#848484 on #121212", "#848484", "bold underline #d0d0d0 on #005f87"),
+            *(
+                "strike",
+                "bold dim red",
+                "bold italic on blue",
+                "#848484 on #121212",
+                "#848484",
+                "bold underline #d0d0d0 on #005f87",
+            ),
         ),
     ),
 ]
@@ -194,6 +201,9 @@ def test_the_shortest_way_to_the_next_change_is_taken():
     sent("aaaaaaaaaaaaaaaaaaaa", "")
     assert sent("xaxaaaaaaaaaaaaaaaax", "") == "\x1b[1Hxax\x1b[20Gx"
     assert sent("yaxaaaaaaaaaaaaaaaax", "z") == "\x1b[1Hy\r\nz"
+    # Some terminals are on the next line after the last column, some are not.
+    assert sent("yaxaaaaaaaaaaaaaaaax" + "b" * 20, "a") == f"\x1b[1;21H{'b' * 20}\x1b[2Ha"
+    assert sent("yaxaaaaaaaaaaaaaaaax", "z").endswith("\r\nz")
     # How wide a dot is differs between terminals: what follows does not depend on it.
     assert sent("·axaaaaaaaaaaaaaaaay", "z") == "\x1b[1H·\x1b[20Gy"
 

@@ -117,7 +117,7 @@ async def test_a_picked_folder_takes_the_place_of_the_line_and_is_one_change(pat
         await pick(pilot, "two  words/")
         assert pilot.app.screen is screen and editor(screen).has_focus
         assert paths(screen) == [first, f"{disk}/two  words"] and screen.file.get(FIELD)[1]["repeats"] == 2
-        assert "ctrl+t shows its pictures" in seen.words(pilot.app)
+        assert "ctrl+t shows the pictures of" in seen.words(pilot.app)
         await pilot.press("f7")
         await settle(pilot)
         assert screen.file.text == before and paths(screen) == [first, f"{disk}/cats-indoors"]

@@ -211,7 +211,7 @@ async def test_training_a_layer_or_all_of_them_costs_little(header):
     async with app(driver_class=seen.CountingDriver).run_test(headless=False, size=(120, 40)) as pilot:
         screen = await opened(pilot, header, TEXT)
         await press(pilot, "plus")
-        assert len(screen.layer_tree.lines) > 1500
+        assert len(screen.layer_tree.lines) > 1300
         driver = pilot.app._driver
         await press(pilot, *["down"] * 20)
         driver.sent = 0

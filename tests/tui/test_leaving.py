@@ -10,7 +10,6 @@ from forms import app, opened, settle, write_profile
 from aozora_tui import drafts
 from aozora_tui.screens.ask import Ask
 
-
 OPENERS = ("action_data", "action_curves", "action_layers", "action_differ", "action_settings")
 
 
