@@ -12,33 +12,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.contract.check import Checked
+    from engine.contract.problems import Problem
+    from engine.contract.sections import Profile
 
 
 def check(context: Context) -> int:
     import msgspec
 
     from aozora_tui.find_profile import find_profile
+    from engine.contract.problems import errors
 
     path = find_profile(context.args.profile)
     checked = commands.check(path, context)
     problems = (*checked.problems, *(checked.outlook.problems if checked.outlook else ()))
+    if checked.profile is not None:
+        problems += _of_pictures(checked.profile, path.parent)
+    ok = checked.ok and not errors(problems)
     if context.args.json:
         cost = checked.forecast
-        document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(problems)}
+        document = {"profile": str(path), "ok": ok, "problems": msgspec.to_builtins(problems)}
         ahead = checked.outlook
         forecast = None if cost is None else {**msgspec.to_builtins(cost), "device": cost.device}
         if forecast is not None and ahead is not None:
             source = ahead.rates.source if ahead.rates else None
             forecast |= {"plan": ahead.plan, "hours": ahead.hours, "rates": source}
         say(to_json({**document, "forecast": forecast}))
-        return 0 if checked.ok else 2
+        return 0 if ok else 2
     complain_of(path, problems)
-    if checked.ok:
+    if ok:
         say(f"{path} can be trained")
     for line in _summary(checked, path.parent):
         for part in fitted(line, sys.stdout, indent=" " * 15):
             say(part)
-    return 0 if checked.ok else 2
+    return 0 if ok else 2
+
+
+def _of_pictures(profile: "Profile", start: "Path") -> "tuple[Problem, ...]":
+    """Every folder is looked through, as a run does it."""
+    from aozora_tui.pictures_look import PicturesLook
+
+    look = PicturesLook()
+    known = look.known(profile, start)
+    return look.look(profile, start, lambda: False) if known is None else known
 
 
 def _summary(checked: "Checked", start: "Path") -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -28,6 +28,12 @@ View = Literal["picture", "buckets", "skipped", "cache"]
 VIEWS: tuple[View, ...] = get_args(View)
 REST_SECONDS = 0.25  # how long the cursor must stay on a picture before it is decoded and drawn
 MOST_ROOTS = 4
+# What the filter finds pictures by that are not as they should be.
+FAULTS: dict[str, Callable[[Placed], bool]] = {
+    "is:uncaptioned": lambda placed: not placed.picture.captioned,
+    "is:cropped": lambda placed: placed.cropped,
+    "is:enlarged": lambda placed: placed.placement.upscaled,
+}
 
 
 class DataScreen(DataWork):
@@ -146,6 +152,17 @@ class DataScreen(DataWork):
         box.display = True
         box.focus()
 
+    def action_faults(self) -> None:
+        """The next list of pictures that are not as they should be, by the filter, where it can be read and changed."""
+        found = [mark for mark in FAULTS if any(mark in text for text in self._searched)]
+        if not found:
+            self.say("Every picture has a caption; none is cropped much or enlarged", "good")
+            return
+        at = found.index(self._filter) + 1 if self._filter in found else 0
+        box = self.query_one(Input)
+        box.value = found[at] if at < len(found) else ""
+        box.display = bool(box.value)
+
     def action_more(self, by: int) -> None:
         """Scroll the page; after its end it begins anew."""
         page = self.page
@@ -256,7 +273,7 @@ class DataScreen(DataWork):
     def _page(self) -> list[Parts]:
         width, survey = self.page.room[0], self.survey
         if self.view == "buckets":
-            return bucket_page(survey, self.profile, self.drawing, width)
+            return bucket_page(survey, self.profile, self.drawing, width, only=self.key_name("data.faults"))
         if self.view == "skipped":
             return skipped_page(survey, width)
         if self.view == "cache":
@@ -297,4 +314,6 @@ def _size(placed: Placed) -> str:
 
 
 def _searched(placed: Placed) -> str:
-    return f"{placed.name}\n{placed.picture.caption}\n{_size(placed)}".lower()
+    """Also by what is the matter with it, as `is:cropped`."""
+    marks = " ".join(mark for mark, holds in FAULTS.items() if holds(placed))
+    return f"{placed.name}\n{placed.picture.caption}\n{_size(placed)}\n{marks}".lower()
