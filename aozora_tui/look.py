@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from aozora_tui import commands
 from aozora_tui.commands import complain_of, to_json
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 from aozora_tui.terminal import complain, fitted, say
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def inspect(context: Context) -> int:
     try:
         found = inspect_file.inspect(context.args.file)
     except CheckpointError as error:
-        complain(f"{error}.")
-        return 1
+        raise RefusedError(f"{error}.") from None
     if context.args.json:
         say(to_json(msgspec.to_builtins(found)))
     else:
@@ -149,8 +148,7 @@ def layers(context: Context) -> int:
     try:
         chosen = layers_report.look(args.source, args.train, args.freeze, depth=args.depth)
     except CheckpointError as error:
-        complain(f"{error}.")
-        return 1
+        raise RefusedError(f"{error}.") from None
     told = layers_report.lines(chosen, ascii_only=ascii_only())
     for line in [to_json(msgspec.to_builtins(chosen))] if args.json else told:
         say(line)
@@ -173,8 +171,7 @@ def diff(context: Context) -> int:
                 args.a, args.b, every=args.all, engine_command=context.engine, progress=status.show
             )
     except CheckpointError as error:
-        complain(printable(f"{error}."))
-        return 1
+        raise RefusedError(printable(f"{error}.")) from None
     for line in (document,) if args.json else diff_files.lines(found):
         say(line)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 
 from aozora_tui.dataset_cache import CacheState
 from aozora_tui.dataset_draws import Drawing, Vocabulary
+from aozora_tui.dataset_filter import next_fault, searched, size_of
 from aozora_tui.dataset_survey import Batch, Placed, Survey, roots_of
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import Kind
@@ -28,12 +29,6 @@ View = Literal["picture", "buckets", "skipped", "cache"]
 VIEWS: tuple[View, ...] = get_args(View)
 REST_SECONDS = 0.25  # how long the cursor must stay on a picture before it is decoded and drawn
 MOST_ROOTS = 4
-# What the filter finds pictures by that are not as they should be.
-FAULTS: dict[str, Callable[[Placed], bool]] = {
-    "is:uncaptioned": lambda placed: not placed.picture.captioned,
-    "is:cropped": lambda placed: placed.cropped,
-    "is:enlarged": lambda placed: placed.placement.upscaled,
-}
 
 
 class DataScreen(DataWork):
@@ -154,14 +149,12 @@ class DataScreen(DataWork):
 
     def action_faults(self) -> None:
         """The next list of pictures that are not as they should be, by the filter, where it can be read and changed."""
-        found = [mark for mark in FAULTS if any(mark in text for text in self._searched)]
-        if not found:
+        mark = next_fault(self._searched, self._filter)
+        if mark is None:
             self.say("Every picture has a caption; none is cropped much or enlarged", "good")
             return
-        at = found.index(self._filter) + 1 if self._filter in found else 0
         box = self.query_one(Input)
-        box.value = found[at] if at < len(found) else ""
-        box.display = bool(box.value)
+        box.value, box.display = mark, bool(mark)
 
     def action_more(self, by: int) -> None:
         """Scroll the page; after its end it begins anew."""
@@ -208,7 +201,7 @@ class DataScreen(DataWork):
     def found(self, batch: Batch) -> None:
         first = len(self.survey.placed)
         self.survey.add(batch)
-        self._searched += map(_searched, batch.placed)
+        self._searched += map(searched, batch.placed)
         if batch.finished:
             self.pictures.empty_text = "no picture can be used"
             self.plan_draws(list(self.survey.placed), self.scan)
@@ -306,14 +299,4 @@ class DataScreen(DataWork):
 
     def _named(self, index: int) -> tuple[str, str, bool]:
         placed = self.survey.placed[index]
-        return placed.name, _size(placed), placed.placement.upscaled
-
-
-def _size(placed: Placed) -> str:
-    return f"{placed.bucket.width}x{placed.bucket.height}"
-
-
-def _searched(placed: Placed) -> str:
-    """Also by what is the matter with it, as `is:cropped`."""
-    marks = " ".join(mark for mark, holds in FAULTS.items() if holds(placed))
-    return f"{placed.name}\n{placed.picture.caption}\n{_size(placed)}\n{marks}".lower()
+        return placed.name, size_of(placed), placed.placement.upscaled

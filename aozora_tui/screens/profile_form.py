@@ -23,7 +23,7 @@ from aozora_tui.own_keys import EDITING
 from aozora_tui.pictures_look import PicturesLook
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.forecast_bar import forecast_bar
+from aozora_tui.screens.forecast_bar import OTHER, forecast_bar
 from aozora_tui.screens.form import FAINT, FieldRow, Marks
 from aozora_tui.screens.profile_section import SectionForm
 from aozora_tui.screens.profile_sides import alike, run_values
@@ -293,6 +293,8 @@ class ProfileForm(AozoraScreen[None]):
             name = self.query_one("#sections", Rows).key
             section = next((section for section in sections() if section.name == name), sections()[0])
             hint = "enter goes into the form."
+            if section.name == "memory":
+                hint += f" In the bar below, {OTHER}."
             text = Content.assemble((f"{section.help} ", ""), (hint, FAINT))
         else:
             most = min(max((self.size.height - 12) // 2, 3), 6)

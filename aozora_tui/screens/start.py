@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from aozora_tui import runs
 from aozora_tui.keymap import bindings
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
@@ -25,8 +26,9 @@ from engine.contract.problems import ProfileError
 from engine.contract.profile import read_text
 
 if TYPE_CHECKING:
-    from aozora_tui.screens.start_look import Look
+    from aozora_tui.screens.start_look import LastRun, Look
     from engine.contract.check import Checked
+    from engine.contract.rundir import RunDir
 
 
 class Page(VerticalScroll, inherit_bindings=False):
@@ -108,10 +110,41 @@ class StartScreen(AozoraScreen[bool]):
         look = self.seen
         if look is not None and look.wrong and self.mend is not None:
             self.action_mend()
+        elif self._ready and look is not None and look.last is not None and look.last.saved is not None:
+            self._ask_which(look.last)
         elif self._ready:
             self.dismiss(True)
         else:
             self.rest()
+
+    def _ask_which(self, last: LastRun) -> None:
+        """A run that was broken off is perhaps what is meant."""
+        from aozora_tui.screens.ask import Answer, Ask
+
+        name, step = last.summary.name, last.saved
+        lines = [f"{name} is {last.summary.state}; its last checkpoint is of step {step:,} of {last.summary.steps:,}."]
+        answers = [Answer("r", f"resume it at step {step:,}", "resume"), Answer("n", "start anew", "anew")]
+        if last.changes:
+            since = counted(len(last.changes), "setting")
+            lines.append(f"Resumed, it goes on with the settings that it began with: {since} changed since.")
+            answers.reverse()
+
+        def answered(answer: str | None) -> None:
+            if answer == "anew":
+                self.dismiss(True)
+            elif answer == "resume" and last.run is not None:
+                self._resume(last.run)
+
+        self.app.push_screen(Ask("Resume the last run, or start anew?", lines, answers), answered)
+
+    def _resume(self, run: RunDir) -> None:
+        try:
+            runs.resume(run, engine_command=self.aozora.engine_command)
+        except (OSError, ValueError) as error:
+            self.say(str(error), "error")
+            return
+        self.dismiss(False)
+        self.app.call_later(self.aozora.watch_run, run)
 
     def action_mend(self) -> None:
         """Go to the field of the first problem."""

@@ -23,6 +23,7 @@ from engine.contract.tokenizer_files import TokenizerError
 if TYPE_CHECKING:
     from aozora_tui.gpu import Reading
     from aozora_tui.runs import RunSummary
+    from engine.contract.rundir import RunDir
     from engine.contract.sections import Profile
 
 # What encoded pictures and captions depend on; a change of any may make others of them.
@@ -31,10 +32,13 @@ _ENCODED_BY = {"model.base", "model.vae", "model.tokenizer", "model.precision"}
 
 @dataclass(frozen=True)
 class LastRun:
-    """The profile's newest run, and in what this one will differ from it: None if that run's profile cannot be read."""
+    """The profile's newest run, and in what this one will differ from it: None if that run's profile cannot be
+    read. `saved` is the step that it can be resumed at, None if it cannot, or has finished."""
 
     summary: RunSummary
     changes: tuple[Difference, ...] | None
+    run: RunDir | None = None
+    saved: int | None = None
 
     @property
     def encoded(self) -> bool:
@@ -126,7 +130,8 @@ def _last_run(path: Path, profile: Profile | None) -> LastRun | None:
         changes = None if profile is None else differences(before, values_of(resolved(profile, path.parent)))
     except (OSError, ValueError):
         changes = None
-    return LastRun(summary, changes)
+    again = summary.state in ("stopped", "failed", "crashed") and not runs.why_not_resume(run)
+    return LastRun(summary, changes, run, runs.newest_checkpoint(run) if again else None)
 
 
 def _free() -> int | None:

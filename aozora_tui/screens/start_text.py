@@ -10,7 +10,7 @@ from textual.content import Content
 from aozora_tui.cards import none_fits
 from aozora_tui.screens.ask import problem_lines
 from aozora_tui.screens.field_words import EXAMPLES
-from aozora_tui.screens.forecast_bar import forecast_bar
+from aozora_tui.screens.forecast_bar import OTHER, forecast_bar
 from aozora_tui.screens.lines import entry_lines, value_text
 from aozora_tui.screens.start_look import LastRun, Look
 from aozora_tui.screens.words import counted, plain, state_text
@@ -101,6 +101,8 @@ def _memory(look: Look, ahead: Outlook, width: int) -> Iterator[tuple[str, Conte
         sign = "  ! more than there is" if over else ""
         yield "card", Content.styled(f"{cost.device / _GIB:.1f}{of} GiB{sign}", "$warning" if over else "")
         yield "", forecast_bar(cost, look.verdict.card, width)
+        if cost.overhead:
+            yield "", Content.styled(OTHER, FAINT)
         host = cost.host
     else:
         host = cost.device + cost.host

@@ -36,6 +36,8 @@ def read_header(path: Path) -> tuple[int, int, bool]:
     formats = [name for name in dict.fromkeys(EXTENSIONS.values()) if name != "AVIF" or features.check("avif")]
     if path.suffix.lower() == ".avif" and "AVIF" not in formats:
         raise ValueError("this installation of Pillow has no AVIF decoder")
+    if _is_short_riff(path):  # its decoder says of it only that it could not begin
+        raise OSError("image file is truncated")
     with Image.open(path, formats=formats) as image:
         width, height = image.size
         # A camera's JPEG may carry a second picture for the display; that is no animation.
@@ -58,14 +60,21 @@ def _may_be_cut_off(path: Path, image: "Image") -> bool:
             case "PNG" | "JPEG" | "MPO":
                 file.seek(max(size - 64, 0))
                 return not file.read().rstrip(b"\0").endswith(_ENDS[image.format])
-            case "WEBP":
-                return int.from_bytes(head[4:8], "little") + 8 > size
             case "BMP":
                 return int.from_bytes(head[2:6], "little") > size
             case "TIFF":
                 return _end_of_tiff(image) > size
-            case _:
+            case "AVIF":
                 return _end_of_boxes(file, size) > size
+    return False
+
+
+def _is_short_riff(path: Path) -> bool:
+    """Whether it is a WebP file, whatever its name says, that is shorter than it says."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        riff = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+        return riff and int.from_bytes(head[4:8], "little") + 8 > file.seek(0, os.SEEK_END)
 
 
 def _end_of_tiff(image: "Image") -> int:

@@ -7,6 +7,7 @@ import fake_engine
 import fake_run
 import forms
 import gallery
+import msgspec
 import pytest
 import seen
 from PIL import Image
@@ -14,12 +15,13 @@ from test_home import own_profile
 
 from aozora_tui import cli, runs
 from aozora_tui.app import AozoraApp
+from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.profile import ProfileScreen
 from aozora_tui.screens.run import RunScreen
 from aozora_tui.screens.start import Page, StartScreen
 from aozora_tui.screens.start_look import gather, with_pictures
-from engine.contract import places
+from engine.contract import events, places, rundir
 from engine.contract.profile import dump, parse, resolved
 
 ENGINE = (sys.executable, fake_engine.__file__)
@@ -309,3 +311,78 @@ async def test_what_another_program_writes_is_what_is_shown_and_started(own_plac
         await forms.settle(pilot)
         await pilot.press("enter")
         assert app.screen is screen or not answers
+
+
+def stopped_at(path, step=20, **changed):
+    """A run of the profile that was stopped, with a checkpoint."""
+    run = ran(path, steps=step, **changed)
+    at = fake_run.START + 9999
+    fake_run.add(run, events.Finished(time=at, step=step, reason="stopped", seconds=9))
+    info = rundir.read_info(run)
+    run.info.write_bytes(msgspec.json.encode(msgspec.structs.replace(info, exit=0)))
+    folder = run.checkpoints / f"step-{step:06}"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    return run
+
+
+async def test_after_a_stopped_run_it_asks_whether_to_resume_or_to_start_anew(own_place):
+    path = forms.write_profile(own_place)
+    run = stopped_at(path)
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen, answers = await looked(pilot, path)
+        await pilot.press("enter")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, Ask) and not answers
+        said = seen.words(app)
+        assert f"{run.name} is stopped; its last checkpoint is of step 20 of 500" in said
+        assert "enter resume it at step 20" in said and "n start anew" in said
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.screen is screen and not answers
+        await pilot.press("enter", "n")
+        await pilot.pause()
+        assert answers == [True]
+
+
+async def test_the_stopped_run_is_resumed_and_shown(own_place, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(places.shipped_profiles_folder().parent))
+    path = forms.write_profile(own_place)
+    run = stopped_at(path)
+    app = app_on(engine_command=ENGINE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        _, answers = await looked(pilot, path)
+        await pilot.press("s", "r")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, RunScreen) and app.screen.run_dir.name == run.name and answers == [False]
+        runs._children[run.path].wait(timeout=20)
+    runs.reap()
+    assert len(rundir.all_runs(places.runs_folder())) == 1
+
+
+async def test_where_settings_were_changed_since_starting_anew_comes_first(own_place):
+    path = forms.write_profile(own_place)
+    stopped_at(path, old=("steps = 500", "steps = 400"))
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        await pilot.press("s")
+        await forms.settle(pilot)
+        said = seen.words(app)
+        assert "1 setting changed since" in said and "enter start anew" in said and "r resume it at step 20" in said
+
+
+@pytest.mark.parametrize(("device", "said"), [("", "no card can be found here"), ("cpu", "as memory.device says")])
+async def test_training_on_the_processor_is_said_plainly(own_place, device, said):
+    path = forms.write_profile(own_place)
+    if device:
+        path.write_text(path.read_text() + f'[memory]\ndevice = "{device}"\n')
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        assert said in seen.words(app) and "many times slower than on a card" in seen.words(app)
+    app = app_on((gallery.CARD,))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        assert ("many times slower" in seen.words(app)) == bool(device)
