@@ -271,6 +271,15 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         finally:
             self.exit(0, message=said if said and number == signal.SIGTERM else None)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """Textual ends the app for it: what is not saved is kept first."""
+        from aozora_tui import drafts
+
+        try:
+            drafts.keep_all(self.screen_stack)
+        finally:
+            super()._handle_exception(error)
+
     def on_unmount(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):

@@ -12,6 +12,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("run.rate", "f", "rate", "rate", "Scale the learning rate from the next step on (asks how much).", rank=8),
         Key("run.log", "l", "log", "log", "Show the engine's whole log.", rank=6),
         Key("run.numbers", "n", "numbers", "health", "Say whether the run is well, and show its numbers.", rank=7),
+        Key("run.health", "H", "health", "warnings", "Every finding and warning whole, with what to do.", rank=8),
         Key("run.charts", "c", "charts", "charts", "Show every curve of the run, with a cursor.", rank=6),
         Key("run.y_log", "y", "y_log", "y axis", "Switch the charts between linear and logarithmic."),
         Key("run.smooth", "z", "smooth", "smoothing", "Cycle the smoothing of the loss: off, 0.9, 0.97, 0.99."),
@@ -71,6 +72,15 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         move("numbers.up", "up,k", "scroll(-1)", "up", "One line up."),
         Key("numbers.page_down", "pagedown,space", "page(1)", "more", "One page down.", rank=2, in_palette=False),
         move("numbers.page_up", "pageup", "page(-1)", "page up", "One page up."),
+    ),
+    "health": (
+        Key("health.back", "escape,H", "back", "back", "Back to the run.", rank=1),
+        move("health.down", "down,j", "scroll(1)", "down", "One line down."),
+        move("health.up", "up,k", "scroll(-1)", "up", "One line up."),
+        Key("health.page_down", "pagedown,space", "page(1)", "more", "One page down.", rank=2, in_palette=False),
+        move("health.page_up", "pageup", "page(-1)", "page up", "One page up."),
+        move("health.first", "home,g", "jump(0)", "first", "To the newest."),
+        move("health.last", "end,G", "jump(1)", "last", "To the oldest."),
     ),
     "log": (
         Key(

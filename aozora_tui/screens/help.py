@@ -32,6 +32,7 @@ HEADINGS = {
     "settings": "Settings",
     "trash": "Trash",
     "log": "Log",
+    "health": "Findings and warnings",
 }
 
 

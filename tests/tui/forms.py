@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import fake_checkpoint
@@ -33,11 +35,21 @@ def write_profile(folder: Path) -> Path:
     base = fake_checkpoint.write(folder / "models" / "sdxl.safetensors")
     pictures = folder / "pictures"
     pictures.mkdir()
-    (pictures / "a.png").write_bytes(b"\x89PNG")
+    (pictures / "a.png").write_bytes(picture())
     path = places.profiles_folder() / "mine.toml"
     path.parent.mkdir(parents=True)
     path.write_text(PROFILE.replace("BASE", str(base)).replace("PICTURES", str(pictures)))
     return path
+
+
+@cache
+def picture() -> bytes:
+    """One that can be trained on."""
+    from PIL import Image
+
+    file = BytesIO()
+    Image.new("L", (1024, 1024)).save(file, "png")
+    return file.getvalue()
 
 
 def app() -> AozoraApp:

@@ -300,3 +300,56 @@ async def test_the_panel_fits_a_small_terminal(path):
         said = seen.words(pilot.app)
         assert "2 h ago. It changes train.steps" in said and "esc leaves it for the next time" in said
         assert "enter take it d compare x drop it esc cancel" in said
+
+
+# -- of deleted files, and at a failure --------------------------------------------------------------------------------
+
+
+async def test_a_draft_whose_profile_is_gone_is_listed_and_written_again(path):
+    made = await closed_from_outside(path, "7")
+    path.unlink()
+    assert list(drafts.of_deleted()) == [path]
+    async with app().run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        line = next(line for line in seen.text(pilot.app).splitlines() if " mine " in line)
+        assert "gone, draft kept" in line
+        pilot.app.screen.profiles.select(str(path))
+        await pilot.press("enter")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Ask) and "The file of mine is gone" in seen.words(pilot.app)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, ProfileScreen)
+        assert path.read_text() == made and texts(path) == []
+
+
+async def test_a_draft_of_a_deleted_profile_is_dropped_only_by_its_key(path):
+    await closed_from_outside(path, "7")
+    path.unlink()
+    async with app().run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        pilot.app.screen.profiles.select(str(path))
+        await pilot.press("X", "escape")
+        assert len(texts(path)) == 1
+        await pilot.press("X", "x")
+        await settle(pilot)
+        assert texts(path) == [] and " mine " not in seen.text(pilot.app) and not path.exists()
+
+
+async def test_a_failure_that_ends_the_app_keeps_what_is_not_saved(path):
+    class Broken(Exception):
+        pass
+
+    text = ""
+    with pytest.raises(Broken):
+        async with app().run_test(size=(80, 24)) as pilot:
+            screen = await opened(pilot, path, "train.steps")
+            await pilot.press("7")
+            text = screen.file.text
+
+            def fail():
+                raise Broken
+
+            pilot.app.call_later(fail)
+            await pilot.pause()
+    assert texts(path) == [text] and "5007" in text

@@ -154,3 +154,13 @@ def test_offers_are_forgotten_when_something_else_is_typed(disk):
     assert first is not None and first.listed is not None and first.listed.names == ("cats-indoors/", "cats-outdoors/")
     assert completer.next(f"{disk}/t", disk, at_end=True).text == f"{disk}/two  words/"
     assert completer.next("", disk, at_end=True) is None
+
+
+async def test_every_folder_is_seen_where_paths_are_longer_than_the_line(path, tmp_path):
+    names = [f"{tmp_path}/{'long-' * 20}{number}" for number in range(3)]
+    entries = "".join(f'[[data.folders]]\npath = "{name}"\n' for name in names)
+    path.write_text(path.read_text().replace("[train]", entries + "[train]"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "data.folders")
+        field = editor(screen)
+        assert field.size.height == 4 and field.scrollable_content_region.height == 4

@@ -186,7 +186,7 @@ async def test_the_cost_of_a_layer_is_what_the_forecast_differs_by(header):
         card, host = (getattr(costs[0], part) - getattr(costs[1], part) for part in ("device", "host"))
         assert card > 4 * middle.layer.parameters  # the sums of its gradients, at the least
         said = screen.query_one("#layer-here", Sheet).text
-        assert said.split() == ["layer", "card", f"{card / 2**30:.2f}", "host", f"{host / 2**30:.2f}", "GiB"]
+        assert said.split() == ["layer", "adds", "card", f"{card / 2**30:.2f}", "host", f"{host / 2**30:.2f}", "GiB"]
 
 
 async def test_it_is_whole_at_any_size_and_in_ascii(header, monkeypatch):

@@ -60,10 +60,12 @@ def test_short_times_are_minutes(hours, said):
     assert f"about {said} for" in plain.outlook(replace(AHEAD, hours=hours), Train())[1]
 
 
-def test_the_forms_line_has_the_plan_at_every_width_and_the_hours_where_there_is_room():
+def test_the_forms_line_has_the_plan_at_every_width_and_the_hours_and_gives_up_the_disk_first():
     wide, narrow = (forecast_text(AHEAD, 12 * GIB, width).plain for width in (118, 78))
-    assert "plan fast   card 7.0/12.0 GiB   " in wide and wide.endswith("   time 94.4 h") and len(wide) <= 118
-    assert "plan fast   card 7.0/12.0 GiB   " in narrow and "time" not in narrow and len(narrow) <= 78
+    assert (
+        "plan fast   card 7.0/12.0 GiB   " in wide and wide.endswith("   time 94.4 h   disk 9 GB") and len(wide) <= 118
+    )
+    assert "plan fast   card 7.0/12.0 GiB   " in narrow and "time 94.4 h" in narrow and len(narrow) <= 78
     guessed = replace(AHEAD, rates=replace(RATES, source="guessed"))
     assert "time ~94.4 h" in forecast_text(guessed, None, 118).plain
     assert "time" not in forecast_text(replace(AHEAD, hours=None), None, 118).plain
@@ -77,6 +79,7 @@ def test_the_forms_line_never_cuts_the_plan_and_its_figure(plan):
     ahead = replace(AHEAD, cost=replace(big, choice=Choice("stage-major", group=2)), plan=plan)
     said = forecast_text(ahead, 100 * GIB, 78).plain
     assert len(said) <= 78 and "card 112.0/100.0 GiB !" in said and "host 100.0 GiB" in said
+    assert "time 94.4 h" in said and "disk" not in said
     assert ("no plan fits" if plan == "none fits" else "stage-major") in said
 
 
