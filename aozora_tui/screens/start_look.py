@@ -20,8 +20,8 @@ from engine.contract.profile import resolved
 from engine.contract.profile_values import Difference, differences, values_of, written_values
 
 if TYPE_CHECKING:
-    from aozora_tui.gpu import Reading
     from aozora_tui.runs import RunSummary
+    from engine.contract.nvml_reading import Reading
     from engine.contract.sections import Profile
 
 _MOST_PICTURES = 200_000  # more are not counted
