@@ -17,11 +17,11 @@ from textual.geometry import Size
 from textual.pilot import Pilot
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.data import DataScreen
 from aozora_tui.screens.profile import ProfileScreen
 from engine.contract import places
+from engine.contract.nvml_reading import Reading
 
 SIZES = ((80, 24), (120, 40))
 

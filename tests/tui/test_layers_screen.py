@@ -12,7 +12,6 @@ from layer_trees import RATES, TEXT, node_at, profile_of
 from textual.widgets import Input
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.layers import LayersScreen
 from aozora_tui.screens.layers_menu import KindsMenu, PresetsMenu
@@ -21,6 +20,7 @@ from aozora_tui.screens.layers_sheet import Sheet
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import forecast
+from engine.contract.nvml_reading import Reading
 
 CARD = Reading(0, "NVIDIA GeForce RTX 4070", "GPU-1", "580.95", 1 << 30, 12 << 30, 11 << 30, None, 0, 9.0, 200.0, 40)
 
