@@ -195,6 +195,11 @@ class RunScreen(AozoraScreen[None]):
 
         self.app.push_screen(ChartsScreen(self.run_dir))
 
+    def action_samples(self) -> None:
+        from aozora_tui.screens.samples import SamplesScreen
+
+        self.app.push_screen(SamplesScreen(self.run_dir, self.state, self._take_in))
+
     def action_back(self) -> None:
         self.app.pop_screen()
 
