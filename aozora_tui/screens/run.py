@@ -14,6 +14,7 @@ from textual.widgets import Static
 from aozora_tui import log_text, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.keys.key import Key
+from aozora_tui.remote import links
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
@@ -228,7 +229,7 @@ class RunScreen(AozoraScreen[None]):
     def _show_lines(self) -> None:
         state, width = self.state, self.size.width
         parts: list[str | tuple[str, str]] = [
-            (f"{cut(self.run_dir.name, width - 47)}  ", "bold"),
+            (f"{cut(links.title(self.run_dir), width - 47)}  ", "bold"),
             (state_text(self.word), TEXT_STYLES[state_style(self.word)]),
         ]
         if state.steps:
@@ -298,5 +299,6 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_meters(self) -> None:
         live = is_live(self.word)
-        readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
+        here = links.of(self.run_dir) is None
+        readings = self.aozora.read_gpu(self._pid) if here and live and on_card(self.state) else ()
         self.query_one(Meters).show(self.state, readings, live=live)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from textual.content import Content
 
+from aozora_tui.remote import links
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES
 from aozora_tui.screens.words import cut, home_path, plain
@@ -24,7 +25,7 @@ def outcome(state: RunState, word: State, run: RunDir, width: int, key_name: Cal
     if word == "elsewhere":
         return _trouble("This run was started on another machine", "Steer it from there.")
     if word == "finished" and state.exports:
-        paths, room = [home_path(run.path / path) for path in state.exports], max(width - 12, 20)
+        paths, room = [home_path(links.folder(run) / path) for path in state.exports], max(width - 12, 20)
         lines = [path[begin : begin + room] for path in paths for begin in range(0, len(path), room)]
         return Content.assemble(("exported  ", "$success"), f"\n{' ' * 10}".join(lines))
     return Content()
