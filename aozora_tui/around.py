@@ -41,10 +41,9 @@ class Around:
             before, self._news = self._news, news
             if screen := self._screen():
                 screen.rest(over=not before)  # what was said a moment ago stays, but not over a new misfortune
-        for link in links.every():
-            for text, kind in link.take_said():
-                if screen := self._screen():
-                    screen.say(text, kind)
+        if screen := self._screen():
+            for text, kind in [said for link in links.every() for said in link.take_said()]:
+                screen.say(text, kind)
 
     def news(self) -> tuple[str, Literal["warning"]] | None:
         """What every screen says while nothing else is said."""

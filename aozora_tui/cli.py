@@ -167,6 +167,7 @@ def _elsewhere(watch: argparse.ArgumentParser) -> None:
         metavar="USER@BOX",
         help="a run on another machine, over ssh: as ssh takes it, or a name of its config",
     )
+    watch.add_argument("--list", action="store_true", help="with --host: only print the names of its runs")
     watch.add_argument(
         "--remote-runs",
         metavar="FOLDER",

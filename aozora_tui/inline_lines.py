@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from aozora_tui.run_state import RunState
 from aozora_tui.runs import Standing
 from aozora_tui.text import age, duration, printable, rate, sentence
-from engine.contract.events import Machine
 from engine.contract.rundir import LIVE_STATES
 
 Part = tuple[str, str]  # text, and a style: "", bold, faint, good, warning, bad, live
@@ -26,17 +25,33 @@ def lines_of(
     """Always five: what, how far, how well, what it uses, what is new. `now` is Unix seconds; `trouble` goes before
     whatever else is new."""
     found = [
-        _what(state, title, word, now),
+        _fitting(_what(state, title, word, now), width, ascii_only),
         _how_far(state, word, width, ascii_only),
         _how_well(state, width, ascii_only),
-        _machine(state, ascii_only) if word in LIVE_STATES else [],
+        _fitting(_machine(state, ascii_only), width, ascii_only) if word in LIVE_STATES else [],
         _news(state, word, trouble),
     ]
     return [[(printable(text), style) for text, style in line] for line in found]
 
 
+def _fitting(parts: list[Part], width: int, ascii_only: bool) -> list[Part]:
+    """Figures are there whole or not at all; a name that leads may be cut for those that matter most."""
+    (first, style), rest = parts[0], parts[1:]
+    if style == "bold":
+        room = max(width - sum(len(text) for text, _ in rest[:2]), 8)
+        end = "..." if ascii_only else "…"
+        first = first if len(first) <= room else first[: room - len(end)] + end
+    found, used = [(first, style)], len(first)
+    for text, style in rest:
+        used += len(text)
+        if used > width:
+            break
+        found.append((text, style))
+    return found
+
+
 def _what(state: RunState, title: str, word: Standing, now: float) -> list[Part]:
-    parts = [(title, "bold"), ("  ", ""), (word, _WORD_STYLES.get(word, "live"))]
+    parts = [(title, "bold"), (f"  {word}", _WORD_STYLES.get(word, "live"))]
     if state.steps:
         parts.append((f"  step {state.step:,}/{state.steps:,}", ""))
     if word in LIVE_STATES and state.eta is not None:
@@ -50,14 +65,15 @@ def _what(state: RunState, title: str, word: Standing, now: float) -> list[Part]
 def _how_far(state: RunState, word: Standing, width: int, ascii_only: bool) -> list[Part]:
     live = word in LIVE_STATES
     phase = (state.phase if live and word != "paused" else word) or word
-    words, progress = "", state.progress
+    words, short, progress = "", "", state.progress
     if live and state.phase == "train" and state.started is not None:
-        words = f"micro-batch {state.micros_done}/{state.started.accumulate}"
+        short = f"{state.micros_done}/{state.started.accumulate}"
+        words = f"micro-batch {short}"
     elif live and progress is not None:
         words = f"{progress.done:,}/{progress.total:,} {progress.unit}  {rate(progress.rate)}".rstrip()
     if state.share is None:
         return [(f"{phase:<9} {words}", "")]
-    tail = f" {100 * state.share:5.1f} %  {words}"
+    tail = f" {100 * state.share:5.1f} %  {words if width >= 50 else short}"
     full, empty = ("#", "-") if ascii_only else ("█", "░")
     room = min(max(width - 10 - len(tail), 4), 60)
     filled = min(round(state.share * room), room)
@@ -68,11 +84,12 @@ def _how_well(state: RunState, width: int, ascii_only: bool) -> list[Part]:
     step = state.last_step
     if step is None:
         return [("no step yet", "faint")]
-    said = f"  lr {step.lr:.2e}  grad {step.grad_norm:.2f}{' !' if step.clipped else ''}"
-    said += f"  {step.samples_per_second:.3g} samples/s"
-    room = min(width - len(said) - 14, 40)
+    said = [f"  lr {step.lr:.2e}", f"  grad {step.grad_norm:.2f}{' !' if step.clipped else ''}"]
+    said.append(f"  {step.samples_per_second:.3g} samples/s")
+    room = min(width - sum(map(len, said)) - 14, 40)
     curve = sparkline(state.history.steps["loss"][-RECENT_STEPS:], room, ascii_only=ascii_only) if room >= 8 else ""
-    return [(f"loss {step.loss:.4f}", "bold"), (f" {curve}" if curve else "", "live"), (said, "")]
+    parts = [(f"loss {step.loss:.4f}", ""), (f" {curve}" if curve else "", "live"), *((text, "") for text in said)]
+    return _fitting(parts, width, ascii_only)
 
 
 def sparkline(values: Sequence[float], columns: int, *, ascii_only: bool = False) -> str:
@@ -94,22 +111,21 @@ def _machine(state: RunState, ascii_only: bool) -> list[Part]:
         return [("its machine has not been heard of yet", "faint")]
     parts: list[Part] = []
     if seen.card_total:
-        parts.append((f"VRAM {seen.card_used / GIB:.1f}/{seen.card_total / GIB:.1f} GiB  ", ""))
+        parts.append((f"VRAM {seen.card_used / GIB:.1f}/{seen.card_total / GIB:.1f} GiB", ""))
     if seen.utilisation is not None:
-        parts.append((f"GPU {seen.utilisation} %  ", ""))
+        parts.append((f"  GPU {seen.utilisation} %", ""))
     if seen.power is not None:
         limit = f"/{seen.power_limit:.0f}" if seen.power_limit else ""
-        parts.append((f"{seen.power:.0f}{limit} W  ", ""))
+        parts.append((f"  {seen.power:.0f}{limit} W", ""))
     if seen.temperature is not None:
-        parts.append((f"{seen.temperature} {'C' if ascii_only else '°C'}  ", ""))
+        parts.append((f"  {seen.temperature} {'C' if ascii_only else '°C'}", ""))
     if seen.throttled:
-        parts.append((f"slowed down ({', '.join(seen.throttled)})  ", "warning"))
-    return [*parts, (_host(seen), "")]
-
-
-def _host(seen: Machine) -> str:
-    host = f"host {seen.host_used / GIB:.1f}/{seen.host_total / GIB:.1f} GiB  " if seen.host_total else ""
-    return f"{host}disk {seen.disk_free / 1e9:,.0f} GB free" if seen.disk_free else host
+        parts.append((f"  slowed down ({', '.join(seen.throttled)})", "warning"))
+    if seen.host_total:
+        parts.append((f"  host {seen.host_used / GIB:.1f}/{seen.host_total / GIB:.1f} GiB", ""))
+    if seen.disk_free:
+        parts.append((f"  disk {seen.disk_free / 1e9:,.0f} GB free", ""))
+    return [(parts[0][0].lstrip(), parts[0][1]), *parts[1:]] if parts else [("", "")]
 
 
 def _news(state: RunState, word: Standing, trouble: str) -> list[Part]:

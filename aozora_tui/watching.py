@@ -39,11 +39,17 @@ def watch(context: Context) -> int:
     if args.host is None:
         from engine.contract import places, rundir
 
+        if args.list:
+            raise ValueError("--list belongs to --host: `aozora-tui runs` lists those of this machine")
         if args.remote_runs or args.remote_command != "aozora-tui":
             raise ValueError("--remote-runs and --remote-command belong to --host: name the machine too")
         return _watch(rundir.find(places.runs_folder(), args.run), context)
-    from aozora_tui.remote.watching import connected
+    from aozora_tui.remote.watching import connected, listed
 
+    if args.list:
+        for name in listed(args.host, args.remote_runs):
+            say(name)
+        return 0
     with connected(
         args.host,
         args.run,

@@ -24,11 +24,17 @@ _OPTIONS = (
     *("-T", "-x", "-a"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=20"),
     *("-o", "Compression=yes", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"),
+    # A shared connection of the person's is used, but theirs never hangs on ours.
+    *("-o", "ControlMaster=no"),
 )
 
 
 class LostError(ConnectionError):
     """The connection is gone; the text says why, in ssh's words where it had some."""
+
+
+class SilentError(LostError):
+    """Nothing is answered: what carries the connection may be dead."""
 
 
 @dataclass
@@ -44,12 +50,14 @@ class Reply:
 
 class Line:
     """`asking`: ssh may ask for a passphrase or about a host key, and its warnings go to stderr; that is over once the
-    far side has answered. Raises LostError, from every method, when there is no connection (any more)."""
+    far side has answered. `alone`: not through a shared connection, which may be dead and not know it. Raises
+    LostError, from every method, when there is no connection (any more)."""
 
-    def __init__(self, host: str, *, asking: bool) -> None:
+    def __init__(self, host: str, *, asking: bool, alone: bool = False) -> None:
         if host.startswith("-") or not host:
             raise ValueError(f"{host!r} is no host: write it as for ssh, user@box")
         batch = () if asking else ("-o", "BatchMode=yes")
+        shared = ("-o", "ControlPath=none") if alone else ()
         self.host = host
         self.boot, self.node = "", ""
         self._last_words = ""
@@ -57,7 +65,7 @@ class Line:
         self._relaying = asking
         try:
             self._ssh = subprocess.Popen(
-                ["ssh", *_OPTIONS, *batch, "--", host, "exec sh"],
+                ["ssh", *_OPTIONS, *batch, *shared, "--", host, "exec sh"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -90,6 +98,8 @@ class Line:
                 reply.status.append(line)
             elif kind == "d":
                 count, _, name = rest.partition(" ")
+                if not count.isdecimal():
+                    raise LostError("what it answers is not understood")
                 reply.data[name] = self._bytes(int(count), patience)
             elif kind == "n":
                 reply.names.append(rest)
@@ -142,7 +152,7 @@ class Line:
         try:
             ready, _, _ = select.select([self._ssh.stdout], [], [], patience)
             if not ready:
-                raise LostError(f"no answer for {patience:.0f} s")
+                raise SilentError(f"no answer for {patience:.0f} s")
             block = os.read(self._ssh.stdout.fileno(), BLOCK)
         except ValueError:  # closed by another thread
             block = b""

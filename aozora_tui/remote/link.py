@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aozora_tui.remote.line import PATIENCE, Line, LostError, Reply
+from aozora_tui.remote.line import Line, LostError, Reply, SilentError
 from aozora_tui.remote.links import Kind
 from aozora_tui.remote.mirror import FarFile, Mirror, facts_of, files_of
 from aozora_tui.text import duration, printable
@@ -52,8 +52,8 @@ class _Errand:
 
 
 class Link:
-    """See `links.Link`. `folder` is the run's there; `tick` how often it is asked, in seconds. `connect` makes a new
-    line, `between` the pauses before it is tried again."""
+    """See `links.Link`. `folder` is the run's there; `tick` how often it is asked, in seconds; `between` the pauses
+    before each try to connect again."""
 
     def __init__(
         self,
@@ -63,19 +63,18 @@ class Link:
         *,
         tick: float,
         remote_command: str,
-        connect: Callable[[], Line] | None = None,
         between: Callable[[], Iterator[float]] = pauses,
     ) -> None:
         self.host, self.folder = line.host, folder
         self._mirror, self._line = mirror, line
         self._tick, self._remote_command = tick, remote_command
-        self._connect = connect or (lambda: Line(self.host, asking=False))
         self._between = between
         self._node = line.node
         self._files: dict[str, FarFile] = {}
         self._facts: dict[str, str] = {}
         self._seen = _Seen(held=False, kept=None)
         self._lost: tuple[float, str] | None = None
+        self._silent = False
         self._asked: float | None = None  # since when an answer is due
         self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._wanted: set[str] = set()
@@ -133,12 +132,25 @@ class Link:
 
     # -- beginning and end ---------------------------------------------------------------------------------------------
 
-    def catch_up(self, progress: Callable[[int, int], None]) -> None:
-        """Copy all that is there now, before the thread begins. `progress` is told bytes here and there."""
-        self._enter()
-        while not self._look():
-            far = self._files.get("events.jsonl")
-            progress(self._mirror.offset, far.size if far else 0)
+    def catch_up(self, progress: Callable[[int, int], None], lost: Callable[[str], object] = lambda _: None) -> None:
+        """Copy all that is there now, before the thread begins, however often the connection breaks. `progress` is told
+        bytes here and there, `lost` why it is made again."""
+        entered = False
+        while True:
+            try:
+                if not entered:
+                    self._enter()
+                while not self._look():
+                    far = self._files.get("events.jsonl")
+                    progress(self._mirror.offset, far.size if far else 0)
+            except LostError as error:
+                self._lose(error)
+                lost(self.news())
+                self._reconnect()
+                entered = True
+            else:
+                self._lost = None
+                return
 
     def start(self) -> None:
         self._thread.start()
@@ -181,8 +193,10 @@ class Link:
             self._seen = _Seen(held=False, kept=None, gone=True)
             return True
         if reply.status is not None:
-            self._files, self._facts = files_of(reply.status), facts_of(reply.status)
-        # Long lines first: an answer is no longer due while they are compared and written.
+            try:
+                self._files, self._facts = files_of(reply.status), facts_of(reply.status)
+            except (ValueError, IndexError):
+                raise LostError("what it answers is not understood") from None
         whole = self._mirror.take(self._line, self._files, reply.data)
         after = rundir.read_info(self.run)
         if whole and after is not None and (info is None or after.pid != info.pid):
@@ -199,10 +213,10 @@ class Link:
         begun = self._facts.get("begun", "")
         return bool(begun) and info is not None and (begun, self._line.boot) == (info.process_start, info.boot_id)
 
-    def _ask(self, request: str, patience: float = PATIENCE) -> Reply:
+    def _ask(self, request: str) -> Reply:
         self._asked = time.monotonic()
         try:
-            return self._line.ask(request, patience=patience)
+            return self._line.ask(request)
         finally:
             self._asked = None
 
@@ -226,7 +240,10 @@ class Link:
         if errand.path:
             self._mirror.fetch(self._line, errand.path)
             return
-        reply = self._ask(errand.request, RESUME_PATIENCE if errand.name == "resume" else PATIENCE)
+        if errand.name == "resume":  # takes its time: nobody shall think the machine was gone
+            reply = self._line.ask(errand.request, patience=RESUME_PATIENCE)
+        else:
+            reply = self._ask(errand.request)
         if reply.refused:
             raise ValueError(printable(reply.refused))
 
@@ -242,6 +259,7 @@ class Link:
 
     def _lose(self, error: OSError) -> None:
         self._line.close()
+        self._silent = isinstance(error, SilentError)
         if self._lost is None:
             self._lost = (time.monotonic(), "")
         self._lost = (self._lost[0], _reason(error))
@@ -257,7 +275,7 @@ class Link:
             if self._over.is_set():
                 return
             try:
-                self._line = self._connect()
+                self._line = Line(self.host, asking=False, alone=self._silent)
                 self._enter()
                 return
             except OSError as error:
@@ -281,7 +299,9 @@ class Link:
 
 
 def _reason(error: OSError) -> str:
+    if not isinstance(error, LostError):
+        return f"the copy of the run here cannot be written ({error.strerror or error})"
     text = str(error)
     if "Permission denied" in text or "Host key verification failed" in text:
         return f"{text} (it may want to ask you something: leave, and give the command again)"
-    return text
+    return text.rpartition(": ")[2] if text.startswith("ssh: ") else text  # which host it is stands there already

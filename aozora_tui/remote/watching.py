@@ -46,7 +46,7 @@ def connected(
     link = Link(Mirror(run), line, where, tick=tick, remote_command=remote_command, between=between)
     try:
         with _Progress(link.run.name, host) as told:
-            link.catch_up(told)
+            link.catch_up(told, complain)
         links.add(run, link)
         link.start()
         yield run
@@ -54,6 +54,19 @@ def connected(
         links.remove(run)
         link.close()
         os.close(held)
+
+
+def listed(host: str, folder: str = "") -> list[str]:
+    """The names of the runs of a host, the newest first. Raises as `connected` does."""
+    try:
+        line = Line(host, asking=True)
+        try:
+            names = line.ask(f"f {folder}").names
+        finally:
+            line.close()
+    except LostError as error:
+        raise LostError(f"{host} cannot be reached: {error}") from None
+    return [printable(name) for name in sorted(names, key=rundir.age_key, reverse=True)]
 
 
 def choose(names: Sequence[str], name: str | None, where: str) -> str:
@@ -83,7 +96,7 @@ def _find(line: Line, name: str | None, folder: str) -> str:
         told = printable(f"{line.host}:{reply.told}")
         where = f"{reply.told}/{choose(reply.names, name, told)}"
     reply = line.ask(f"o {where}")
-    if reply.refused or not PurePosixPath(reply.told).name:
+    if reply.refused or not PurePosixPath(reply.told).name or not reply.told.isprintable():
         raise ValueError(f"{line.host}: {printable(reply.refused or where)}: `ssh {line.host} ls` shows what is there")
     return reply.told
 

@@ -15,6 +15,7 @@ from aozora_tui import log_text, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.keys.key import Key
 from aozora_tui.remote import links
+from aozora_tui.remote.readings import readings_of
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
@@ -299,6 +300,8 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_meters(self) -> None:
         live = is_live(self.word)
-        here = links.of(self.run_dir) is None
-        readings = self.aozora.read_gpu(self._pid) if here and live and on_card(self.state) else ()
+        if links.of(self.run_dir) is not None:
+            readings = readings_of(self.state.machine, self.state.started)
+        else:
+            readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
         self.query_one(Meters).show(self.state, readings, live=live)

@@ -128,13 +128,26 @@ def test_the_five_lines_say_what_how_far_how_well_what_it_uses_and_what_is_new()
         throttled=("thermal",),
     )  # fmt: skip
     what, far, well, uses, new = told(
-        events.Phase(time=fake_run.START, name="train"), *steps, machine, now=fake_run.START + 26 * 42
+        events.Phase(time=fake_run.START, name="train"), *steps, machine, width=99, now=fake_run.START + 26 * 42
     )
     assert what.startswith("eel-20231113-101010  running  step 42/1,000  6:55:")
-    assert far.startswith("train     ██") and far.endswith("   4.2 %  micro-batch 0/64") and len(far) <= 79
+    assert far.startswith("train     ██") and far.endswith("   4.2 %  micro-batch 0/64") and len(far) <= 99
     assert well.startswith("loss 0.") and "lr 4.20e-06  grad" in well and "▁" in well and "█" in well
     assert uses.startswith("VRAM 11.0/12.0 GiB  GPU 97 %  182/200 W  71 °C  slowed down (thermal)  host 20.0/64.0 GiB")
     assert new == "started on NVIDIA GeForce RTX 4070"
+
+
+@pytest.mark.parametrize("width", [79, 60, 39, 25, 12])
+def test_figures_are_whole_or_not_there(width):
+    steps = [fake_run.step(number, at=fake_run.START + 26 * number) for number in range(1, 43)]
+    machine = events.Machine(time=1.0, card="GPU-1", card_used=11 << 30, card_total=12 << 30, power=181.6)
+    whole = told(events.Phase(time=1.0, name="train"), *steps, machine, width=200)
+    lines = told(events.Phase(time=1.0, name="train"), *steps, machine, width=width)
+    for at in (0, 2, 3):
+        assert at == 2 or set(lines[at].split("  ")[1:]) <= set(whole[at].split("  "))
+        assert len(lines[at]) <= max(width, 22)
+    assert "running" in lines[0] or width < 20
+    assert "step 42/1,000" in lines[0] or width < 39
 
 
 def test_trouble_with_the_connection_goes_before_other_news_and_silence_is_said():

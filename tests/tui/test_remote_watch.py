@@ -10,6 +10,7 @@ from pathlib import Path
 import fake_engine
 import fake_run
 import far_side
+import msgspec
 import pytest
 import seen
 from processes import until
@@ -103,6 +104,13 @@ def test_a_live_run_is_followed_through_a_broken_connection_to_its_end(far):
     assert "Connection to box lost" in said and "connected to box again; nothing is missing" in said
 
 
+def test_the_runs_there_can_be_listed(far, capsys):
+    for name in ("eel-20231113-101010", "cat-20231114-101010"):
+        fake_run.make(far.runs, name)
+    assert cli.main(["watch", "--host", "box", "--list"]) == 0
+    assert capsys.readouterr().out == "cat-20231114-101010\neel-20231113-101010\n"
+
+
 def test_what_cannot_be_watched_is_one_sentence(far, capsys):
     assert cli.main(["watch", "--host", "box"]) == 2
     said = f"there are no runs in box:{far.runs}: say where they are with --remote-runs\n"
@@ -152,7 +160,7 @@ async def test_a_lost_connection_is_said_on_every_screen_until_it_is_back(far, m
         until(lambda: "refused" in link.news())
         app.tick()
         await pilot.pause()
-        assert re.search(r"Connection to box lost \d+ s ago, trying again: ssh: connect to host", seen.words(app))
+        assert re.search(r"Connection to box lost \d+ s ago, trying again: Connection refused", seen.words(app))
         await pilot.press("escape")
         await pilot.press("p")
         await pilot.pause()
@@ -164,6 +172,24 @@ async def test_a_lost_connection_is_said_on_every_screen_until_it_is_back(far, m
         await pilot.pause()
         assert "onnection" not in seen.words(app)
         stands(app, "paused")
+
+
+async def test_the_card_is_shown_as_the_run_tells_of_it(far):
+    run = fake_run.make(far.runs, "eel-20231113-101010")
+    fake_run.trained(run, 3)
+    card = {"card_used": 5 << 30, "card_total": 12 << 30, "utilisation": 63, "power": 99.0, "power_limit": 200.0}
+    fake_run.add(run, events.Machine(time=fake_run.START + 120, card="GPU-1", **card))
+    info = msgspec.json.decode(run.info.read_bytes(), type=rundir.RunInfo)
+    me = {"pid": os.getpid(), "process_start": rundir.process_start(os.getpid()), "boot_id": rundir.boot_id()}
+    run.info.write_bytes(msgspec.json.encode(msgspec.structs.replace(info, **me)))
+    asked = []
+    with connected("box", None, tick=0.02) as mirror:
+        app = AozoraApp(mirror, ticking=False, read_gpu=asked.append, clock=lambda: fake_run.START + 130)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            for part in ("running", "5.0/12.0 GiB", "63 %", "99/200 W", "n/a"):
+                assert part in seen.text(app)
+    assert asked == []
 
 
 async def test_a_run_that_is_quiet_costs_the_terminal_nothing(far):
