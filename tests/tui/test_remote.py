@@ -51,6 +51,11 @@ def made(far, name="eel-20231113-101010"):
     return fake_run.make(far.runs, name)
 
 
+def commands(run):
+    """Those that are whole; the others are hidden."""
+    return [path for path in run.commands.iterdir() if not path.name.startswith(".")]
+
+
 @contextlib.contextmanager
 def engine(run, *arguments):
     """A living engine on a far run."""
@@ -239,7 +244,7 @@ def test_a_command_is_for_the_start_that_is_seen(near, here):
     with far_side.linked(near, run, here) as link:
         assert link.state() == "running"
         link.send("stop", None)
-        until(lambda: list(run.commands.glob("*.json")))
+        until(lambda: commands(run))
         assert rundir.take_commands(run, "t0") == ([rundir.Command(command="stop", token="t0")], [])
         run.commands.rmdir()
         run.commands.write_text("no folder")
@@ -265,7 +270,7 @@ def test_nothing_is_sent_without_a_connection_and_that_is_said(near, here):
         until(lambda: not link.news())
         assert list(run.commands.iterdir()) == []
         link.send("stop", None)
-        until(lambda: list(run.commands.glob("*.json")))
+        until(lambda: commands(run))
 
 
 def test_a_folder_that_is_gone_is_told(near, here):
