@@ -16,6 +16,7 @@ from textual.events import Event, Key
 from textual.screen import Screen
 
 from aozora_tui import runs
+from aozora_tui.around import Around
 from aozora_tui.drawing import DrawingApp
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
@@ -77,6 +78,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         self.settings = settings or Settings()
         self.engine_command = engine_command
         self.recipes = recipes or places.shipped_profiles_folder()
+        self.around = Around(self)
         self.register_theme(THEME)
         if not os.environ.get("TEXTUAL_THEME"):
             # Nothing is parsed or drawn yet that would have to be again, as after a change of the theme.
@@ -143,6 +145,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
     def tick(self) -> None:
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
+        self.around.look()
         if isinstance(self.screen, Ticking) and not self._is_backed_up():
             self.screen.tick()
 
@@ -150,6 +153,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         """Show a run, whatever state it is in."""
         from aozora_tui.screens.run import RunScreen
 
+        self.around.watch(run)
         self.push_screen(RunScreen(run))
 
     def use(self, settings: Settings) -> None:
@@ -285,6 +289,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             super()._handle_exception(error)
 
     def on_unmount(self) -> None:
+        self.around.close()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):
             try:

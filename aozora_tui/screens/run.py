@@ -14,6 +14,8 @@ from textual.widgets import Static
 from aozora_tui import log_text, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.keys.key import Key
+from aozora_tui.remote import links
+from aozora_tui.remote.readings import readings_of
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
@@ -241,7 +243,7 @@ class RunScreen(AozoraScreen[None]):
     def _show_lines(self) -> None:
         state, width, word = self.state, self.size.width, "starting" if self._unheard else self.word
         parts: list[str | tuple[str, str]] = [
-            (f"{cut(self.run_dir.name, width - 47)}  ", "bold"),
+            (f"{cut(links.title(self.run_dir), width - 47)}  ", "bold"),
             (state_text(word), TEXT_STYLES[state_style(word)]),
         ]
         if state.steps:
@@ -320,5 +322,8 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_meters(self) -> None:
         live = is_live(self.word)
-        readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
+        if links.of(self.run_dir) is not None:
+            readings = readings_of(self.state.machine, self.state.started)
+        else:
+            readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
         self.query_one(Meters).show(self.state, readings, live=live)

@@ -278,13 +278,15 @@ class Tail:
         self.path = path
         self.offset = 0
         self.unreadable = 0
+        self._file = 0  # its inode: another file in its place is read from its beginning
 
     def read(self, limit: int = 4 << 20) -> list[AnyEvent]:
         """The events that were appended since the last call, at most about `limit` bytes of them."""
         try:
             with _open(self.path) as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < self.offset:
+                seen = os.fstat(file.fileno())
+                size, before, self._file = seen.st_size, self._file, seen.st_ino
+                if size < self.offset or before not in (0, seen.st_ino):
                     self.offset = 0
                 if size == self.offset:
                     return []
