@@ -6,6 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 from aozora_tui.history import History
@@ -107,21 +108,17 @@ class RunState:
 
     def apply(self, arrived: Iterable[AnyEvent]) -> bool:
         """Take in new events; whether there were any."""
-        count, taken = 0, list[events.Step]()
-        for event in arrived:
+        count = 0
+        for kind, alike in groupby(arrived, type):
             count += 1
-            if self.watch is not None:
-                self.watch.take(event)
-            if isinstance(event, events.Step):  # most are, and together they cost least
-                taken.append(event)
+            if kind is events.Step:  # most are, and together they cost least
+                self._take_steps([event for event in alike if isinstance(event, events.Step)])
                 continue
-            if taken:
-                self._take_steps(taken)
-                taken = []
-            self._apply(event)
-            self.last_time = max(self.last_time, event.time)
-        if taken:
-            self._take_steps(taken)
+            for event in alike:
+                if self.watch is not None:
+                    self.watch.take(event)
+                self._apply(event)
+                self.last_time = max(self.last_time, event.time)
         return count > 0
 
     def _position(self) -> float:
@@ -207,6 +204,8 @@ class RunState:
 
     def _take_steps(self, taken: list[events.Step]) -> None:
         """Steps that follow each other."""
+        if self.watch is not None:
+            self.watch.take_steps(taken)
         self.history.extend(taken)
         last = taken[-1]
         self.step, self.last_step, self.micro = last.step, last, None
