@@ -47,6 +47,7 @@ class RunState:
     watch: Watch | None = field(default_factory=Watch, compare=False)
     planned: events.Planned | None = None
     machine: events.Machine | None = None
+    epoch: events.Epoch | None = None
     warnings: int = 0
     checkpoints: list[events.Saved] = field(default_factory=list)
     paused: bool = False
@@ -140,6 +141,8 @@ class RunState:
                 self.history.box.take(event, self.step, self.history.elapsed(event.time))
             case events.Planned():
                 self.planned = event
+            case events.Epoch():
+                self.epoch = event
             case events.Skipped():
                 self.skipped, self.micro = self.skipped + 1, None
                 names = f" in {', '.join(event.names[:3])}" if event.names else ""

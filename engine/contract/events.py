@@ -63,6 +63,13 @@ class Planned(Event, frozen=True, kw_only=True):
     rates: str = ""
 
 
+class Epoch(Event, frozen=True, kw_only=True):
+    """How long an epoch of this start is: every picture once for each of its repeats."""
+
+    samples: int
+    micro_batches: int
+
+
 class Phase(Event, frozen=True, kw_only=True):
     name: str
     step: int | None = None
@@ -211,6 +218,7 @@ class Finished(Event, frozen=True, kw_only=True):
 AnyEvent = (
     Started
     | Planned
+    | Epoch
     | Phase
     | Compiled
     | Progress
