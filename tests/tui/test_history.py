@@ -127,3 +127,14 @@ def test_the_pace_is_of_the_last_steps_alone():
     state.apply([step(n, at=1000.0 + 50 * n) for n in range(1, 101)])
     state.apply([step(n, at=6000.0 + 2 * (n - 100)) for n in range(101, 200)])
     assert state.pace == 2
+
+
+def test_a_strip_of_another_axis_takes_each_step_where_it_lies_there():
+    taken = [step(n, timesteps=[(n * 37) % 1000], losses=[n / 100]) for n in range(1, 101)]
+    history, grid = History(), TimestepLosses(0, 50.0, columns=5, bins=4)
+    xs = [n / 2 for n in range(1, 101)]
+    for count in (1, 30, 31, 100):
+        history.extend(taken[len(history.steps) : count])
+        grid.update(history, xs[:count])
+    assert [list(column) for column in grid.grid] == [by_bin(history, n, n + 20, 4) for n in range(0, 100, 20)]
+    assert [grid.column_of(x) for x in (-1, 0, 10.0, 10.1, 50, 99)] == [0, 0, 0, 1, 4, 4]
