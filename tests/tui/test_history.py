@@ -105,10 +105,13 @@ def test_the_loss_by_timestep_is_the_mean_of_the_samples_in_each_bin_and_column(
 
 def test_a_quarter_of_a_million_steps_are_folded_in_little_time_and_room():
     made = random.Random(3)
-    blocks = [
-        [step(n, timesteps=(made.randrange(1000),), losses=(made.random(),)) for n in range(first, first + 5000)]
-        for first in range(1, 250_001, 5000)
-    ]
+    one = step(1)
+
+    def at(number):
+        drawn, loss = (made.randrange(1000),), (made.random(),)
+        return msgspec.structs.replace(one, step=number, time=1000.0 + number, timesteps=drawn, losses=loss)
+
+    blocks = [[at(number) for number in range(first, first + 5000)] for first in range(1, 250_001, 5000)]
     state = RunState()
     began = time.process_time()
     for block in blocks:
