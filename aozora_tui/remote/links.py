@@ -16,7 +16,7 @@ Kind = Literal["plain", "good", "warning", "error"]
 
 
 class Link(Protocol):
-    """A connection to a run elsewhere. None of these but `fetch` waits: what comes of a command `take_said` has later."""
+    """A connection to a run elsewhere. Only `fetch` waits; what comes of a command is said by `take_said` later."""
 
     host: str
     folder: str
