@@ -50,6 +50,8 @@ class Around:
         return (self._news, "warning") if self._news else None
 
     def close(self) -> None:
+        for link in links.every():
+            link.release()
         if self._notices is not None:
             self._notices.close(CLOSING_SECONDS)
 

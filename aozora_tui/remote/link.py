@@ -13,6 +13,7 @@ import msgspec
 
 from aozora_tui.remote.line import Line, LostError, Reply, SilentError
 from aozora_tui.remote.links import Kind
+from aozora_tui.remote.losses import pauses, reason
 from aozora_tui.remote.mirror import FarFile, Mirror, facts_of, files_of
 from aozora_tui.text import duration, printable
 from engine.contract import rundir
@@ -22,15 +23,6 @@ SLOW = 5.0  # seconds without an answer until that is said
 RESUME_PATIENCE = 150.0
 QUIET_LOOKS = 5  # without news, until it is asked less often
 QUIET_FACTOR = 3.0
-LONGEST_PAUSE = 30.0
-
-
-def pauses(longest: float = LONGEST_PAUSE) -> Iterator[float]:
-    """Seconds before each new try: 1, 2, 4 ... 30."""
-    pause = 1.0
-    while True:
-        yield min(pause, longest)
-        pause = min(2 * pause, longest)
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Link:
         self._silent = False
         self._asked: float | None = None  # since when an answer is due
         self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, threading.Event] = {}
         self._said: queue.SimpleQueue[tuple[str, Kind]] = queue.SimpleQueue()
         self._wake, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve_for_ever, daemon=True, name=f"link to {self.host}")
@@ -109,10 +101,16 @@ class Link:
         self._require_connection()
         self._go(_Errand(f"a {self._remote_command}", "resume"))
 
-    def fetch(self, path: str) -> None:
-        if path not in self._wanted and "\n" not in path:
-            self._wanted.add(path)
+    def fetch(self, path: str, seconds: float) -> bool:
+        if self._lost is None and not self._over.is_set():
+            arrived = self._wanted.setdefault(path, threading.Event())
             self._go(_Errand("", "picture", path))
+            arrived.wait(seconds)
+        return (self.run.path / path).is_file()
+
+    def release(self) -> None:
+        for arrived in list(self._wanted.values()):
+            arrived.set()
 
     def news(self) -> str:
         now = time.monotonic()
@@ -158,6 +156,7 @@ class Link:
     def close(self) -> None:
         self._over.set()
         self._wake.set()
+        self.release()
         self._line.close()
         if self._thread.is_alive():
             self._thread.join(5.0)
@@ -227,18 +226,24 @@ class Link:
             try:
                 self._do(errand)
             except ValueError as error:
-                self._say(f"{errand.name} of {self.run.name}: {error}", "warning")
+                if not errand.path:  # whoever waits for a picture sees that it is missing
+                    self._say(f"{errand.name} of {self.run.name}: {error}", "warning")
             except LostError:
-                if errand.path:
-                    self._wanted.discard(errand.path)
-                else:
+                if not errand.path:
                     self._say(f"The connection broke: whether {errand.name} has arrived is not known", "warning")
                 raise
+            finally:
+                self._answer(errand)
         return done
+
+    def _answer(self, errand: _Errand) -> None:
+        if (arrived := self._wanted.pop(errand.path, None)) is not None:
+            arrived.set()
 
     def _do(self, errand: _Errand) -> None:
         if errand.path:
-            self._mirror.fetch(self._line, errand.path)
+            if not (self.run.path / errand.path).is_file():
+                self._mirror.fetch(self._line, errand.path)
             return
         if errand.name == "resume":  # takes its time: nobody shall think the machine was gone
             reply = self._line.ask(errand.request, patience=RESUME_PATIENCE)
@@ -262,9 +267,9 @@ class Link:
         self._silent = isinstance(error, SilentError)
         if self._lost is None:
             self._lost = (time.monotonic(), "")
-        self._lost = (self._lost[0], _reason(error))
+        self._lost = (self._lost[0], reason(error))
         while (errand := self._next_errand()) is not None:
-            self._wanted.discard(errand.path)
+            self._answer(errand)
             if not errand.path:
                 self._say(f"The connection is lost: {errand.name} was not sent", "warning")
 
@@ -296,12 +301,3 @@ class Link:
 
     def _say(self, text: str, kind: Kind) -> None:
         self._said.put((text, kind))
-
-
-def _reason(error: OSError) -> str:
-    if not isinstance(error, LostError):
-        return f"the copy of the run here cannot be written ({error.strerror or error})"
-    text = str(error)
-    if "Permission denied" in text or "Host key verification failed" in text:
-        return f"{text} (it may want to ask you something: leave, and give the command again)"
-    return text.rpartition(": ")[2] if text.startswith("ssh: ") else text  # which host it is stands there already

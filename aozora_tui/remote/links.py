@@ -16,7 +16,7 @@ Kind = Literal["plain", "good", "warning", "error"]
 
 
 class Link(Protocol):
-    """A connection to a run elsewhere. None of these waits; what comes of a command is `take_said` later."""
+    """A connection to a run elsewhere. Only `fetch` waits; what comes of a command is said by `take_said` later."""
 
     host: str
     folder: str
@@ -37,8 +37,12 @@ class Link(Protocol):
         """Start an ended run again, there. Raises ValueError if that cannot be asked now."""
         ...
 
-    def fetch(self, path: str) -> None:
-        """Have a file of the run's `samples` copied into the mirror."""
+    def fetch(self, path: str, seconds: float) -> bool:
+        """Have a file of the run's `samples` copied into the mirror; whether it came in time. This one waits."""
+        ...
+
+    def release(self) -> None:
+        """Nobody waits any more: the app ends."""
         ...
 
     def news(self) -> str:
@@ -50,6 +54,7 @@ class Link(Protocol):
         ...
 
 
+BRING_SECONDS = 60.0
 _links: dict[Path, Link] = {}
 
 
@@ -104,10 +109,11 @@ def typed(run: RunDir, command: str) -> str:
     return f"ssh {link.host} aozora-tui {command} {run.name}"
 
 
-def present(run: RunDir, path: str) -> bool:
-    """Whether a file of the run is here; if it is elsewhere, it is asked for and comes later."""
-    if (run.path / path).is_file():
+def bring(path: Path, seconds: float = BRING_SECONDS) -> bool:
+    """Have a picture of a run elsewhere copied, if it is not here, and wait for it, in a thread; whether it is here."""
+    if path.is_file():
         return True
-    if (link := of(run)) is not None:
-        link.fetch(path)
+    for run, link in list(_links.items()):
+        if path.is_relative_to(run):
+            return link.fetch(path.relative_to(run).as_posix(), seconds)
     return False

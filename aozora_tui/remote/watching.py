@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 
 from aozora_tui.remote import links
 from aozora_tui.remote.line import Line, LostError
-from aozora_tui.remote.link import Link, pauses
+from aozora_tui.remote.link import Link
+from aozora_tui.remote.losses import pauses
 from aozora_tui.remote.mirror import Mirror, claim
 from aozora_tui.terminal import complain
 from aozora_tui.text import printable, size

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import fake_engine
 import fake_run
@@ -17,7 +18,8 @@ from processes import until
 from aozora_tui import runs
 from aozora_tui.remote import links
 from aozora_tui.remote.line import Line, LostError
-from aozora_tui.remote.link import Link, pauses
+from aozora_tui.remote.link import Link
+from aozora_tui.remote.losses import pauses
 from aozora_tui.remote.mirror import LOG_TAIL, Mirror, claim
 from aozora_tui.remote.watching import choose, connected
 from engine.contract import events, places, rundir
@@ -282,22 +284,39 @@ def test_a_folder_that_is_gone_is_told(near, here):
             link.state()
 
 
-def test_pictures_come_when_they_are_asked_for_and_nothing_else_does(near, here):
+def test_a_picture_comes_when_it_is_asked_for_and_nothing_else_does(near, here):
     run = made(near)
     (run.samples / "a b.png").write_bytes(bytes(range(256)) * 999)
     (run.path.parent / "secret").write_text("x")
     with far_side.linked(near, run, here) as link:
         links.add(link.run, link)
         try:
-            assert not links.present(link.run, "samples/a b.png")
-            until(lambda: links.present(link.run, "samples/a b.png"))
-            assert (link.run.path / "samples/a b.png").read_bytes() == bytes(range(256)) * 999
-            assert not links.present(link.run, "samples/../../secret")
-            said = []
-            until(lambda: said.extend(link.take_said()) or said)
-            assert "only pictures of its samples are fetched" in said[0][0]
+            picture = link.run.path / "samples/a b.png"
+            assert not picture.exists()
+            assert links.bring(picture)
+            assert picture.read_bytes() == bytes(range(256)) * 999
+            for other in ("samples/../../secret", "samples/nothing.png", "run.lock", "samples/a\nb"):
+                assert not links.bring(link.run.path / other)
+            assert link.take_said() == [] and link.news() == ""
+            near.cut()
+            until(link.news)
+            assert not links.bring(link.run.path / "samples/other.png")  # and at once
         finally:
             links.remove(link.run)
+
+
+def test_nobody_waits_for_a_picture_when_the_app_ends(near, here):
+    run = made(near)
+    (run.samples / "a.png").write_bytes(b"x")
+    with far_side.linked(near, run, here) as link:
+        os.kill(int((near.folder / "pids").read_text().split()[-1]), signal.SIGSTOP)
+        came = []
+        waiting = threading.Thread(target=lambda: came.append(link.fetch("samples/a.png", 60)))
+        waiting.start()
+        until(lambda: link._wanted)
+        link.release()
+        waiting.join(20)
+        assert came == [False]
 
 
 def test_an_ended_run_is_restarted_there_by_the_program_there(near, here):

@@ -85,22 +85,24 @@ def test_a_failure_there_is_an_exit_code_here(far):
 def test_a_live_run_is_followed_through_a_broken_connection_to_its_end(far):
     run = rundir.create(far.runs, "eel")
     with engine(run, "--steps", "60", "--pace", "0.05"):
-        far.home.joinpath("x").touch()
-        follower = subprocess.Popen(
-            command("--json"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            text=True,
-        )
-        until(lambda: (far.folder / "pids").exists() and len(far.calls) == 1)
+        with (far.folder / "said").open("w") as errors:
+            follower = subprocess.Popen(
+                command("--json"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                text=True,
+            )
         assert follower.stdout is not None
-        first = follower.stdout.readline()
-        far.kill()
-        out, said = follower.communicate(timeout=30)
+        with follower.stdout as out:
+            first = out.readline()
+            far.kill()
+            rest = out.read()
+        follower.wait()
+    said = (far.folder / "said").read_text()
     assert follower.returncode == 0
-    assert first + out == run.events.read_text()
+    assert first + rest == run.events.read_text()
     assert "Connection to box lost" in said and "connected to box again; nothing is missing" in said
 
 
