@@ -63,7 +63,7 @@ def _progress(state: RunState, now: float) -> list[tuple[str, str]]:
     if state.skipped or state.damped:
         lines.append(("passed over", f"{state.skipped} steps skipped, {state.damped} damped"))
     if state.warnings:
-        lines.append(("warnings", f"{state.warnings}, in the list of what happened"))
+        lines.append(("warnings", f"{state.warnings}, whole on the page of findings and warnings"))
     return lines
 
 
