@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -28,7 +28,8 @@ from engine.contract.problems import errors
 from engine.contract.rundir import RunDir
 
 if TYPE_CHECKING:
-    from aozora_tui.gpu import Reading
+    from aozora_tui.card_watch import CardWatch
+    from engine.contract.nvml_reading import Reading
 
 # From so many columns or rows on, the screen has this class.
 WIDTHS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
@@ -102,11 +103,14 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         if not self.begun:
             self._gpu_awaited = True
             return ()
-        if self._read_gpu is None:
-            from aozora_tui import gpu
+        return self._read_gpu(pid) if self._read_gpu is not None else self.card_watch.readings(pid)
 
-            self._read_gpu = gpu.read_all
-        return self._read_gpu(pid)
+    @cached_property
+    def card_watch(self) -> CardWatch:
+        """Asks the driver in the background."""
+        from aozora_tui.card_watch import CardWatch
+
+        return CardWatch()
 
     def on_first_frame(self) -> None:
         if self._gpu_awaited and isinstance(self.screen, Ticking):
@@ -274,6 +278,15 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             said = drafts.keep_all(self.screen_stack)
         finally:
             self.exit(0, message=said if said and number == signal.SIGTERM else None)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Textual ends the app for it: what is not saved is kept first."""
+        from aozora_tui import drafts
+
+        try:
+            drafts.keep_all(self.screen_stack)
+        finally:
+            super()._handle_exception(error)
 
     def on_unmount(self) -> None:
         self.around.close()

@@ -69,13 +69,15 @@ def _colour(colour: Color | None, colours: ColorSystem, *, foreground: bool) -> 
     if colour is None:
         return ""
     triplet = colour.triplet
-    if colours is ColorSystem.TRUECOLOR and triplet is not None and (number := _numbers().get(tuple(triplet))):
-        return f"{38 if foreground else 48};5;{number}"
+    if colours is ColorSystem.TRUECOLOR and triplet is not None:
+        number = colours_by_number().get((triplet.red, triplet.green, triplet.blue))
+        if number:
+            return f"{38 if foreground else 48};5;{number}"
     return ";".join(colour.downgrade(colours).get_ansi_codes(foreground))
 
 
 @lru_cache(maxsize=1)
-def _numbers() -> dict[tuple[int, ...], int]:
+def colours_by_number() -> dict[tuple[int, int, int], int]:
     """The colours that have a number of their own, the same on every terminal of 256 colours; short to say.
 
     Not the first six of the cube: some shells' themes give those another colour.

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aozora_tui import commands, terminal
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ _TO_A_RUN = (
 )
 # These show what is wrong with the settings themselves; None is the app.
 _SHOW_SETTINGS = (None, "settings", "doctor")
-_ENDINGS = """exit codes: 0 finished, or stopped by command; 1 failed; 2 wrong profile or arguments;
+_ENDINGS = """exit codes: 0 done; 1 failed, or refused; 2 wrong profile or arguments;
 130 Ctrl-C (the first saves and stops the run, the second leaves at once)"""
 
 _PATTERNS = """patterns:
@@ -41,19 +41,28 @@ def main(argv: Sequence[str] | None = None, *, engine: Sequence[str] | None = No
     try:
         args = _parsed(sys.argv[1:] if argv is None else argv)
     except SystemExit as done:  # --help, --version, or a mistake that argparse has told already
-        return done.code if isinstance(done.code, int) else 2
+        code = done.code if isinstance(done.code, int) else 2
+        if code and "--json" in (sys.argv[1:] if argv is None else argv):
+            terminal.say(commands.to_json({"error": "wrong arguments: what is wrong with them is on stderr"}))
+        return code
     settings = _settings(args)
     run_command: Callable[[Context], int] = args.run_command
     try:
         return run_command(Context(args, engine, settings))
     except ValueError as error:
-        terminal.complain(str(error))
-        return 2
+        return _failed(args, str(error), 1 if isinstance(error, RefusedError) else 2)
     except OSError as error:
-        terminal.complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
+        return _failed(args, f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except KeyboardInterrupt:
         return commands.EXIT_INTERRUPTED
+
+
+def _failed(args: Arguments, text: str, code: int) -> int:
+    """For a person on stderr, and for a program that asked for JSON as an object."""
+    terminal.complain(text)
+    if getattr(args, "json", False):
+        terminal.say(commands.to_json({"error": text}))
+    return code
 
 
 def _parsed(words: Sequence[str]) -> Arguments:

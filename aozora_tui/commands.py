@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 from aozora_tui.terminal import complain, fitted, on_terminal, say
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def app(context: Context) -> int:
 
 
 def train(context: Context) -> int:
+    import msgspec
+
     from aozora_tui import runs
     from aozora_tui.find_profile import find_profile, shipped
 
@@ -39,6 +41,9 @@ def train(context: Context) -> int:
     checked = check(path, context)
     complain_of(path, checked.problems)
     if not checked.ok:
+        if args.json:
+            wrong = {"error": f"{path} cannot be trained", "problems": msgspec.to_builtins(checked.problems)}
+            say(to_json(wrong))
         return 2
     if args.detach:
         return _detached(runs.launch(path, engine_command=context.engine), as_json=args.json)
@@ -149,7 +154,7 @@ def end(run: "RunDir", ending: "Ending") -> int:
 
 def resume(context: Context) -> int:
     from aozora_tui import follow, runs
-    from aozora_tui.steering import addressed
+    from aozora_tui.steering import addressed, told
     from engine.contract import places, rundir
 
     args = context.args
@@ -158,12 +163,14 @@ def resume(context: Context) -> int:
     else:
         run = addressed(args.run, frozenset({"paused"}))
     if runs.state_now(run) == "paused":
-        rundir.send(run, "resume")
+        told(run, "resume")
         say(f"asked {run.name} to go on")
         return 0
     offset = run.events.stat().st_size if run.events.exists() else 0
 
     def restart() -> "RunDir":
+        if reason := runs.why_not_resume(run):
+            raise RefusedError(reason)
         runs.resume(run, engine_command=context.engine)
         return run
 

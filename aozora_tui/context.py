@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 Arguments: TypeAlias = "argparse.Namespace | SimpleNamespace"
 
 
+class RefusedError(ValueError):
+    """What was asked for was understood, and cannot be done now: exit code 1, where a wrong argument is 2."""
+
+
 class Context(NamedTuple):
     """What every command gets. `engine` is None for `python -m engine`."""
 

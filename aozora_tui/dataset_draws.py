@@ -73,6 +73,15 @@ class Drawing:
         self.partial = sum(count % train.batch_size > 0 for count in samples.values())
 
     @property
+    def samples(self) -> int:
+        """How often a picture is drawn in the whole run: a bucket's last micro-batch may hold fewer than the others."""
+        whole, rest = divmod(self._micros, self.order.batches_per_epoch)
+        first = whole * self.order.batches_per_epoch
+        return whole * self.order.samples_per_epoch + sum(
+            len(self.order.batch_at(micro)) for micro in range(first, first + rest)
+        )
+
+    @property
     def epochs(self) -> float:
         """That the run takes."""
         return self._micros / self.order.batches_per_epoch

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.contract import places
+from engine.contract.atomic import never
 from engine.contract.buckets import Bucket, Placement, make_buckets, place
 from engine.contract.folder import Picture, Skipped, scan, shown
 from engine.contract.items import why_unplaceable
-from engine.contract.problems import Problem
+from engine.contract.problems import Problem, Severity
 from engine.contract.sections import Profile
 
 GREATEST_LOSS = 0.15  # of a picture's area; the engine warns from here on
+NAMED = 3  # of what cannot be used
 EVERY = 0.25  # seconds between two batches of results
 
 
@@ -31,6 +33,11 @@ class Placed:
     @property
     def bucket(self) -> Bucket:
         return self.placement.bucket
+
+    @property
+    def cropped(self) -> bool:
+        """By so much that the engine warns."""
+        return self.placement.lost > GREATEST_LOSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Survey:
     buckets: Counter[Bucket] = field(default_factory=Counter)
     cropped: int = 0
     enlarged: int = 0
+    uncaptioned: int = 0
     done: int = 0
     total: int = 0
     finished: bool = False
@@ -75,8 +83,9 @@ class Survey:
         self.skipped += batch.skipped
         self.counts.update(placed.root for placed in batch.placed)
         self.buckets.update(placed.bucket for placed in batch.placed)
-        self.cropped += sum(placed.placement.lost > GREATEST_LOSS for placed in batch.placed)
+        self.cropped += sum(placed.cropped for placed in batch.placed)
         self.enlarged += sum(placed.placement.upscaled for placed in batch.placed)
+        self.uncaptioned += sum(not placed.picture.captioned for placed in batch.placed)
         self.done, self.total = batch.done, batch.total
         self.problems, self.finished = batch.problems, batch.finished
 
@@ -89,6 +98,34 @@ class Survey:
 def roots_of(profile: Profile, folder: Path) -> tuple[Root, ...]:
     """`folder` is where relative paths start."""
     return tuple(Root(places.expand(f.path, folder), f.path, f.repeats) for f in profile.data.folders)
+
+
+def survey_of(profile: Profile, folder: Path, should_stop: Callable[[], bool] = never) -> Survey:
+    """All of it at once, by the same scan. Relative paths start at `folder`. Raises Interrupted."""
+    survey = Survey(roots_of(profile, folder))
+    Scanning(profile, survey.roots, survey.add).run(should_stop)
+    return survey
+
+
+def unusable(survey: Survey) -> tuple[Problem, ...]:
+    """What every page says of the pictures that a run would pass over: how many, the first by name, and why. An error
+    if none is left."""
+    if not survey.skipped:
+        return ()
+    names = [f"{below_a_root(survey, each.path)} {each.reason}" for each in survey.skipped[:NAMED]]
+    more = f"; and {len(survey.skipped) - NAMED:,} more" if len(survey.skipped) > NAMED else ""
+    total = len(survey.skipped) + len(survey.placed)
+    many = f"{len(survey.skipped):,} of {total:,} pictures" if survey.placed else f"none of {total:,} pictures"
+    cannot = "cannot be used" if survey.placed else "can be used"
+    remedy = "A run passes over them: mend or remove them; the page of the pictures lists all."
+    severity: Severity = "warning" if survey.placed else "error"
+    return (Problem("data.folders", f"{many} {cannot}: {'; '.join(names)}{more}", remedy, severity),)
+
+
+def below_a_root(survey: Survey, path: Path) -> str:
+    """A path as it is called in the list."""
+    found = [root.path for root in survey.roots if path.is_relative_to(root.path)]
+    return shown(path.relative_to(max(found, key=lambda root: len(root.parts)))) if found else shown(path)
 
 
 class Scanning:

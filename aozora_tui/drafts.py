@@ -32,9 +32,10 @@ class Keeping(Protocol):
 
 @dataclass(frozen=True)
 class Draft:
-    """`text` was made of `base`, what the profile's file held at that `time` (Unix seconds); it lies in `kept`."""
+    """`text` was made of `base`, what the file of `profile` held at that `time` (Unix seconds); it lies in `kept`."""
 
     kept: Path
+    profile: Path
     text: str
     base: str
     time: float
@@ -69,6 +70,13 @@ def of(profile: Path) -> list[Draft]:
     """Of one profile, by whichever way its file is named, the newest first."""
     found = [_read(path) for path in folder().glob(f"*{_key(profile)}-*.json")]
     return sorted((draft for draft in found if draft is not None), key=lambda draft: -draft.time)
+
+
+def of_deleted() -> dict[Path, Draft]:
+    """The newest draft of each profile whose file is gone: nothing else leads to it."""
+    found = (_read(path) for path in folder().glob("*.json"))
+    lost = [draft for draft in found if draft is not None and not draft.profile.exists()]
+    return {draft.profile: draft for draft in sorted(lost, key=lambda draft: draft.time)}
 
 
 def forget(kept: Path) -> None:
@@ -112,4 +120,4 @@ def _read(path: Path) -> Draft | None:
         found = msgspec.json.decode(path.read_bytes(), type=_Written)
     except (OSError, ValueError, RecursionError):
         return None
-    return Draft(path, found.text, found.base, found.time)
+    return Draft(path, Path(found.profile), found.text, found.base, found.time)

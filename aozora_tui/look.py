@@ -5,40 +5,55 @@ from typing import TYPE_CHECKING
 
 from aozora_tui import commands
 from aozora_tui.commands import complain_of, to_json
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 from aozora_tui.terminal import complain, fitted, say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.contract.check import Checked
+    from engine.contract.problems import Problem
+    from engine.contract.sections import Profile
 
 
 def check(context: Context) -> int:
     import msgspec
 
     from aozora_tui.find_profile import find_profile
+    from engine.contract.problems import errors
 
     path = find_profile(context.args.profile)
     checked = commands.check(path, context)
     problems = (*checked.problems, *(checked.outlook.problems if checked.outlook else ()))
+    if checked.profile is not None:
+        problems += _of_pictures(checked.profile, path.parent)
+    ok = checked.ok and not errors(problems)
     if context.args.json:
         cost = checked.forecast
-        document = {"profile": str(path), "ok": checked.ok, "problems": msgspec.to_builtins(problems)}
+        document = {"profile": str(path), "ok": ok, "problems": msgspec.to_builtins(problems)}
         ahead = checked.outlook
         forecast = None if cost is None else {**msgspec.to_builtins(cost), "device": cost.device}
         if forecast is not None and ahead is not None:
             source = ahead.rates.source if ahead.rates else None
             forecast |= {"plan": ahead.plan, "hours": ahead.hours, "rates": source}
         say(to_json({**document, "forecast": forecast}))
-        return 0 if checked.ok else 2
+        return 0 if ok else 2
     complain_of(path, problems)
-    if checked.ok:
+    if ok:
         say(f"{path} can be trained")
     for line in _summary(checked, path.parent):
         for part in fitted(line, sys.stdout, indent=" " * 15):
             say(part)
-    return 0 if checked.ok else 2
+    return 0 if ok else 2
+
+
+def _of_pictures(profile: "Profile", start: "Path") -> "tuple[Problem, ...]":
+    """Every folder is looked through, as a run does it."""
+    from aozora_tui.pictures_look import PicturesLook
+
+    look = PicturesLook()
+    known = look.known(profile, start)
+    return look.look(profile, start, lambda: False) if known is None else known
 
 
 def _summary(checked: "Checked", start: "Path") -> list[str]:
@@ -112,8 +127,7 @@ def inspect(context: Context) -> int:
     try:
         found = inspect_file.inspect(context.args.file)
     except CheckpointError as error:
-        complain(f"{error}.")
-        return 1
+        raise RefusedError(f"{error}.") from None
     if context.args.json:
         say(to_json(msgspec.to_builtins(found)))
     else:
@@ -134,8 +148,7 @@ def layers(context: Context) -> int:
     try:
         chosen = layers_report.look(args.source, args.train, args.freeze, depth=args.depth)
     except CheckpointError as error:
-        complain(f"{error}.")
-        return 1
+        raise RefusedError(f"{error}.") from None
     told = layers_report.lines(chosen, ascii_only=ascii_only())
     for line in [to_json(msgspec.to_builtins(chosen))] if args.json else told:
         say(line)
@@ -158,8 +171,7 @@ def diff(context: Context) -> int:
                 args.a, args.b, every=args.all, engine_command=context.engine, progress=status.show
             )
     except CheckpointError as error:
-        complain(printable(f"{error}."))
-        return 1
+        raise RefusedError(printable(f"{error}.")) from None
     for line in (document,) if args.json else diff_files.lines(found):
         say(line)
     return 0

@@ -71,7 +71,8 @@ class RunList:
         self.folder = folder
         self.runs: dict[str, RunDir] = {}
         self._looked: dict[str, Looked] = {}
-        self._newest: dict[str, str] = {}  # by the profile's part of the name
+        self._named: dict[str, list[str]] = {}  # the newest first, by the profile's part of the name
+        self._began: dict[str, str] = {}  # with which file a run was begun, "" if it does not say
         self._stamp, self._looks = -1, 0
 
     def get(self, key: str) -> Looked | None:
@@ -82,8 +83,10 @@ class RunList:
         return looked.summary if looked else None
 
     def newest_of(self, profile: Path) -> str | None:
-        """The newest run that is called after a profile."""
-        return self._newest.get(stem_for(profile))
+        """The newest run of a profile, as `is_run_of` tells it."""
+        named = self._named.get(stem_for(profile), ())
+        where = os.path.realpath(profile) if named else ""
+        return next((key for key in named if self._began_with(key) in ("", where)), None)
 
     def unread(self) -> list[str]:
         return [key for key in self.runs if key not in self._looked]
@@ -144,10 +147,21 @@ class RunList:
         self._index()
         return [key for key in self.runs if key not in before]
 
+    def _began_with(self, key: str) -> str:
+        """Looked up once, for it stays."""
+        if (known := self._began.get(key)) is not None:
+            return known
+        info = rundir.read_info(self.runs[key])
+        found = os.path.realpath(info.profile_path) if info is not None and info.profile_path else ""
+        if info is not None:
+            self._began[key] = found
+        return found
+
     def _index(self) -> None:
-        self._newest = {}
+        self._named = {}
+        self._began = {key: path for key, path in self._began.items() if key in self.runs}
         for key, run in self.runs.items():
-            self._newest.setdefault(stem_of(run.name), key)
+            self._named.setdefault(stem_of(run.name), []).append(key)
 
 
 def _base(run: RunDir) -> str:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aozora_tui.run_state import RunState
 from aozora_tui.text import age, duration, size
@@ -22,14 +23,16 @@ class Group:
     lines: tuple[tuple[str, str], ...]
 
 
-def groups(state: RunState, now: float) -> tuple[Group, ...]:
-    """At `now`, Unix seconds. What the run does not tell is left out, and so is a group of which it tells nothing."""
+def groups(state: RunState, now: float, folder: Path = Path()) -> tuple[Group, ...]:
+    """At `now`, Unix seconds, of the run in `folder`. What it does not tell is left out, and so is a group of which it
+    tells nothing."""
     made = (
         Group("progress", tuple(_progress(state))),
         Group("time", tuple(_time(state))),
         Group("memory", tuple(_memory(state))),
         Group("disk", tuple(_disk(state))),
         Group("checkpoints", tuple(_checkpoints(state, now))),
+        Group("files", tuple(_files(state, folder))),
     )
     return tuple(group for group in made if group.lines)
 
@@ -123,11 +126,17 @@ def seconds_to_full(elapsed: Sequence[float], free: Sequence[float]) -> float | 
 
 def _checkpoints(state: RunState, now: float) -> list[tuple[str, str]]:
     last = [saved for saved in state.checkpoints if saved.kind == "checkpoint"][-3:]
-    lines = [
+    return [
         (f"step {saved.step:,}", f"{_ago(now - saved.time)}, {size(saved.bytes)}, written in {saved.seconds:.1f} s")
         for saved in reversed(last)
     ]
-    return [*lines, *(("export", path) for path in state.exports)]
+
+
+def _files(state: RunState, folder: Path) -> list[tuple[str, str]]:
+    """Whole paths, to be copied."""
+    lines = [("export", str(folder / path)) for path in state.exports]
+    latest = [sample for sample in state.samples if sample.step == state.samples[-1].step]
+    return [*lines, *((f"preview {sample.step:,}", str(folder / sample.path)) for sample in latest)]
 
 
 def _ago(seconds: float) -> str:

@@ -6,6 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Literal
 
 from aozora_tui.history import History
@@ -27,6 +28,16 @@ class Note:
     time: float
     kind: NoteKind
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the engine warned of. `time` is Unix seconds; `step` the last one complete by then."""
+
+    time: float
+    step: int
+    text: str
+    remedy: str
 
 
 @dataclass
@@ -59,6 +70,7 @@ class RunState:
     failed: events.Failed | None = None
     finished: events.Finished | None = None
     notes: deque[Note] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
+    told: deque[Told] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
     last_time: float = 0.0
     _steered: list[events.Steered] = field(default_factory=list)
     _damped_note: Note | None = None
@@ -172,6 +184,7 @@ class RunState:
                 self._note(event, f"{event.command} refused: {event.text}", "warning")
             case events.Warned():
                 self.warnings += 1
+                self.told.append(Told(event.time, self.step, event.text, event.remedy))
                 self._note(event, f"{event.text}. {event.remedy}".strip(), "warning")
             case events.Failed():
                 self.failed, self.micro = event, None
@@ -199,6 +212,8 @@ class RunState:
         self._note(event, f"resumed from step {event.step}" if resumed else f"started on {event.device}")
 
     def _enter(self, event: events.Phase) -> None:
+        if self.finished is not None or self.failed is not None:  # another start, on its way to its first word
+            self.finished = self.failed = self.micro = None
         if event.name != self.phase:
             self.progress = None
         self.phase = event.name
@@ -249,8 +264,8 @@ class RunState:
             )
 
     def _exported(self, path: str) -> None:
-        """The last word of a run names one of them again."""
-        if path and path not in self.exports:
+        """The last word of a run names one of them again, by its whole path."""
+        if path and all(PurePath(path).name != PurePath(other).name for other in self.exports):
             self.exports.append(path)
 
     def _note(self, event: AnyEvent, text: str, kind: NoteKind = "plain") -> None:

@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 from aozora_tui.terminal import say
+
+ANSWER_SECONDS = 3.0  # the engine looks for commands five times a second
 
 if TYPE_CHECKING:
     from engine.contract.rundir import CommandName, RunDir, State
@@ -16,27 +18,66 @@ def send(context: Context) -> int:
 
     name: CommandName = context.args.command_name
     run = addressed(context.args.run, rundir.LIVE_STATES)
-    rundir.send(run, name)
+    offset = told(run, name)
     said = {"stop": "save and stop", "save": "save a checkpoint", "sample": "draw its previews", "pause": "pause"}
     say(f"asked {run.name} to {said[name]}")
+    _require_obeyed(run, name, offset)
     return 0
 
 
+def told(run: "RunDir", name: "CommandName", value: float | None = None) -> int:
+    """Leave a command for the engine; returns how long the run's events were then. Raises RefusedError if nobody is
+    there to obey it."""
+    from engine.contract import rundir
+
+    offset = run.events.stat().st_size if run.events.exists() else 0
+    try:
+        rundir.send(run, name, value)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
+    return offset
+
+
+def _require_obeyed(run: "RunDir", name: "CommandName", offset: int) -> None:
+    """Wait a moment for what the engine says to it. What it does after its step, minutes later, it has not refused.
+    Raises RefusedError."""
+    import time
+
+    from aozora_tui import runs
+    from engine.contract import events, rundir
+
+    tail, until = events.Tail(run.events), time.monotonic() + ANSWER_SECONDS
+    tail.offset = offset
+    while name != "stop" and time.monotonic() < until and runs.standing(run) in rundir.LIVE_STATES:
+        for event in tail.read():
+            if isinstance(event, events.Refused) and event.command == name:
+                raise RefusedError(f"{run.name} refused to {name}: {event.text}")
+            if isinstance(event, events.Saved | events.Sampled | events.Paused | events.Steered):
+                return
+        time.sleep(0.05)
+
+
 def steer_rate(context: Context) -> int:
-    from aozora_tui import runs, text
+    from aozora_tui import runs
     from engine.contract import rundir
 
     factor, name = _factor_and_run([word for word in (context.args.factor, context.args.run) if word is not None])
     run = addressed(name, rundir.LIVE_STATES)
     if (state := runs.state_now(run)) not in rundir.LIVE_STATES:
-        raise ValueError(_no_rate(run, state))
-    rundir.send(run, "lr", factor)
+        raise RefusedError(_no_rate(run, state))
+    offset = told(run, "lr", factor)
     if factor == 0:
         say(f"asked {run.name} to learn nothing until its rate is raised: `aozora-tui lr 1 {run.name}`")
-        return 0
-    scaled = f"scale its learning rate by {text.factor(factor)}" if factor != 1 else "learn at its scheduled rate again"
-    say(f"asked {run.name} to {scaled}")
+    else:
+        say(f"asked {run.name} to {_scaled(factor)}")
+    _require_obeyed(run, "lr", offset)
     return 0
+
+
+def _scaled(factor: float) -> str:
+    from aozora_tui import text
+
+    return f"scale its learning rate by {text.factor(factor)}" if factor != 1 else "learn at its scheduled rate again"
 
 
 def _factor_and_run(words: Sequence[str]) -> tuple[float, str | None]:
@@ -72,7 +113,7 @@ def addressed(name: str | None, states: frozenset[str]) -> "RunDir":
     fitting = [run for run in rundir.all_runs(places.runs_folder()) if runs.standing(run) in states]
     what = "live" if len(states) > 1 else next(iter(states))
     if not fitting:
-        raise ValueError(f"no run is {what}: `aozora-tui runs` lists them all")
+        raise RefusedError(f"no run is {what}: `aozora-tui runs` lists them all")
     if len(fitting) > 1:
         raise ValueError(f"{len(fitting)} runs are {what} ({', '.join(run.name for run in fitting)}): name the one")
     return fitting[0]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aozora_tui.commands import to_json
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 from aozora_tui.terminal import complain, say
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def _empty(found: "Sequence[Thrown]", weights: Sequence[int], *, yes: bool, as_j
     from aozora_tui import text, trash
 
     if found and not yes and not _confirmed(f"{_counted(found)} ({text.size(sum(weights))})"):
-        complain("nothing was deleted")
-        return 0
+        raise RefusedError("nothing was deleted")
     left, freed = [], 0
     for thrown, weight in zip(found, weights, strict=True):
         try:

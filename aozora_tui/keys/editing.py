@@ -152,6 +152,9 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("data.skipped", "s", "view('skipped')", "skipped", "Which files are not used, and why.", rank=5),
         Key("data.cache", "c", "view('cache')", "cache", "What is encoded already, and what would be.", rank=6),
         Key("data.whole", "w", "whole", "whole", "Show the whole picture with what is cut away, or the crop.", rank=7),
+        Key(
+            "data.faults", "o", "faults", "only", "List what has no caption, is cropped, is enlarged, in turn.", rank=9
+        ),
         Key("data.image", "i", "image", "image", "Draw the picture itself, or no longer.", rank=8),
         Key("data.again", "r", "again", "again", "Look through the folders again.", rank=9),
         move("data.more", "space,right,l", "more(1)", "more", "The page's next lines; after its end its first ones."),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aozora_tui.gpu import Reading
 from engine.contract.events import Machine, Started
+from engine.contract.nvml_reading import Reading
 
 
 def readings_of(machine: Machine | None, started: Started | None) -> tuple[Reading, ...]:

@@ -17,14 +17,18 @@ from aozora_tui.keymap import bindings
 from aozora_tui.screens.words import plain
 from engine.contract.problems import Problem
 
+WIDTH = 76  # columns of the panel, where there is room; screens.tcss says so too
+
 
 @dataclass(frozen=True)
 class Answer:
-    """`value` is what the asker gets; `key` chooses it, the first answer also enter."""
+    """`value` is what the asker gets; `key` chooses it, and so does enter the first answer, unless that is `harmful`:
+    what it takes away cannot be had back."""
 
     key: str
     label: str
     value: str
+    harmful: bool = False
 
 
 class Ask(ModalScreen[str | None]):
@@ -45,13 +49,25 @@ class Ask(ModalScreen[str | None]):
                     yield Static(line if isinstance(line, Content) else plain(line), markup=False, classes="ask-line")
             yield Static(self._keys(), id="ask-keys")
 
+    def on_resize(self) -> None:
+        self.query_one("#ask-keys", Static).update(self._keys())
+
+    @property
+    def _by_enter(self) -> Answer | None:
+        return self.answers[0] if self.answers and not self.answers[0].harmful else None
+
     def _keys(self) -> Content:
-        parts: list[str | tuple[str, str]] = []
-        for index, answer in enumerate(self.answers):
-            name = panel_key(self, "ask.accept") if index == 0 else answer.key
-            parts += [(name, "bold $accent"), f" {answer.label}   "]
-        cancel = (panel_key(self, "ask.cancel"), "bold $accent")
-        return Content.assemble(*parts, cancel, " cancel" if self.answers else " close")
+        """Every answer whole, in as many lines as they need."""
+        width = min(WIDTH, self.app.size.width * 94 // 100) - 4
+        lines: list[list[tuple[str, str]]] = [[]]
+        names = [panel_key(self, "ask.accept") if each is self._by_enter else each.key for each in self.answers]
+        parts = [(name, f" {each.label}") for name, each in zip(names, self.answers, strict=True)]
+        for name, label in [*parts, (panel_key(self, "ask.cancel"), " cancel" if self.answers else " close")]:
+            used = sum(len(text) for text, _ in lines[-1])
+            if used and used + len(name) + len(label) > width:
+                lines.append([])
+            lines[-1] += [(name, "bold $accent"), (f"{label}   ", "")]
+        return Content("\n").join([Content.assemble(*line).rstrip() for line in lines])
 
     def on_key(self, event: Key) -> None:
         chosen = next((answer for answer in self.answers if event.key == answer.key), None)
@@ -60,7 +76,8 @@ class Ask(ModalScreen[str | None]):
             self.dismiss(chosen.value)
 
     def action_accept(self) -> None:
-        self.dismiss(self.answers[0].value if self.answers else None)
+        if self._by_enter is not None or not self.answers:
+            self.dismiss(self._by_enter.value if self._by_enter else None)
 
     def action_cancel(self) -> None:
         self.dismiss(None)

@@ -232,7 +232,7 @@ class CurvesScreen(AozoraScreen[dict[str, Any] | None]):
             elif answer == "discard":
                 then()
 
-        answers = [Answer("y", "take them over", "take"), Answer("d", "discard them", "discard")]
+        answers = [Answer("y", "take them over", "take"), Answer("d", "discard them", "discard", harmful=True)]
         self.app.push_screen(Ask("The curves were changed", [], answers), answered)
 
     # -- showing -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 
 from aozora_tui.dataset_cache import CacheState
 from aozora_tui.dataset_draws import Drawing, Vocabulary
+from aozora_tui.dataset_filter import next_fault, searched, size_of
 from aozora_tui.dataset_survey import Batch, Placed, Survey, roots_of
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import Kind
@@ -146,6 +147,15 @@ class DataScreen(DataWork):
         box.display = True
         box.focus()
 
+    def action_faults(self) -> None:
+        """The next list of pictures that are not as they should be, by the filter, where it can be read and changed."""
+        mark = next_fault(self._searched, self._filter)
+        if mark is None:
+            self.say("Every picture has a caption; none is cropped much or enlarged", "good")
+            return
+        box = self.query_one(Input)
+        box.value, box.display = mark, bool(mark)
+
     def action_more(self, by: int) -> None:
         """Scroll the page; after its end it begins anew."""
         page = self.page
@@ -191,7 +201,7 @@ class DataScreen(DataWork):
     def found(self, batch: Batch) -> None:
         first = len(self.survey.placed)
         self.survey.add(batch)
-        self._searched += map(_searched, batch.placed)
+        self._searched += map(searched, batch.placed)
         if batch.finished:
             self.pictures.empty_text = "no picture can be used"
             self.plan_draws(list(self.survey.placed), self.scan)
@@ -256,7 +266,7 @@ class DataScreen(DataWork):
     def _page(self) -> list[Parts]:
         width, survey = self.page.room[0], self.survey
         if self.view == "buckets":
-            return bucket_page(survey, self.profile, self.drawing, width)
+            return bucket_page(survey, self.profile, self.drawing, width, only=self.key_name("data.faults"))
         if self.view == "skipped":
             return skipped_page(survey, width)
         if self.view == "cache":
@@ -289,12 +299,4 @@ class DataScreen(DataWork):
 
     def _named(self, index: int) -> tuple[str, str, bool]:
         placed = self.survey.placed[index]
-        return placed.name, _size(placed), placed.placement.upscaled
-
-
-def _size(placed: Placed) -> str:
-    return f"{placed.bucket.width}x{placed.bucket.height}"
-
-
-def _searched(placed: Placed) -> str:
-    return f"{placed.name}\n{placed.picture.caption}\n{_size(placed)}".lower()
+        return placed.name, size_of(placed), placed.placement.upscaled

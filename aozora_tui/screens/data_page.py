@@ -169,6 +169,10 @@ class Pictures(Drawn, can_focus=True):
         """The picture under the cursor."""
         return self.entries[self.cursor] if self.entries else None
 
+    def index_at(self, place: int) -> int | None:
+        """The picture at a place of the list."""
+        return self.entries[place] if place < len(self.entries) else None
+
     @property
     def count(self) -> int:
         return len(self.entries)
@@ -176,7 +180,7 @@ class Pictures(Drawn, can_focus=True):
     def set_entries(self, entries: Sequence[int]) -> None:
         before = self.index
         self.entries = entries
-        if before is not None and entries and self.cursor < len(entries) and entries[self.cursor] != before:
+        if before is not None and self.index_at(self.cursor) != before:
             self.cursor = entries.index(before) if before in entries else 0
         self.cursor = min(self.cursor, max(len(entries) - 1, 0))
         self._follow()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aozora_tui.dataset_cache import CacheState, Tally
 from aozora_tui.dataset_draws import Drawing
-from aozora_tui.dataset_survey import Survey
+from aozora_tui.dataset_survey import Survey, below_a_root
 from aozora_tui.screens.data_page import Parts, paragraph
 from aozora_tui.screens.words import counted, home_path, plain
 from aozora_tui.terminal import ascii_only
@@ -19,8 +19,8 @@ from engine.contract.sections import Profile
 _BAR_AND_NUMBERS = 24
 
 
-def bucket_page(survey: Survey, profile: Profile, drawing: Drawing | None, width: int) -> list[Parts]:
-    """A bar for each bucket, fullest first."""
+def bucket_page(survey: Survey, profile: Profile, drawing: Drawing | None, width: int, *, only: str) -> list[Parts]:
+    """A bar for each bucket, fullest first. `only` is the key that lists pictures by what is the matter with them."""
     total = survey.buckets.total()
     if not total:
         return paragraph(_none_yet(survey), width, "dim")
@@ -34,7 +34,7 @@ def bucket_page(survey: Survey, profile: Profile, drawing: Drawing | None, width
         name = f"{bucket.width}x{bucket.height}"
         lines.append(((f"{name:<10}", ""), (f"{filled:<{room}}", "bar"), (f"{count:>8,} {_percent(count, total)}", "")))
     lines.append(())
-    return lines + _remarks(survey, profile, drawing, width)
+    return lines + _remarks(survey, profile, drawing, width, only)
 
 
 def skipped_page(survey: Survey, width: int) -> list[Parts]:
@@ -47,7 +47,7 @@ def skipped_page(survey: Survey, width: int) -> list[Parts]:
         files = counted(len(survey.skipped), "file")
         lines += [((f"{files} skipped", "head"),), ()]
     for each in survey.skipped:
-        lines += paragraph(_below_a_root(survey, each.path), width, "attention")
+        lines += paragraph(below_a_root(survey, each.path), width, "attention")
         lines += [(("  ", ""), *line) for line in paragraph(each.reason, width - 2)]
     if survey.problems:
         lines += [*([()] if lines else []), (("Used, but", "head"),), ()]
@@ -94,22 +94,25 @@ def _tally(things: str, tally: Tally, width: int) -> list[Parts]:
     return lines
 
 
-def _remarks(survey: Survey, profile: Profile, drawing: Drawing | None, width: int) -> list[Parts]:
+def _remarks(survey: Survey, profile: Profile, drawing: Drawing | None, width: int, only: str) -> list[Parts]:
     """What the engine would warn of, and what a batch is made of."""
     said = []
+    if survey.uncaptioned:
+        without = f"{counted(survey.uncaptioned, 'picture')} without a caption: the file's name is learnt"
+        said.append((f"{without}. {only} lists them", "attention"))
     if survey.cropped:
-        said.append((f"{counted(survey.cropped, 'picture')} cropped by more than 15 %", "attention"))
+        said.append((f"{counted(survey.cropped, 'picture')} cropped by more than 15 %. {only} lists them", "attention"))
     if survey.enlarged:
-        said.append((f"{counted(survey.enlarged, 'picture')} enlarged to the bucket", "attention"))
+        said.append((f"{counted(survey.enlarged, 'picture')} enlarged to the bucket. {only} lists them", "attention"))
     if drawing is not None and drawing.cut:
         cut_off = f"{counted(drawing.cut, 'caption')} longer than {profile.data.max_tokens} tokens: the rest is cut"
         said.append((cut_off, "attention"))
     if drawing is not None:
         said.append((f"An epoch: {survey.samples:,} samples in {drawing.order.batches_per_epoch:,} micro-batches", ""))
-        said.append((f"The run: {_epochs(drawing.epochs)} in {profile.train.steps:,} steps", ""))
         if drawing.partial:
             of = f"fewer than {profile.train.batch_size}: each is of one bucket"
             said.append((f"{drawing.partial:,} of them hold {of}", "dim"))
+        said.append((f"The run: {_epochs(drawing.epochs)} in {profile.train.steps:,} steps", ""))
     return [line for text, style in said for line in paragraph(text, width, style)]
 
 
@@ -130,9 +133,3 @@ def _none_yet(survey: Survey) -> str:
 def _as_written(survey: Survey, path: str) -> str:
     """A folder of the profile as it is called there."""
     return next((root.text for root in survey.roots if str(root.path) == path), path)
-
-
-def _below_a_root(survey: Survey, path: Path) -> str:
-    """A path as it is called in the list."""
-    found = [root.path for root in survey.roots if path.is_relative_to(root.path)]
-    return shown(path.relative_to(max(found, key=lambda root: len(root.parts)))) if found else shown(path)

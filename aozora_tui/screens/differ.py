@@ -104,20 +104,37 @@ class DifferScreen(AozoraScreen[str | None]):
         self.say("Nothing to undo" if path is None else f"Undone: {path}")
 
     def action_choose(self) -> None:
+        """From the person's own profiles and the recipes; from the disk where it is none of them."""
+        from aozora_tui.screens.ask_profile import ELSEWHERE, AskProfile
+
+        def answered(path: Path | None) -> None:
+            if path == ELSEWHERE:
+                self._pick()
+            elif path is not None:
+                self._add(path)
+
+        self.app.push_screen(AskProfile(places.profiles_folder(), self.aozora.recipes, but=self.file.path), answered)
+
+    def _pick(self) -> None:
         from aozora_tui.screens.picker import Picker
 
         def answered(path: str | None) -> None:
-            side = read_side(Path(path)) if path is not None else None
-            if path is not None and side is None:
-                self.say(f"{Path(path).name} is no profile that can be read", "warning")
-            elif side is not None:
-                self._sides = [*(other for other in self._sides if other.name != side.name), side]
-                self._at = len(self._sides) - 1
-                self._show()
+            if path is not None:
+                self._add(Path(path))
 
-        start = self.file.path.parent
-        others = str(next(iter(sorted(places.profiles_folder().glob("*.toml"))), places.profiles_folder() / "a.toml"))
-        self.app.push_screen(Picker("Compare with", others, start, suffixes=(".toml",)), answered)
+        folder = places.profiles_folder()
+        others = str(next(iter(sorted(folder.glob("*.toml"))), folder / "a.toml"))
+        self.app.push_screen(Picker("Compare with", others, self.file.path.parent, suffixes=(".toml",)), answered)
+
+    def _add(self, path: Path) -> None:
+        try:
+            side = read_side(path, recipe=path.parent == self.aozora.recipes)
+        except ValueError as error:
+            self.say(str(error), "warning")
+            return
+        self._sides = [*(other for other in self._sides if other.name != side.name), side]
+        self._at = len(self._sides) - 1
+        self._show()
 
     def on_resize(self) -> None:
         self._show()

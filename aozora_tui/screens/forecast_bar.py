@@ -11,6 +11,7 @@ from aozora_tui.terminal import ascii_only
 from engine.contract.budget import Forecast
 
 GIB = 1 << 30
+OTHER = "other is what the driver and torch take of the card for themselves, beside all tensors"
 LEAST_BAR = 20
 MOST_BAR = 60
 
@@ -116,6 +117,8 @@ def _legend(cost: Forecast, card: Card | None, level: int) -> Content:
             pieces += [(_glyph(part), part.style), f" {part.word if level < 1 else part.short}{amount}  "]
     if card is not None and card.free < card.total and level < 2:
         pieces += [(f"{_glyph(FREE)} ", FREE.style), f"{card.free / GIB:.1f} GiB free now"]
+    elif pieces and level < 3:
+        pieces[-1] = f"{str(pieces[-1]).rstrip()} GiB"
     return Content.assemble(*pieces).rstrip()
 
 

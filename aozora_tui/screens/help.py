@@ -28,10 +28,12 @@ HEADINGS = {
     "data": "Pictures and captions",
     "run": "Run",
     "charts": "Charts",
+    "samples": "The previews of a run",
     "numbers": "Numbers",
     "settings": "Settings",
     "trash": "Trash",
     "log": "Log",
+    "health": "Findings and warnings",
 }
 
 

@@ -140,16 +140,18 @@ class HomeScreen(HomeFiles):
             self.say(str(error.problems[0]), "error")
             return
 
+        page = StartScreen(path, text, mend=partial(self.open_profile, path))
+
         def answered(start: bool | None) -> None:
             if not start:
                 return
-            if not path.is_file() or read_text(path) != text:
+            if not path.is_file() or read_text(path) != page.text:
                 again = self.key_name("home.start")
                 self.say(f"{path.name} was changed since it was checked: {again} looks at it again", "warning")
             else:
                 steer.launch(self, path)
 
-        self.app.push_screen(StartScreen(path, text, mend=partial(self.open_profile, path)), answered)
+        self.app.push_screen(page, answered)
 
     def start(self, path: Path) -> None:
         """Launch if nothing forbids it; else show what does."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual import work
 
 from aozora_tui.screens.home_lists import HomeLists
+from aozora_tui.screens.home_profiles import GONE
 from aozora_tui.screens.words import cut_path, home_path
 from aozora_tui.text import size
 from engine.contract import places
@@ -17,6 +18,7 @@ from engine.contract.rundir import RunDir
 
 if TYPE_CHECKING:
     from aozora_tui import trash
+    from aozora_tui.drafts import Draft
     from aozora_tui.runs import RunSummary
 
 RUN_KEEPS_NAME = "A run keeps the name of its folder, which commands and checkpoints go by: rename its profile instead"
@@ -117,6 +119,9 @@ class HomeFiles(HomeLists):
         path = run.path if run else None if self.runs_list.has_focus else self._selected_profile()
         if path is None:
             return
+        if run is None and self._is_gone(path):
+            self._offer_draft(path)
+            return
         stays = RECIPE_STAYS.format(self.key_name("home.duplicate")) if self.is_recipe(path) else ""
         reason = trash.why_not(run) if run else stays
         if reason:
@@ -203,12 +208,55 @@ class HomeFiles(HomeLists):
         from aozora_tui.profile_file import ProfileFile
         from aozora_tui.screens.profile import ProfileScreen
 
+        if self._is_gone(path):
+            self._offer_draft(path)
+            return
         try:
             file = ProfileFile.open(path)
         except ValueError as error:
             self.say(str(error), "error")
             return
         self.app.push_screen(ProfileScreen(file, recipe=self.is_recipe(path), field=field))
+
+    def _is_gone(self, path: Path) -> bool:
+        """Whether all that is left of a profile is a draft."""
+        facts = self._shelf.get(str(path))
+        return facts is not None and facts.trouble == GONE and not path.exists()
+
+    def _offer_draft(self, path: Path) -> None:
+        """Of a profile whose file is gone: written again, or thrown away."""
+        from aozora_tui import drafts
+        from aozora_tui.screens.ask import Answer, Ask
+
+        draft = drafts.of_deleted().get(path)
+        if draft is None:
+            self._look_again()
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer == "write":
+                self._write_again(path, draft)
+            elif answer == "drop":
+                drafts.forget(draft.kept)
+                self._look_again()
+                self.say("The draft was thrown away")
+
+        lines = [f"Changes to it were not saved. They are kept in {cut_path(draft.kept, 66)}"]
+        answers = [Answer("w", f"write {path.name} again", "write"), Answer("x", "drop it", "drop", harmful=True)]
+        self.app.push_screen(Ask(f"The file of {path.stem} is gone", lines, answers), answered)
+
+    def _write_again(self, path: Path, draft: Draft) -> None:
+        from aozora_tui import drafts
+        from aozora_tui.profile_file import ProfileFile
+
+        try:
+            ProfileFile(path, draft.text, None).save_as(path)
+        except (OSError, ValueError) as error:
+            self.say(str(error), "error")
+            return
+        drafts.forget(draft.kept)
+        self._found_again(path)
+        self.open_profile(path)
 
     def _look_again(self) -> None:
         self._runs.expect_change()

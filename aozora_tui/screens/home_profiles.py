@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aozora_tui import drafts
 from aozora_tui.screens.words import counted
 from engine.contract import places
 from engine.contract.problems import ProfileError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _LONGEST = 20  # characters of patterns in a column; more of them are counted
 _BLOCKS = {"down_blocks.*": "input", "mid_block.*": "middle", "up_blocks.*": "output"}
 _ENCODERS = {"none": "", "first": "text 1", "second": "text 2", "both": "text"}
+GONE = "gone, draft kept"
 Stamp = tuple[int, int]
 
 
@@ -63,6 +65,7 @@ class Shelf:
 
     def list_again(self, own: Path, recipes: Path) -> None:
         found = [Entry(path, False) for path in sorted(own.glob("*.toml"))]
+        found += [Entry(path, False) for path in sorted(drafts.of_deleted())]
         found += [Entry(path, True) for path in sorted(recipes.glob("*.toml"))]
         self.entries = {entry.key: entry for entry in found}
         self._facts = {key: known for key, known in self._facts.items() if known[0] == stamp(Path(key))}
@@ -100,6 +103,8 @@ def facts_of(path: Path) -> Facts:
     from engine.contract.profile import parse, read_text
 
     try:
+        if not path.exists():
+            return Facts(trouble=GONE)
         if not path.is_file():  # a pipe would hang whoever opens it
             return Facts(trouble="unreadable")
         profile, problems = parse(read_text(path), path.name)

@@ -158,7 +158,7 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
             if answer == "discard":
                 then()
 
-        answers = [Answer("d", "discard them", "discard")]
+        answers = [Answer("d", "discard them", "discard", harmful=True)]
         self.app.push_screen(Ask("The changes made here are not in the profile yet", [], answers), answered)
 
     # -- typing --------------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from textual.widgets import Static
 
 from aozora_tui import run_numbers
 from aozora_tui.keymap import bindings
+from aozora_tui.remote import links
 from aozora_tui.run_state import RunState
 from aozora_tui.screens.base import AozoraScreen
+from aozora_tui.screens.data_page import wrapped
 from aozora_tui.screens.words import cut, plain
 from aozora_tui.text import folded
 from engine.contract.health import Finding
@@ -63,11 +65,11 @@ class NumbersScreen(AozoraScreen[None]):
     def _show(self) -> None:
         width = max(self.size.width - 2, 20)
         lines = [*health_lines(self.state.findings, width, begun=self.state.step > 0), Content()]
-        for group in run_numbers.groups(self.state, self.aozora.clock()):
+        for group in run_numbers.groups(self.state, self.aozora.clock(), links.folder(self.run_dir)):
             lines.append(Content.styled(group.title, "bold $primary"))
             for label, text in group.lines:
                 first = True
-                for part in folded(text, width - LABEL - 2, indent=""):
+                for part in wrapped(text, width - LABEL - 2):
                     name = f"  {label if first else '':<{LABEL}}"
                     lines.append(Content.assemble((name, "$foreground 70%"), cut(part, width - LABEL - 2)))
                     first = False

@@ -50,7 +50,7 @@ class ProfileScreen(ProfileDisk):
             elif answer == "discard":
                 then()
 
-        answers = [Answer("s", "save", "save"), Answer("d", "discard", "discard")]
+        answers = [Answer("s", "save", "save"), Answer("d", "discard", "discard", harmful=True)]
         self.app.push_screen(Ask(f"{self.file.path.stem} has unsaved changes", [], answers), answered)
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -58,17 +58,20 @@ class ProfileScreen(ProfileDisk):
     def _start(self) -> None:
         """The page that says what the run will take; from there it starts, or one goes to what is wrong."""
         from aozora_tui.screens.start import StartScreen
+        from engine.contract.profile import read_text
 
-        path, text = self.file.path, self.file.text
+        path = self.file.path
 
         def mend(field: str = "") -> None:
             if field:
                 self.go_to(field)
 
+        page = StartScreen(path, self.file.text, mend=mend)
+
         def answered(start: bool | None) -> None:
-            if start and (self.file.text != text or self.file.changed_on_disk()):
+            if start and (not path.is_file() or read_text(path) != page.text):
                 self.say(f"{path.name} was changed since it was checked: start looks at it again", "warning")
             elif start:
                 steer.launch(self, path, self.app.pop_screen)
 
-        self.app.push_screen(StartScreen(path, text, mend=mend), answered)
+        self.app.push_screen(page, answered)

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from textual.content import Content
+
 from aozora_tui.profile_file import REST, ChangedOnDiskError, ProfileFile, free_path
 from aozora_tui.profile_merge import Merge, Side, changes, labels, merge
 from aozora_tui.screens.ask import Answer, Ask
 from aozora_tui.screens.base import Kind
 from aozora_tui.screens.profile_drafts import ProfileDrafts
-from aozora_tui.screens.words import counted, cut_path
+from aozora_tui.screens.profile_text import short
+from aozora_tui.screens.words import counted, cut, cut_path
+from aozora_tui.text import printable
 from aozora_tui.text_file import Found, ReadOnlyError, Stamp
 from engine.contract import places
 from engine.contract.problems import errors
+
+MOST_CLASHES = 2  # with their values; a terminal of 24 lines has room for so many
+
+
+def clash_lines(merged: Merge) -> list[Content | str]:
+    """What both changed, with both values."""
+    lines: list[Content | str] = [f"Both changed {labels(merged.clashes)}. Everything else of both is kept."]
+    for name in merged.clashes[:MOST_CLASHES]:
+        if name == REST:
+            continue
+        mine, theirs = (cut(_shown(side.get(name)), 56) for side in (merged.mine, merged.theirs))
+        lines.append(Content.assemble((name, "bold"), "\n  mine    ", mine, "\n  theirs  ", theirs))
+    if (more := len(merged.clashes) - MOST_CLASHES) > 0:
+        lines.append(f"and so {counted(more, 'setting')} more")
+    return lines
+
+
+def _shown(value: object) -> str:
+    return "nothing: the default holds" if value is None else printable(short(value)) or "empty"
 
 
 class ProfileDisk(ProfileDrafts):
@@ -107,23 +130,29 @@ class ProfileDisk(ProfileDrafts):
             elif answer == "replace":
                 self._save(then, overwrite=overwrite, read_only=True)
 
-        answers = [Answer("c", "save a copy of your own", "copy"), Answer("o", "replace it all the same", "replace")]
+        answers = [
+            Answer("c", "save a copy of your own", "copy"),
+            Answer("o", "replace it all the same", "replace", harmful=True),
+        ]
         self.app.push_screen(Ask("Not saved yet", [f"{text}."], answers), answered)
 
     def _ask_about_change(self, text: str, then: Callable[[], object]) -> None:
-        """Before somebody else's version is written over."""
+        """Before somebody else's version is written over. Enter only does what keeps all of both."""
         found = self._their_version()
         merged = None if found is None else self._merged(found)
-        lines = [text]
+        lines: list[Content | str] = [f"{text}."]
         answers = []
         if merged is not None and merged.clashes:
-            lines.append(f"Both changed {labels(merged.clashes)}. Everything else of both is kept.")
-            answers.append(Answer("k", "keep mine", "mine"))
-            answers.append(Answer("t", "take theirs", "theirs"))
+            lines += clash_lines(merged)
+            answers.append(Answer("k", "keep mine", "mine", harmful=True))
+            answers.append(Answer("t", "take theirs", "theirs", harmful=True))
         elif merged is not None:
             answers.append(Answer("m", "keep both", "mine"))
-        answers.append(Answer("r", "reload it, dropping mine", "reload"))
-        answers.append(Answer("o", "overwrite it", "overwrite"))
+        else:
+            lines.append("What is there now cannot be read, or is no TOML.")
+        if merged is not None:
+            answers.append(Answer("r", "reload it, dropping mine", "reload", harmful=True))
+        answers.append(Answer("o", "overwrite it", "overwrite", harmful=True))
 
         def answered(answer: str | None) -> None:
             if answer == "overwrite":
@@ -160,7 +189,9 @@ class ProfileDisk(ProfileDrafts):
 
     def _take_theirs(self) -> None:
         self._looked_at, found = self.file.stamp, self._their_version()
-        self._unreadable = found is None
+        was, self._unreadable = self._unreadable, found is None
+        if self._unreadable != was:
+            self._show()
         if found is None:
             self.rest()
             return
@@ -179,6 +210,17 @@ class ProfileDisk(ProfileDrafts):
         self._put_together(found, merged, "mine")
         what = labels(list(merged.theirs)) if merged.theirs else "comments"
         self.say(f"Another program changed {self.file.path.name}; taken over: {what}", "good")
+
+    def standing(self) -> tuple[str, str]:
+        return ("not readable on the disk", "bold $error") if self._unreadable else super().standing()
+
+    def summary(self) -> Content:
+        """Whatever the form holds, a run would get what is on the disk."""
+        if not (self._unreadable or self.file.gone):
+            return super().summary()
+        what = "is gone" if self.file.gone else "cannot be read, or is no TOML"
+        key = self.key_name("profile.save")
+        return Content.styled(f"! {self.file.path.name} {what}: {key} writes what is here", "$error")
 
     def _put_together(self, found: Found, merged: Merge, side: Side) -> None:
         """As one change, which can be undone."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,14 +14,16 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from aozora_tui import runs
 from aozora_tui.key_names import is_text, shown
 from aozora_tui.keymap import bindings
 from aozora_tui.own_keys import EDITING
+from aozora_tui.pictures_look import PicturesLook
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.forecast_bar import forecast_bar
+from aozora_tui.screens.forecast_bar import OTHER, forecast_bar
 from aozora_tui.screens.form import FAINT, FieldRow, Marks
 from aozora_tui.screens.profile_section import SectionForm
 from aozora_tui.screens.profile_sides import alike, run_values
@@ -37,6 +41,7 @@ from aozora_tui.screens.rows import Column, Rows
 from aozora_tui.screens.verdict import Verdict, idle_fields, judge
 from aozora_tui.screens.words import cut_path
 from engine.contract import places
+from engine.contract.atomic import Interrupted
 from engine.contract.fields import FormField, form_fields, sections
 from engine.contract.problems import Problem
 from engine.contract.profile import parse, salvage
@@ -68,6 +73,7 @@ class ProfileForm(AozoraScreen[None]):
         self._first_field = field
         self._forms: dict[str, SectionForm] = {}
         self._timer: Timer | None = None
+        self._pictures = PicturesLook()
         self._at: FormField | None = None
 
     def body(self) -> Iterable[Widget]:
@@ -158,8 +164,14 @@ class ProfileForm(AozoraScreen[None]):
     @work(thread=True, exclusive=True, group="check", exit_on_error=False)
     def _check(self, text: str, path: Path) -> None:
         readings, live = self.aozora.read_gpu(None), runs.live(places.runs_folder())
-        running = run_values(live, path)
-        self.app.call_from_thread(self._checked, judge(text, path, readings, busy=bool(live)), running)
+        running, worker = run_values(live, path), get_current_worker()
+        verdict = judge(text, path, readings, busy=bool(live))
+        known = self._pictures.known(verdict.checked.profile, path.parent)
+        self.app.call_from_thread(self._checked, replace(verdict, pictures=known), running)
+        if known is None and verdict.checked.profile is not None:
+            with contextlib.suppress(Interrupted):
+                found = self._pictures.look(verdict.checked.profile, path.parent, lambda: worker.is_cancelled)
+                self.app.call_from_thread(self._checked, replace(verdict, pictures=found), running)
 
     def _checked(self, verdict: Verdict, running: Mapping[str, Any]) -> None:
         self._run_has = running
@@ -198,8 +210,7 @@ class ProfileForm(AozoraScreen[None]):
     def _show(self) -> None:
         self._show_sections()
         self._show_section()
-        kind = "unsaved changes" if self.file.modified else "recipe" if self.recipe else "saved"
-        style = "bold $warning" if self.file.modified else FAINT
+        kind, style = self.standing()
         where = cut_path(self.file.path.parent, max(self.size.width - len(self.file.path.name) - 30, 8))
         self.set_title((f"{self.file.path.stem}  ", "bold"), (kind, style), (f"  {where}", FAINT))
         self._show_forecast()
@@ -264,14 +275,26 @@ class ProfileForm(AozoraScreen[None]):
         else:
             self.set_line("#bar", forecast_bar(ahead.cost, verdict.card, self.size.width - 2))
             self.set_line("#forecast", forecast_text(ahead, verdict.usable, self.size.width - 2))
-        key = self.key_name("profile.problem")
-        self.set_line("#problems", summary_text(self.problems, checked=verdict is not None, key=key))
+        self.set_line("#problems", self.summary())
+
+    def summary(self) -> Content:
+        """One line for what is wrong."""
+        checked = self.verdict is not None and self.verdict.pictures is not None
+        return summary_text(self.problems, checked=checked, key=self.key_name("profile.problem"))
+
+    def standing(self) -> tuple[str, str]:
+        """Whether the disk has what is here, and the style of that word."""
+        if self.file.modified:
+            return "unsaved changes", "bold $warning"
+        return "recipe" if self.recipe else "saved", FAINT
 
     def _show_help(self) -> None:
         if self._at is None:
             name = self.query_one("#sections", Rows).key
             section = next((section for section in sections() if section.name == name), sections()[0])
             hint = "enter goes into the form."
+            if section.name == "memory":
+                hint += f" In the bar below, {OTHER}."
             text = Content.assemble((f"{section.help} ", ""), (hint, FAINT))
         else:
             most = min(max((self.size.height - 12) // 2, 3), 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from aozora_tui import text_file
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.run_list import is_run_of
 from engine.contract import places, rundir
-from engine.contract.fields import FormField, form_fields
+from engine.contract.fields import FormField, form_fields, sections
 from engine.contract.profile_values import default_of, differences, settled, shown, written_values
 from engine.contract.rundir import RunDir
 
@@ -57,10 +58,17 @@ def sides(file: ProfileFile) -> list[Side]:
     return found
 
 
-def read_side(path: Path) -> Side | None:
-    """Another profile; None if it cannot be read."""
-    text = _read(path)
-    return None if text is None else Side(f"the profile {path.stem}", text, path.parent)
+def read_side(path: Path, *, recipe: bool = False) -> Side:
+    """Another profile. Raises ValueError, saying why, for what is none."""
+    try:
+        text = text_file.read(path).text
+        written, tables = written_values(text), set(tomllib.loads(text))
+    except (OSError, ValueError):
+        raise ValueError(f"{path.name} cannot be read as TOML: nothing is compared with it") from None
+    known = {section.name for section in sections()}
+    if not any(value is not None for value in written.values()) or len(tables - known) > len(tables & known):
+        raise ValueError(f"{path.name} is no profile: it has not the tables of one, as [model] and [train]")
+    return Side(f"the {'recipe' if recipe else 'profile'} {path.stem}", text, path.parent)
 
 
 def run_values(live: Iterable[RunDir], path: Path) -> Mapping[str, Any]:

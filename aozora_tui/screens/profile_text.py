@@ -69,21 +69,22 @@ _LEAST = 6  # the fewest words
 
 
 def _line(ahead: Outlook, usable: int | None, less: int) -> Content:
-    """From `less` = 1 on without what all parameters are, then the hours, wide gaps, the share, a label, the disk."""
+    """From `less` = 1 on without the disk, then without what all parameters are, wide gaps, the share, a label, what is
+    trained. Memory and time, which decide whether one starts, always stay."""
     cost = ahead.cost
     share = f", {100 * cost.trained / max(cost.total, 1):.1f} %" if less < 4 else ""
-    pieces: list[list[Content | str | tuple[str, str]]] = [
-        [("trains ", FAINT), human(cost.trained), f" of {human(cost.total)}" if less < 1 else "", share]
-    ]
+    pieces: list[list[Content | str | tuple[str, str]]] = []
+    if less < 6:
+        pieces.append([("trains ", FAINT), human(cost.trained), f" of {human(cost.total)}" if less < 2 else "", share])
     if usable is not None:
         label = ("plan " if less < 5 else "", FAINT)
         pieces.append([("no plan fits", "$warning")] if none_fits(ahead) else [label, cost.choice.plan])
     pieces += _memory(ahead, usable)
-    if less < 6:
-        pieces.append([("disk ", FAINT), size(cost.disk)])
-    if less < 2 and ahead.hours is not None and ahead.rates is not None:
+    if ahead.hours is not None and ahead.rates is not None:
         measured = "" if ahead.rates.source == "measured" else "~"
         pieces.append([("time ", FAINT), f"{measured}{ahead.hours:,.1f} h"])
+    if less < 1:
+        pieces.append([("disk ", FAINT), size(cost.disk)])
     return Content(" " * (3 if less < 3 else 2)).join([Content.assemble(*piece) for piece in pieces])
 
 

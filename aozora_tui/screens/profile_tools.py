@@ -44,6 +44,8 @@ class ProfileTools(ProfileKeys):
             self.say(f"{field.label} is set right here")
 
     def offers(self, action: str) -> bool:
+        if action == "save":  # of a recipe it makes a copy
+            return self.file.modified or self.recipe
         if action != "tool":
             return super().offers(action)
         field = self._at

@@ -55,6 +55,7 @@ class RunScreen(AozoraScreen[None]):
         self._log = log_text.Tail(run.log)
         self._log_lines: list[str] = []
         self._pid: int | None = None
+        self._began = 0.0  # of the present start
 
     def body(self) -> Iterable[Widget]:
         signs = ascii_only()
@@ -98,7 +99,7 @@ class RunScreen(AozoraScreen[None]):
             self.rest()
         if word != self.word or self._pid is None:
             self.word, info = word, rundir.read_info(self.run_dir)
-            self._pid = info.pid if info else None
+            self._pid, self._began = (info.pid, info.started) if info else (None, 0.0)
             self.update_keys()
             self.refresh_bindings()
         grown = self._log.read(LOG_LINES)
@@ -127,11 +128,13 @@ class RunScreen(AozoraScreen[None]):
         findings = self.state.findings if is_live(self.word) else ()
         if not findings:
             return "", "plain"
-        more = f" ({len(findings) - 1} more: {self.key_name('run.numbers')})" if len(findings) > 1 else ""
+        more = f" ({len(findings) - 1} more: {self.key_name('run.health')})" if len(findings) > 1 else ""
         return f"{findings[-1].text}. {findings[-1].remedy}{more}", "warning"
 
     def offers(self, action: str) -> bool:
         """A key that can do nothing now is not offered."""
+        if action == "save_now":
+            return is_live(self.word) and self.state.step > 0
         if action in CONTROLS:
             return is_live(self.word)
         if action == "resume":
@@ -184,10 +187,20 @@ class RunScreen(AozoraScreen[None]):
 
         self.app.push_screen(NumbersScreen(self.run_dir, self.state, self._take_in))
 
+    def action_health(self) -> None:
+        from aozora_tui.screens.run_health import HealthScreen
+
+        self.app.push_screen(HealthScreen(self.run_dir, self.state, self._take_in))
+
     def action_charts(self) -> None:
         from aozora_tui.screens.charts import ChartsScreen
 
         self.app.push_screen(ChartsScreen(self.run_dir))
+
+    def action_samples(self) -> None:
+        from aozora_tui.screens.samples import SamplesScreen
+
+        self.app.push_screen(SamplesScreen(self.run_dir, self.state, self._take_in))
 
     def action_back(self) -> None:
         self.app.pop_screen()
@@ -228,10 +241,10 @@ class RunScreen(AozoraScreen[None]):
         self._show_meters()
 
     def _show_lines(self) -> None:
-        state, width = self.state, self.size.width
+        state, width, word = self.state, self.size.width, "starting" if self._unheard else self.word
         parts: list[str | tuple[str, str]] = [
             (f"{cut(links.title(self.run_dir), width - 47)}  ", "bold"),
-            (state_text(self.word), TEXT_STYLES[state_style(self.word)]),
+            (state_text(word), TEXT_STYLES[state_style(word)]),
         ]
         if state.steps:
             parts.append(f"  step {state.step:,}/{state.steps:,}")
@@ -247,7 +260,7 @@ class RunScreen(AozoraScreen[None]):
     def _progress(self, width: int) -> Content:
         state = self.state
         phase = f"{self._phase():<9} "
-        share = state.share
+        share = None if self._unheard else state.share
         words = self._progress_words()
         if share is None:
             return Content.assemble((phase, "$primary"), (words, "$foreground 70%"))
@@ -255,7 +268,14 @@ class RunScreen(AozoraScreen[None]):
         filled, rest = bar(share, max(width - len(phase) - len(tail), 8), ascii_only=ascii_only())
         return Content.assemble((phase, "$primary"), (filled, "$primary"), (rest, "$foreground 30%"), tail)
 
+    @property
+    def _unheard(self) -> bool:
+        """Whether it was started again, and has not said a word since: what is known is how it ended before."""
+        return is_live(self.word) and 0 < self.state.last_time < self._began
+
     def _phase(self) -> str:
+        if self._unheard:
+            return "starting"
         if self.word in ("finished", "stopped", "failed", "crashed"):
             return self.word
         return self.word if self.word == "paused" else (self.state.phase or self.word)
@@ -264,6 +284,8 @@ class RunScreen(AozoraScreen[None]):
         state, progress = self.state, self.state.progress
         if not is_live(self.word):
             return ""
+        if self._unheard:
+            return "waiting for the engine"
         if state.phase == "train" and state.started is not None:
             return f"micro-batch {state.micros_done}/{state.started.accumulate}"
         if progress is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import PurePath
 
 from textual.content import Content
 
 from aozora_tui.remote import links
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES
-from aozora_tui.screens.words import cut, home_path, plain
+from aozora_tui.screens.words import cut, home_path, middle, plain
+from aozora_tui.text import printable
 from engine.contract.rundir import RunDir, State
 
 
@@ -24,11 +26,21 @@ def outcome(state: RunState, word: State, run: RunDir, width: int, key_name: Cal
         return _trouble(text, f"{again} goes on from the last checkpoint; {log} shows the log.")
     if word == "elsewhere":
         return _trouble("This run was started on another machine", "Steer it from there.")
-    if word == "finished" and state.exports:
-        paths, room = [home_path(links.folder(run) / path) for path in state.exports], max(width - 12, 20)
-        lines = [path[begin : begin + room] for path in paths for begin in range(0, len(path), room)]
-        return Content.assemble(("exported  ", "$success"), f"\n{' ' * 10}".join(lines))
+    if word == "finished":
+        return made(state, run, width)
     return Content()
+
+
+def made(state: RunState, run: RunDir, width: int) -> Content:
+    """The finished files and the previews, a line each; whole paths are among the numbers."""
+    lines = [("exported", home_path(links.folder(run) / path), "") for path in state.exports]
+    if state.samples:
+        last = PurePath(state.samples[-1].path)
+        lines.append(("previews", home_path((links.folder(run) / last).parent), f"  ({len(state.samples):,})"))
+    room = max(width - 12, 20)
+    shown = [(label, middle(path, room - len(more)) + more) for label, path, more in lines]
+    parts = [Content.assemble((f"{label}  ", "$success"), printable(text)) for label, text in shown]
+    return Content("\n").join(parts)
 
 
 def note_line(note: Note, width: int) -> Content:

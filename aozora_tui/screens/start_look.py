@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aozora_tui import run_list, runs
+from aozora_tui.dataset_draws import Drawing, plan_draws, read_vocabulary
+from aozora_tui.dataset_survey import Survey, survey_of, unusable
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.verdict import Verdict, judge
 from engine.contract import places
-from engine.contract.check import check_text
-from engine.contract.picture_file import EXTENSIONS
+from engine.contract.check import check_text, is_demo
 from engine.contract.problems import Problem, errors
 from engine.contract.profile import resolved
 from engine.contract.profile_values import Difference, differences, values_of, written_values
+from engine.contract.tokenizer_files import TokenizerError
 
 if TYPE_CHECKING:
-    from aozora_tui.gpu import Reading
     from aozora_tui.runs import RunSummary
+    from engine.contract.nvml_reading import Reading
+    from engine.contract.rundir import RunDir
     from engine.contract.sections import Profile
 
-_MOST_PICTURES = 200_000  # more are not counted
 # What encoded pictures and captions depend on; a change of any may make others of them.
 _ENCODED_BY = {"model.base", "model.vae", "model.tokenizer", "model.precision"}
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """The profile's newest run, and in what this one will differ from it: None if that run's profile cannot be read."""
+    """The profile's newest run, and in what this one will differ from it: None if that run's profile cannot be
+    read. `saved` is the step that it can be resumed at, None if it cannot, or has finished."""
 
     summary: RunSummary
     changes: tuple[Difference, ...] | None
+    run: RunDir | None = None
+    saved: int | None = None
 
     @property
     def encoded(self) -> bool:
@@ -47,22 +51,27 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Look:
-    """`pictures` and `epoch` (with their repeats) are those in the folders, None if there is no profile; `free` bytes
-    of the disk that the run writes to; `live` the names of runs that go on; `more` is what torch said besides."""
+    """`free` bytes of the disk that the run writes to; `live` the names of runs that go on; `more` is what torch said
+    besides. `survey` is of the pictures, None as long as nobody has looked, and `drawing` how they are drawn, as far as
+    that is known, which is `exact` or not. `has_card`: this machine has one that can
+    be asked."""
 
     profile: Profile | None
     verdict: Verdict
     last: LastRun | None = None
-    pictures: int | None = None
-    epoch: int = 0
     free: int | None = None
     live: tuple[str, ...] = ()
     more: tuple[Problem, ...] = ()
+    survey: Survey | None = None
+    drawing: Drawing | None = None
+    exact: bool = False
+    has_card: bool = False
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         found = self.verdict.problems
-        return (*found, *(problem for problem in self.more if problem not in found))
+        pictures = unusable(self.survey) if self.survey is not None else ()
+        return (*found, *(problem for problem in (*pictures, *self.more) if problem not in found))
 
     @property
     def wrong(self) -> list[Problem]:
@@ -81,20 +90,34 @@ def gather(text: str, path: Path, readings: Sequence[Reading]) -> Look:
     last = _last_run(path, profile)
     if profile is None:
         return Look(None, verdict, last, live=live)
-    counts = [(count_pictures(places.expand(each.path, path.parent)), each.repeats) for each in profile.data.folders]
-    pictures, epoch = sum(count for count, _ in counts), sum(count * repeats for count, repeats in counts)
-    return Look(profile, verdict, last, pictures, epoch, _free(), live)
+    return Look(profile, verdict, last, _free(), live, has_card=bool(readings))
 
 
-def count_pictures(folder: Path) -> int:
-    """By their names, hidden ones passed over; none is opened."""
-    count = 0
-    for _parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        count += sum(not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS for name in names)
-        if count > _MOST_PICTURES:
-            break
-    return count
+def with_pictures(look: Look, path: Path, should_stop: Callable[[], bool]) -> Look:
+    """With what a scan of the folders finds, as a run would do it: for thousands of pictures that takes its time.
+    Raises Interrupted."""
+    if look.profile is None or is_unbuilt(look.profile, path.parent):
+        return look
+    survey = survey_of(look.profile, path.parent, should_stop)
+    drawing, exact = _drawing(look.profile, survey, path.parent, should_stop)
+    return replace(look, survey=survey, drawing=drawing, exact=exact)
+
+
+def is_unbuilt(profile: Profile, folder: Path) -> bool:
+    """Whether the pictures are the demo's, which its first run makes."""
+    paths = [places.expand(each.path, folder) for each in profile.data.folders]
+    return any(is_demo(path) and not path.exists() for path in paths)
+
+
+def _drawing(
+    profile: Profile, survey: Survey, folder: Path, should_stop: Callable[[], bool]
+) -> tuple[Drawing | None, bool]:
+    """And whether it is exact: without the vocabulary nobody knows which captions share a micro-batch."""
+    try:
+        return plan_draws(profile, survey.placed, read_vocabulary(profile, folder), should_stop), True
+    except TokenizerError:
+        placed = survey.placed
+        return (Drawing(profile, placed, [1] * len(placed)) if placed else None), False
 
 
 def _last_run(path: Path, profile: Profile | None) -> LastRun | None:
@@ -107,7 +130,8 @@ def _last_run(path: Path, profile: Profile | None) -> LastRun | None:
         changes = None if profile is None else differences(before, values_of(resolved(profile, path.parent)))
     except (OSError, ValueError):
         changes = None
-    return LastRun(summary, changes)
+    again = summary.state in ("stopped", "failed", "crashed") and not runs.why_not_resume(run)
+    return LastRun(summary, changes, run, runs.newest_checkpoint(run) if again else None)
 
 
 def _free() -> int | None:

@@ -10,7 +10,7 @@ from textual.content import Content
 from aozora_tui.cards import none_fits
 from aozora_tui.screens.ask import problem_lines
 from aozora_tui.screens.field_words import EXAMPLES
-from aozora_tui.screens.forecast_bar import forecast_bar
+from aozora_tui.screens.forecast_bar import OTHER, forecast_bar
 from aozora_tui.screens.lines import entry_lines, value_text
 from aozora_tui.screens.start_look import LastRun, Look
 from aozora_tui.screens.words import counted, plain, state_text
@@ -58,6 +58,15 @@ def _takes(look: Look, width: int) -> list[Content]:
     return [Content.styled("What it takes", HEADING), *(line for row in rows for line in _row(*row, width))]
 
 
+def _on_processor(ahead: Outlook, profile: Profile, *, card: bool) -> str:
+    """A sentence for a run that uses no card; "" for one that does."""
+    if profile.memory.device == "cpu":
+        return "it trains on the processor, as memory.device says: many times slower than on a card"
+    if card or ahead.rates is not None:
+        return ""
+    return "no card can be found here: it would train on the processor, many times slower than on a card"
+
+
 def _learns(ahead: Outlook) -> Iterator[tuple[str, Content]]:
     cost = ahead.cost
     share = 100 * cost.trained / max(cost.total, 1)
@@ -66,16 +75,16 @@ def _learns(ahead: Outlook) -> Iterator[tuple[str, Content]]:
 
 def _pictures(look: Look, profile: Profile) -> Iterator[tuple[str, Content]]:
     """How often each is drawn is what most often is not what was meant."""
-    if look.pictures is None:
+    survey, folders = look.survey, counted(len(profile.data.folders), "folder")
+    if survey is None:
+        yield "pictures", Content.styled(f"in {folders}; they are looked through", FAINT)
         return
-    drawn = profile.train.steps * profile.train.accumulate * profile.train.batch_size
-    text = f"{look.pictures:,} in {counted(len(profile.data.folders), 'folder')}"
-    if look.epoch:
-        epochs = drawn / look.epoch
+    usable, skipped = len(survey.placed), len(survey.skipped)
+    text = f"{usable:,} of {usable + skipped:,} in {folders}" if skipped else f"{usable:,} in {folders}"
+    if look.drawing is not None:
+        drawn, epochs = f"{'' if look.exact else 'about '}{look.drawing.samples:,}", look.drawing.epochs
         text += (
-            f"; {drawn:,} are drawn: {epochs:,.0f} epochs"
-            if epochs >= 9.5
-            else f"; {drawn:,} drawn: {epochs:.1f} epochs"
+            f"; {drawn} are drawn: {epochs:,.0f} epochs" if epochs >= 9.5 else f"; {drawn} drawn: {epochs:.1f} epochs"
         )
     if look.last is not None and look.last.encoded:
         text += f". {look.last.summary.name} has encoded them, except for what is new"
@@ -92,6 +101,8 @@ def _memory(look: Look, ahead: Outlook, width: int) -> Iterator[tuple[str, Conte
         sign = "  ! more than there is" if over else ""
         yield "card", Content.styled(f"{cost.device / _GIB:.1f}{of} GiB{sign}", "$warning" if over else "")
         yield "", forecast_bar(cost, look.verdict.card, width)
+        if cost.overhead:
+            yield "", Content.styled(OTHER, FAINT)
         host = cost.host
     else:
         host = cost.device + cost.host
@@ -114,13 +125,16 @@ def _time(ahead: Outlook, profile: Profile) -> Iterator[tuple[str, Content]]:
 
 
 def _problems(look: Look, width: int) -> list[Content]:
-    found = look.problems
+    found, ahead = look.problems, look.verdict.checked.outlook
+    slow = _on_processor(ahead, look.profile, card=look.has_card) if ahead and look.profile else ""
     heading, style = "No problem", "bold $success"
     if look.wrong:
         heading, style = f"It cannot start: {counted(len(look.wrong), 'problem')}", "bold $error"
-    elif found or look.live:
+    elif found or look.live or slow:
         heading, style = "It can start, but read this first", "bold $warning"
-    lines = [Content.styled(f"! {heading}" if found or look.live else plain(f"✓ {heading}"), style)]
+    lines = [Content.styled(f"! {heading}" if found or look.live or slow else plain(f"✓ {heading}"), style)]
+    if slow:
+        lines += _hanging(Content.styled(f"note  {slow}", "$warning"), width, 6)
     if look.live:
         names = ", ".join(look.live)
         text = f"note  {names} {'goes' if len(look.live) == 1 else 'go'} on meanwhile: card, memory and disk are shared"

@@ -115,7 +115,7 @@ class TrashScreen(AozoraScreen[tuple[Path, ...]]):
                 self.say(f"Deleting {_counted(len(some))}")
                 self._remove(some)
 
-        self.app.push_screen(Ask(title, lines, [Answer("y", "delete for good", "delete")]), answered)
+        self.app.push_screen(Ask(title, lines, [Answer("y", "delete for good", "delete", harmful=True)]), answered)
 
     @work(thread=True, exclusive=True, group="remove", exit_on_error=False)
     def _remove(self, some: Sequence[Thrown]) -> None:

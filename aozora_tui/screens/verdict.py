@@ -19,25 +19,27 @@ from engine.contract.sections import Profile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aozora_tui.gpu import Reading
     from engine.contract.check import Checked
+    from engine.contract.nvml_reading import Reading
     from engine.contract.outlook import Outlook
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The file as the check saw it, and what it said. `usable` bytes of its card are the run's; None on the processor
-    and if nobody knows. `here` is what this machine's memory adds to the problems, `card` that card as it is now."""
+    and if nobody knows. `here` is what this machine's memory adds to the problems, `card` that card as it is now.
+    `pictures` is what is wrong with those, None as long as nobody has looked through the folders."""
 
     seen: ProfileFile
     checked: Checked
     usable: int | None = None
     here: tuple[Problem, ...] = ()
     card: Card | None = None
+    pictures: tuple[Problem, ...] | None = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        return (*self.checked.problems, *self.here)
+        return (*self.checked.problems, *self.here, *(self.pictures or ()))
 
     @property
     def base(self) -> str:
@@ -57,6 +59,7 @@ class Verdict:
         """The problems of fields that have not changed since; of memory, if none of its fields has."""
         known = [p for p in self.checked.problems if (path := field_of(p)) in form_fields() and self.saw(file, path)]
         memory = [path for path, field in form_fields().items() if field.section == "memory"]
+        known += self.pictures or () if self.saw(file, "data.folders") else ()
         return [*known, *(self.here if all(self.saw(file, path) for path in memory) else ())]
 
 

@@ -79,6 +79,14 @@ def cut_path(path: Path, width: int) -> str:
     return (plain("…") + text[len(text) - width + 1 :])[: max(width, 0)] if width > 1 else text[:width]
 
 
+def middle(text: str, width: int) -> str:
+    """At most `width` characters, both ends kept: of a path, where it begins and what it is called."""
+    if len(text) <= width:
+        return text
+    end = max((width - 1) * 2 // 3, 1)
+    return text[: max(width - 1 - end, 0)] + plain("\u2026") + text[len(text) - end :]
+
+
 def home_path(path: Path) -> str:
     """The whole path, `~` for home."""
     return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)

@@ -13,7 +13,7 @@ from engine.contract.check_markers import check_markers
 from engine.contract.check_patterns import check_patterns
 from engine.contract.checkpoint_kind import Kind, identify
 from engine.contract.contradictions import contradictions
-from engine.contract.folder import has_pictures
+from engine.contract.folder import holding
 from engine.contract.in_doubt import certain
 from engine.contract.layers import Layer, read_layers, select
 from engine.contract.outlook import Card, Outlook, look_ahead, missing_card
@@ -166,14 +166,18 @@ def _check_tokenizer(profile: Profile, base: Path) -> Iterator[Problem]:
 
 
 def _check_folders(profile: Profile, base: Path) -> Iterator[Problem]:
-    for index, folder in enumerate(profile.data.folders):
-        path, where = places.expand(folder.path, base), f"data.folders[{index}].path"
+    paths = [places.expand(folder.path, base) for folder in profile.data.folders]
+    for index, (path, held) in enumerate(zip(paths, holding(paths), strict=True)):
+        where = f"data.folders[{index}].path"
         if is_demo(path) and not path.exists():
             continue
         if not path.is_dir():
             what = "is not a folder" if path.exists() else "does not exist"
             yield Problem(where, f"{path} {what}", "Name the folder that holds the pictures.")
-        elif not has_pictures(path):
+        elif not held and holding([path])[0]:
+            text = f"{path} holds no picture that is not in another of these folders"
+            yield Problem(where, text, "Remove it, or leave it: those pictures are drawn once.", "warning")
+        elif not held:
             yield Problem(where, f"{path} holds no picture", "Put png, jpg, webp, bmp, tiff or avif files there.")
 
 

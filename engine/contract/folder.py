@@ -37,6 +37,7 @@ class Picture:
     caption: str
     repeats: int
     identity: Identity
+    captioned: bool = True  # by a file of its own; else with the picture's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,35 +151,47 @@ def _roots(folders: Iterable[tuple[Path, int]], problems: list[Problem]) -> list
 def _walk(
     root: Path, seen: set[tuple[int, int]], problems: list[Problem], should_stop: Callable[[], bool]
 ) -> Iterator[_Found]:
-    """`seen` holds the (device, inode) of folders already walked or reserved: links may loop, and folders be nested."""
+    for files in _listings(root, seen, problems, should_stop):
+        pictures: list[tuple[Path, os.stat_result | None]] = []
+        sidecars: dict[tuple[str, str], Path] = {}
+        for path in files:
+            if path.suffix.lower() in EXTENSIONS or path.suffix.lower() in FOREIGN:
+                pictures.append((path, _status(path)))
+            elif path.suffix.lower() == ".txt" and (status := _status(path)) and stat.S_ISREG(status.st_mode):
+                for sidecar_key in _sidecar_keys(path):
+                    sidecars.setdefault(sidecar_key, path)
+        for path, found in pictures:
+            keys = _sidecar_keys(path.with_suffix(".txt"))
+            yield _Found(path, found, next((sidecars[key] for key in keys if key in sidecars), None))
+
+
+def _listings(
+    root: Path, seen: set[tuple[int, int]], problems: list[Problem], should_stop: Callable[[], bool]
+) -> Iterator[list[Path]]:
+    """What is in each folder that a scan of `root` goes into, folders apart. `seen` holds the (device, inode) of
+    folders already walked or reserved: links are followed and may loop, and folders be nested."""
     pending = [root]
     while pending:
         if should_stop():
             raise Interrupted("the scan of the folders was stopped")
         folder = pending.pop()
         try:
-            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+            with os.scandir(folder) as found:
+                entries = sorted((each for each in found if not each.name.startswith(".")), key=lambda each: each.name)
         except OSError as error:
             text = f"cannot be opened ({error.strerror}); its pictures are left out"
             problems.append(Problem(shown(folder), text, "Check its permissions.", "warning"))
             continue
-        pictures: list[tuple[Path, os.stat_result | None]] = []
-        sidecars: dict[tuple[str, str], Path] = {}
-        for path in entries:
-            status = _status(path)
-            if status is not None and stat.S_ISDIR(status.st_mode):
-                key = (status.st_dev, status.st_ino)
-                if key not in seen:
-                    seen.add(key)
-                    pending.append(path)
-            elif path.suffix.lower() in EXTENSIONS or path.suffix.lower() in FOREIGN:
-                pictures.append((path, status))
-            elif path.suffix.lower() == ".txt" and status is not None and stat.S_ISREG(status.st_mode):
-                for sidecar_key in _sidecar_keys(path):
-                    sidecars.setdefault(sidecar_key, path)
-        for path, status in pictures:
-            keys = _sidecar_keys(path.with_suffix(".txt"))
-            yield _Found(path, status, next((sidecars[key] for key in keys if key in sidecars), None))
+        files = []
+        for entry in entries:
+            path = folder / entry.name
+            status = None if entry.is_file(follow_symlinks=False) else _status(path)
+            if status is None or not stat.S_ISDIR(status.st_mode):
+                files.append(path)
+            elif (key := (status.st_dev, status.st_ino)) not in seen:
+                seen.add(key)
+                pending.append(path)
+        yield files
 
 
 def _sidecar_keys(path: Path) -> tuple[tuple[str, str], ...]:
@@ -221,7 +234,7 @@ def _read(found: _Found, repeats: int, problems: list[Problem]) -> Picture | Ski
             return Skipped(path, f"has a caption file that cannot be read ({error.strerror})")
     if remark:
         problems.append(Problem(shown(found.sidecar or path), remark, "Save it as UTF-8 text.", "warning"))
-    return Picture(path, width, height, caption, repeats, _identity(status))
+    return Picture(path, width, height, caption, repeats, _identity(status), sidecar is not None)
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -235,6 +248,14 @@ def _identity(status: os.stat_result) -> Identity:
     return Identity(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def has_pictures(folder: Path) -> bool:
-    """Whether any file below looks like a picture by its name; stops at the first."""
-    return any(Path(name).suffix.lower() in EXTENSIONS for _, _, names in os.walk(folder) for name in names)
+def holding(folders: Sequence[Path]) -> tuple[bool, ...]:
+    """Of each of the folders whether a scan of all of them would find in it what is a picture by its name, as far as
+    the first one. What another of them has already counts for that one."""
+    listed = _roots([(folder, 1) for folder in folders], [])
+    seen = {key for _, _, key in listed}
+    held = {
+        key: any(path.suffix.lower() in EXTENSIONS for files in _listings(folder, seen, [], never) for path in files)
+        for folder, _, key in listed
+    }
+    found = [_status(folder) for folder in folders]
+    return tuple(status is not None and held.get((status.st_dev, status.st_ino), False) for status in found)

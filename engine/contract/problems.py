@@ -5,6 +5,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+Severity = Literal["error", "warning"]
+
 
 class Problem(Struct, frozen=True):
     """`path` is a profile field (`train.steps`) or a file; `remedy` is one imperative sentence."""
@@ -12,7 +14,7 @@ class Problem(Struct, frozen=True):
     path: str
     text: str
     remedy: str
-    severity: Literal["error", "warning"] = "error"
+    severity: Severity = "error"
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}. {self.remedy}" if self.remedy else f"{self.path}: {self.text}."

@@ -37,7 +37,7 @@ from engine.run.dataset import Dataset
 from engine.run.errors import RunError
 from engine.run.pace import Pace, Steering
 from engine.run.precision import DTYPES
-from engine.run.preview import Previewer
+from engine.run.preview import Previewer, previewed_weights
 from engine.run.session import Session
 from engine.run.train import Training
 
@@ -86,7 +86,7 @@ def assemble(
     preflight.rehearse_update(plan)
     previewer = Previewer(session, profile, base.checkpoint, dataset, device, conditioner=reader)
 
-    shown = partial(plan.shown, average=profile.ema.previews)
+    shown = {weights: partial(plan.shown, average=weights != "latest") for weights in previewed_weights(profile)}
 
     steering = Steering(session.run.path / STEERING)
     return Training(

@@ -9,13 +9,14 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin, features
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, features
 
 from engine.contract.atomic import Interrupted
-from engine.contract.folder import has_pictures, read_caption, scan, shown
+from engine.contract.folder import holding, read_caption, scan, shown
 
 
 def make(path: Path, size=(6, 4), mode="RGB", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size).save(path, **options)
     return path
 
@@ -203,12 +204,27 @@ def test_a_folder_listed_beside_its_parent_keeps_its_own_repeats(tmp_path):
     assert [(picture.path.name, picture.repeats) for picture in found.pictures] == [("a.png", 1), ("b.png", 5)]
 
 
-def test_has_pictures_goes_by_names_at_any_depth(tmp_path):
+def test_whether_folders_hold_pictures_goes_by_names_at_any_depth(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "notes.txt").touch()
-    assert not has_pictures(tmp_path)
+    assert holding([tmp_path]) == (False,)
     (tmp_path / "a" / "b" / "X.JPG").touch()
-    assert has_pictures(tmp_path)
+    assert holding([tmp_path, tmp_path / "nowhere"]) == (True, False)
+
+
+def test_whether_folders_hold_pictures_is_asked_as_the_scan_does(tmp_path):
+    """Links are followed, hidden folders are not, and what is listed beside its parent is not the parent's."""
+    make(tmp_path / "elsewhere" / "a.png")
+    make(tmp_path / "hidden" / ".thumbs" / "a.png")
+    make(tmp_path / "outer" / "inner" / "a.png")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "set").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked" / "loop").symlink_to(tmp_path / "linked")
+    for names in (["linked"], ["hidden"], ["outer", "outer/inner"], ["outer"], ["outer/inner", "outer/inner"]):
+        folders = [tmp_path / name for name in names]
+        found = [picture.path for picture in scan([(folder, 1) for folder in folders]).pictures]
+        assert any(holding(folders)) == bool(found)
+    assert holding([tmp_path / "outer", tmp_path / "outer" / "inner"]) == (False, True)
 
 
 def test_bad_folders_are_problems_not_errors(tmp_path):
@@ -343,6 +359,30 @@ def test_damaged_files_never_raise(tmp_path):
     found = scan([(tmp_path, 1)])
     assert len(found.pictures) + len(found.skipped) == len(list(tmp_path.iterdir()))
     assert found.skipped and all(skipped.reason for skipped in found.skipped)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpeg", "webp", "bmp", "tiff", "avif"])
+def test_a_picture_without_its_end_is_skipped_as_that_and_one_with_more_behind_it_is_used(extension, tmp_path):
+    whole = make(tmp_path / "whole" / f"a.{extension}", size=(64, 48))
+    data = whole.read_bytes()
+    for name, raw in (("more", data + b"GPS" * 50), ("cut", data[: len(data) * 3 // 4])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"a.{extension}").write_bytes(raw)
+    assert len(scan([(tmp_path / "whole", 1)]).pictures) == 1
+    assert len(scan([(tmp_path / "more", 1)]).pictures) == 1
+    reason = only_reason(tmp_path / "cut")
+    assert extension == "avif" or reason == "is truncated: the end of the file is missing"
+
+
+def test_a_whole_picture_is_not_decoded_to_know_that_it_is(tmp_path, monkeypatch):
+    for extension in ("png", "jpeg", "webp", "bmp", "tiff"):
+        make(tmp_path / f"a.{extension}")
+
+    def load(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    assert len(scan([(tmp_path, 1)]).pictures) == 5
 
 
 def test_importing_the_scan_loads_no_pillow():

@@ -86,6 +86,9 @@ def train(args, run, token, write):
         for each in taken:
             if each.command == "lr":
                 write(events.Steered(step=step, factor=each.value, time=time.time()))
+        for name in ("save", "sample"):
+            if name in obeyed:
+                write(events.Refused(command=name, text=f"step {step} has it already", time=time.time()))
         if "stop" in obeyed:
             break
         if "pause" in obeyed:

@@ -92,8 +92,11 @@ def step(number: int, *, at: float, steps: int = 1000, loss: float | None = None
     )
 
 
-def trained(run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, device: str = CARD) -> float:
-    """Write a run that reached step `upto`, `pace` seconds each; returns the time of its last event."""
+def trained(
+    run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, device: str = CARD, previews: bool = True
+) -> float:
+    """Write a run that reached step `upto`, `pace` seconds each; returns the time of its last event. `previews`: it
+    tells of some, whose files are not there."""
     new: list[events.Event] = [
         events.Phase(time=START, name="cache"),
         events.Progress(time=START + 30, phase="cache", done=412, total=412, unit="pictures", rate=13.7),
@@ -110,7 +113,7 @@ def trained(run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, de
             new.append(
                 events.Saved(time=at, kind="checkpoint", step=number, path=path, bytes=9_130_000_000, seconds=8.4)
             )
-        if number % 250 == 0:
+        if previews and number % 250 == 0:
             new.append(
                 events.Sampled(time=at, step=number, path="samples/a.png", prompt="a lighthouse at dawn", settings={})
             )

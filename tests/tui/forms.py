@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import fake_checkpoint
 import seen
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from aozora_tui.app import AozoraApp
@@ -32,11 +35,21 @@ def write_profile(folder: Path) -> Path:
     base = fake_checkpoint.write(folder / "models" / "sdxl.safetensors")
     pictures = folder / "pictures"
     pictures.mkdir()
-    (pictures / "a.png").write_bytes(b"\x89PNG")
+    (pictures / "a.png").write_bytes(picture())
     path = places.profiles_folder() / "mine.toml"
     path.parent.mkdir(parents=True)
     path.write_text(PROFILE.replace("BASE", str(base)).replace("PICTURES", str(pictures)))
     return path
+
+
+@cache
+def picture() -> bytes:
+    """One that can be trained on."""
+    from PIL import Image
+
+    file = BytesIO()
+    Image.new("L", (1024, 1024)).save(file, "png")
+    return file.getvalue()
 
 
 def app() -> AozoraApp:
@@ -53,6 +66,12 @@ async def opened(pilot: Pilot[int], path: Path, field: str | None = None, *, rec
 async def settle(pilot: Pilot[int]) -> None:
     for _ in range(3):
         await pilot.pause()
+
+
+async def paste(pilot: Pilot[int], text: str) -> None:
+    """Put a text in at once, where it is not the typing that is looked at: a letter costs as much as all of it."""
+    pilot.app.post_message(Paste(text))
+    await pilot.pause()
 
 
 async def checked(pilot: Pilot[int], screen: ProfileScreen) -> None:

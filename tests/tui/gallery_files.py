@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fake_checkpoint
 import fake_run
+import sample_runs
 
 from aozora_tui import settings
 from engine.contract import events, places
@@ -64,7 +65,10 @@ def write_runs() -> tuple[RunDir, float]:
     fake_run.add(
         demo, events.Finished(time=at, step=48, reason="finished", seconds=61, export="exports/demo.safetensors")
     )
-    fake_run.trained(fake_run.make(folder, "landscapes-20231110-190502"), 310, steps=2000)
+    landscapes = fake_run.make(folder, "landscapes-20231110-190502")
+    at = fake_run.trained(landscapes, 309, steps=2000, previews=False)
+    sample_runs.draw_all(landscapes)
+    fake_run.add(landscapes, fake_run.step(310, at=at + 26, steps=2000))
     failed = fake_run.make(folder, "landscapes-20231109-081233")
     at = fake_run.trained(failed, 31, steps=2000)
     text = "The card ran out of memory at step 32: 11.6 of 11.8 GiB were in use"

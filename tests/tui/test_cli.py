@@ -297,7 +297,7 @@ def test_stop_needs_no_name_when_one_run_is_live(profile):
     assert call("stop").stdout == f"asked {run.name} to save and stop\n"
     until(lambda: rundir.state(run) == "stopped")
     done = call("stop")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "no run is live" in done.stderr
     assert call("watch", run.name).returncode == 0
 
@@ -320,7 +320,7 @@ def test_pause_and_resume_a_live_run(profile):
     assert call("resume").stdout == f"asked {run.name} to go on\n"
     until(lambda: rundir.state(run) == "running")
     refused = call("resume", run.name)
-    assert refused.returncode == 2
+    assert refused.returncode == 1
     assert "is running already" in refused.stderr
 
 
@@ -352,11 +352,11 @@ def test_lr_of_a_run_that_ended_says_how_to_change_the_rate(profile):
     call("stop")
     until(lambda: rundir.state(run) == "stopped")
     done = call("lr", run.name, "0.5")
-    assert done.returncode == 2 and "nobody" not in done.stderr
+    assert done.returncode == 1 and "nobody" not in done.stderr
     assert f"lower optimizer.learning_rate in {run.profile}" in done.stderr
     call("resume", run.name, "--plain")
     done = call("lr", "0.5", run.name)
-    assert done.returncode == 2 and "has finished" in done.stderr
+    assert done.returncode == 1 and "has finished" in done.stderr
 
 
 def test_lr_refuses_what_is_no_factor_and_needs_a_live_run(capsys):
@@ -366,7 +366,7 @@ def test_lr_refuses_what_is_no_factor_and_needs_a_live_run(capsys):
     assert cli.main(["lr", "cat", "0,5"]) == 2
     assert '"0,5" has a comma' in capsys.readouterr().err
     assert cli.main(["lr"]) == 2
-    assert cli.main(["lr", "0.5"]) == 2
+    assert cli.main(["lr", "0.5"]) == 1
     assert "no run is live" in capsys.readouterr().err
 
 
@@ -404,8 +404,34 @@ def test_resume_follows_to_the_end_as_train_does(profile):
 def test_a_command_to_a_finished_run_is_refused(profile):
     call("train", profile)
     done = call("save", "cat")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "is not running (finished)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["save", "sample"])
+def test_a_command_that_the_engine_refuses_exits_1_with_the_reason(profile, name):
+    run = detached(profile, *SLOW)
+    done = call(name)
+    assert done.returncode == 1 and f"{run.name} refused to {name}: step " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["check", "nowhere", "--json"], 2),
+        (["train", "cat", "--json"], 2),
+        (["watch", "nowhere", "--json"], 2),
+        (["resume", "--json"], 2),
+        (["inspect", "profiles/cat.toml", "--json"], 1),
+        (["layers", "profiles/none.safetensors", "--json"], 1),
+        (["inspect", "--json"], 2),
+    ],
+)
+def test_what_goes_wrong_is_an_object_where_json_was_asked_for(profile, words, code):
+    profile.write_text(GOOD + "[train]\nsteps = 0\n")
+    done = call_here(*words, engine=())
+    assert done.returncode == code and done.stderr
+    assert isinstance(json.loads(done.stdout)["error"], str)
 
 
 def test_runs_lists_every_run_with_its_state(profile):

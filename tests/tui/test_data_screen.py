@@ -143,6 +143,35 @@ async def test_the_cursor_stays_on_its_picture_while_the_filter_changes(profile,
         assert screen.current is before and len(screen.pictures.entries) == 12
 
 
+async def test_the_cursor_stays_on_its_picture_where_fewer_come_before_it_in_the_list(profile, tmp_path):
+    async with opened(profile, tmp_path) as (pilot, screen):
+        await pilot.press(*["down"] * 8)
+        before = screen.current
+        assert before.name.startswith("dog") and screen.pictures.cursor == 8
+        await pilot.press("slash", *"dog", "enter")
+        assert len(screen.pictures.entries) == 6 and screen.current is before
+
+
+async def test_what_is_counted_as_not_as_it_should_be_is_listed_by_name(profile, tmp_path):
+    (tmp_path / "pictures" / "cat 01.txt").unlink()
+    Image.new("L", (2000, 1100)).resize((300, 60)).save(tmp_path / "pictures" / "slim.png")
+    async with opened(profile, tmp_path) as (pilot, screen):
+        await pilot.press("b")
+        said = seen.words(pilot.app)
+        assert "2 pictures without a caption" in said and "o lists them" in said and "enlarged to the bucket" in said
+        names = []
+        for _ in range(2):
+            await pilot.press("o")
+            await settled(pilot)
+            names.append({screen.survey.placed[index].name for index in screen.pictures.entries})
+        assert names[0] == {"cat 01.png", "slim.png"} and "is:" in seen.text(pilot.app)
+        assert "slim.png" in names[1]
+        while screen.query_one("#data-filter").value:
+            await pilot.press("o")
+            await settled(pilot)
+        assert len(screen.pictures.entries) == 13
+
+
 async def test_leaving_ends_the_scan(profile, tmp_path, monkeypatch):
     halfway, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     read, run = dataset_survey.Scanning._read, dataset_survey.Scanning.run
@@ -198,7 +227,9 @@ async def test_a_base_that_cannot_be_read_is_said_on_the_cache_page(profile, tmp
 
 async def test_a_picture_damaged_behind_its_header_is_said(profile, tmp_path):
     path = tmp_path / "pictures" / "cat 01.png"
-    path.write_bytes(path.read_bytes()[:300])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
     async with opened(profile, tmp_path) as (pilot, _):
         assert "the run will skip it" in seen.words(pilot.app)
 

@@ -104,13 +104,54 @@ async def test_the_default_is_taken_by_taking_the_key_out_but_not_where_there_is
         assert "has no default" in seen.text(pilot.app) and screen.file.get("model.base")
 
 
+async def test_another_profile_is_chosen_by_typing_and_no_letter_is_a_command(path):
+    other = path.parent / "quick-quiet.toml"
+    other.write_text(path.read_text().replace("500", "900"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        found = await differ(pilot)
+        await pilot.press("p")
+        await settle(pilot)
+        said = seen.text(pilot.app)
+        assert "quick-quiet" in said and "whole-unet" in said and "recipe" in said and "another file" in said
+        await pilot.press("q", "u", "i", "c", "k")
+        await settle(pilot)
+        assert "whole-unet" not in seen.text(pilot.app)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert pilot.app.screen is found and "1 difference from the profile quick-quiet" in seen.text(pilot.app)
+
+
+async def test_a_recipe_is_compared_with(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        found = await differ(pilot)
+        await pilot.press("p", *"whole", "enter")
+        await settle(pilot)
+        assert pilot.app.screen is found and "from the recipe whole-unet" in seen.text(pilot.app)
+
+
+@pytest.mark.parametrize("text", ['[project]\nname = "x"\n[tool.ruff]\nline-length = 1\n', "[tra", "", "a = 1\n"])
+async def test_what_is_no_profile_is_refused_in_a_sentence(path, text, tmp_path):
+    (path.parent / "other.toml").write_text(text)
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        found = await differ(pilot)
+        before = seen.text(pilot.app).splitlines()[0]
+        await pilot.press("p", *"other", "enter")
+        await settle(pilot)
+        assert pilot.app.screen is found and seen.text(pilot.app).splitlines()[0] == before
+        said = seen.words(pilot.app)
+        assert "other.toml is no profile" in said or "other.toml cannot be read" in said
+
+
 async def test_another_profile_is_chosen_from_the_disk(path):
     other = path.parent / "other.toml"
     other.write_text(path.read_text().replace("500", "900"))
     async with app().run_test(size=(80, 24)) as pilot:
         await opened(pilot, path, "train.steps")
         found = await differ(pilot)
-        await pilot.press("p")
+        await pilot.press("p", "end", "pagedown", "pagedown", "enter")
         await seen.work_done(pilot.app)
         await settle(pilot)
         pilot.app.screen.rows.select("other.toml")

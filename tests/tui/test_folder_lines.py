@@ -2,7 +2,7 @@
 
 import pytest
 import seen
-from forms import app, opened, row, settle, write_profile
+from forms import app, opened, paste, row, settle, write_profile
 
 from aozora_tui.screens.path_input import Completer
 from aozora_tui.screens.picker import Picker
@@ -30,7 +30,8 @@ async def at_the_folders(pilot, path, *, line=None):
     screen = await opened(pilot, path, FIELD)
     editor(screen).move_cursor(editor(screen).document.end)
     if line is not None:
-        await pilot.press("enter", *line)
+        await pilot.press("enter")
+        await paste(pilot, line)
     await settle(pilot)
     return screen
 
@@ -77,7 +78,9 @@ async def test_tab_leaves_folders_that_are_there_and_lines_with_nothing_to_add(p
         for line in ("", f"{disk}/nothing-like-this"):
             editor(screen).focus()
             editor(screen).move_cursor(editor(screen).document.end)
-            await pilot.press("enter", *line, "tab")
+            await pilot.press("enter")
+            await paste(pilot, line)
+            await pilot.press("tab")
             assert not editor(screen).has_focus
         assert editor(screen).text.split("\n") == [*text.split("\n"), "", f"{disk}/nothing-like-this"]
 
@@ -129,7 +132,8 @@ async def test_the_first_folder_of_a_profile_can_be_picked(path, disk):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await at_the_folders(pilot, path)
         assert editor(screen).text == ""
-        await pilot.press(*str(disk), "ctrl+g")
+        await paste(pilot, str(disk))
+        await pilot.press("ctrl+g")
         await pick(pilot, "cats-outdoors/")
         assert paths(screen) == [f"{disk}/cats-outdoors"]
 
@@ -150,3 +154,13 @@ def test_offers_are_forgotten_when_something_else_is_typed(disk):
     assert first is not None and first.listed is not None and first.listed.names == ("cats-indoors/", "cats-outdoors/")
     assert completer.next(f"{disk}/t", disk, at_end=True).text == f"{disk}/two  words/"
     assert completer.next("", disk, at_end=True) is None
+
+
+async def test_every_folder_is_seen_where_paths_are_longer_than_the_line(path, tmp_path):
+    names = [f"{tmp_path}/{'long-' * 20}{number}" for number in range(3)]
+    entries = "".join(f'[[data.folders]]\npath = "{name}"\n' for name in names)
+    path.write_text(path.read_text().replace("[train]", entries + "[train]"))
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path, "data.folders")
+        field = editor(screen)
+        assert field.size.height == 4 and field.scrollable_content_region.height == 4

@@ -292,3 +292,21 @@ def test_the_end_of_a_long_file_says_as_much_as_all_of_it(tmp_path):
     fake_run.add(run, *[events.Micro(time=at, step=31, micro=n, loss=0.1, seconds=0.4) for n in range(300)])
     summary = runs.summary(run, now=at)
     assert (summary.step, summary.steps) == (30, 500) and summary.loss is not None
+
+
+def test_a_namesake_elsewhere_does_not_take_the_last_run(own_place):
+    """By the path that a run was begun with, where it says; what does not say is told by its name."""
+    mine, theirs = places.profiles_folder() / "cat.toml", own_place / "elsewhere" / "cat.toml"
+    for name, began in (("cat-20231111-101010", mine), ("cat-20231112-101010", theirs)):
+        run = fake_run.make(places.runs_folder(), name)
+        info = msgspec.structs.replace(rundir.read_info(run), profile_path=str(began))
+        run.info.write_bytes(msgspec.json.encode(info))
+    listed = RunList(places.runs_folder())
+    listed.refresh((), fake_run.START)
+    assert Path(listed.newest_of(mine)).name == "cat-20231111-101010"
+    assert Path(listed.newest_of(theirs)).name == "cat-20231112-101010"
+    assert listed.newest_of(own_place / "third" / "cat.toml") is None
+    fake_run.make(places.runs_folder(), "cat-20231113-101010")
+    listed.expect_change()
+    listed.refresh((), fake_run.START)
+    assert Path(listed.newest_of(mine)).name == "cat-20231113-101010"

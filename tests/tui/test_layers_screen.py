@@ -12,7 +12,6 @@ from layer_trees import RATES, TEXT, node_at, profile_of
 from textual.widgets import Input
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.layers import LayersScreen
 from aozora_tui.screens.layers_menu import KindsMenu, PresetsMenu
@@ -21,6 +20,7 @@ from aozora_tui.screens.layers_sheet import Sheet
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import forecast
+from engine.contract.nvml_reading import Reading
 
 CARD = Reading(0, "NVIDIA GeForce RTX 4070", "GPU-1", "580.95", 1 << 30, 12 << 30, 11 << 30, None, 0, 9.0, 200.0, 40)
 
@@ -186,7 +186,7 @@ async def test_the_cost_of_a_layer_is_what_the_forecast_differs_by(header):
         card, host = (getattr(costs[0], part) - getattr(costs[1], part) for part in ("device", "host"))
         assert card > 4 * middle.layer.parameters  # the sums of its gradients, at the least
         said = screen.query_one("#layer-here", Sheet).text
-        assert said.split() == ["layer", "card", f"{card / 2**30:.2f}", "host", f"{host / 2**30:.2f}", "GiB"]
+        assert said.split() == ["layer", "adds", "card", f"{card / 2**30:.2f}", "host", f"{host / 2**30:.2f}", "GiB"]
 
 
 async def test_it_is_whole_at_any_size_and_in_ascii(header, monkeypatch):

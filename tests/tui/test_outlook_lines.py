@@ -10,11 +10,11 @@ from PIL import Image
 
 from aozora_tui import cli, plain
 from aozora_tui.cards import cards, usable
-from aozora_tui.gpu import Reading
 from aozora_tui.screens.profile_text import forecast_text
 from engine.contract import events
 from engine.contract.budget import Forecast
 from engine.contract.card_rates import Rates
+from engine.contract.nvml_reading import Reading
 from engine.contract.outlook import Card, Outlook
 from engine.contract.plans import Choice
 from engine.contract.sections import Memory, Train
@@ -60,10 +60,12 @@ def test_short_times_are_minutes(hours, said):
     assert f"about {said} for" in plain.outlook(replace(AHEAD, hours=hours), Train())[1]
 
 
-def test_the_forms_line_has_the_plan_at_every_width_and_the_hours_where_there_is_room():
+def test_the_forms_line_has_the_plan_at_every_width_and_the_hours_and_gives_up_the_disk_first():
     wide, narrow = (forecast_text(AHEAD, 12 * GIB, width).plain for width in (118, 78))
-    assert "plan fast   card 7.0/12.0 GiB   " in wide and wide.endswith("   time 94.4 h") and len(wide) <= 118
-    assert "plan fast   card 7.0/12.0 GiB   " in narrow and "time" not in narrow and len(narrow) <= 78
+    assert (
+        "plan fast   card 7.0/12.0 GiB   " in wide and wide.endswith("   time 94.4 h   disk 9 GB") and len(wide) <= 118
+    )
+    assert "plan fast   card 7.0/12.0 GiB   " in narrow and "time 94.4 h" in narrow and len(narrow) <= 78
     guessed = replace(AHEAD, rates=replace(RATES, source="guessed"))
     assert "time ~94.4 h" in forecast_text(guessed, None, 118).plain
     assert "time" not in forecast_text(replace(AHEAD, hours=None), None, 118).plain
@@ -77,6 +79,7 @@ def test_the_forms_line_never_cuts_the_plan_and_its_figure(plan):
     ahead = replace(AHEAD, cost=replace(big, choice=Choice("stage-major", group=2)), plan=plan)
     said = forecast_text(ahead, 100 * GIB, 78).plain
     assert len(said) <= 78 and "card 112.0/100.0 GiB !" in said and "host 100.0 GiB" in said
+    assert "time 94.4 h" in said and "disk" not in said
     assert ("no plan fits" if plan == "none fits" else "stage-major") in said
 
 
@@ -126,7 +129,7 @@ def profile(tmp_path):
 
 def test_check_names_plan_and_hours_in_its_lines_and_its_document(profile, capsys, monkeypatch):
     big = replace(READING, name="NVIDIA H100 80GB HBM3", memory_free=79 * GIB)
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (big,))
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: (big,))
     cli.main(["check", str(profile)])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("plan           plain with checkpointing fits 78.5 GiB of the card") for line in lines)
@@ -137,7 +140,7 @@ def test_check_names_plan_and_hours_in_its_lines_and_its_document(profile, capsy
 
 
 def test_check_warns_of_a_card_that_is_full(profile, capsys, monkeypatch):
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (replace(READING, memory_free=2 * GIB),))
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: (replace(READING, memory_free=2 * GIB),))
     profile.write_text(profile.read_text().replace('"plain"', '"auto"'))
     cli.main(["check", str(profile), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -150,7 +153,7 @@ def test_check_warns_of_a_card_that_is_full(profile, capsys, monkeypatch):
 
 
 def test_check_where_nothing_fits_tells_the_needs_of_the_leanest_plan(profile, capsys, monkeypatch):
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (READING,))
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: (READING,))
     profile.write_text(profile.read_text().replace('"plain"', '"auto"\nlimit = 3.0'))
     cli.main(["check", str(profile), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -167,7 +170,7 @@ def test_check_where_nothing_fits_tells_the_needs_of_the_leanest_plan(profile, c
 
 
 def test_check_without_a_card_says_that_it_cannot_say(profile, capsys, monkeypatch):
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: ())
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: ())
     profile.write_text(profile.read_text().replace('"plain"', '"auto"'))
     cli.main(["check", str(profile)])
     out = capsys.readouterr().out

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import seen
-from forms import app, opened, row, settle, write_profile
+from forms import app, checked, opened, row, settle, write_profile
 
 from aozora_tui.profile_file import REST, ProfileFile
 from aozora_tui.profile_merge import merge
@@ -192,3 +192,53 @@ async def test_a_text_from_the_editor_that_is_no_toml_is_named_and_not_taken(pat
         await pilot.press("escape")
         await settle(pilot)
         assert not screen.file.modified
+
+
+async def test_a_clash_shows_both_values_and_every_key_and_enter_drops_nothing(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        await pilot.press("7")
+        elsewhere(path, "steps = 500", "steps = 900")
+        theirs = path.read_bytes()
+        await pilot.press("f2")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Ask)
+        said = seen.words(pilot.app)
+        assert "mine 5007" in said and "theirs 900" in said
+        for key in ("k keep mine", "t take theirs", "r reload it, dropping mine", "o overwrite it", "esc cancel"):
+            assert key in said, key
+        await pilot.press("enter")
+        await settle(pilot)
+        assert isinstance(pilot.app.screen, Ask) and path.read_bytes() == theirs
+
+
+async def test_enter_keeps_what_both_changed_apart(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        await opened(pilot, path, "train.steps")
+        await pilot.press("7")
+        elsewhere(path, "# third", "# fourth")
+        await pilot.press("f2")
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert path.read_text().startswith("# fourth") and "steps = 5007" in path.read_text()
+
+
+async def test_a_file_that_cannot_be_read_outside_is_not_called_saved_or_without_problem(path):
+    async with app().run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot, path)
+        await checked(pilot, screen)
+        assert "no problem" in seen.text(pilot.app)
+        whole = path.read_text()
+        path.write_text("[tra")
+        pilot.app.tick()
+        await settle(pilot)
+        said = seen.text(pilot.app)
+        assert "not readable on the disk" in said and "mine.toml cannot be read, or is no TOML" in said
+        assert "no problem" not in said and "saved" not in said.splitlines()[0]
+        await pilot.press("f2")
+        await settle(pilot)
+        assert "reload" not in seen.words(pilot.app) and path.read_text() == "[tra"
+        await pilot.press("enter", "o")
+        await settle(pilot)
+        assert path.read_text() == whole and "not readable" not in seen.text(pilot.app)

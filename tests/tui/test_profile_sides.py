@@ -94,6 +94,8 @@ def test_a_profile_of_another_kind_of_text_can_be_compared_with(path, tmp_path):
     other = tmp_path / "bom.toml"
     other.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert read_side(other).text == path.read_text()
-    assert read_side(tmp_path / "none.toml") is None
+    with pytest.raises(ValueError, match=r"none\.toml cannot be read"):
+        read_side(tmp_path / "none.toml")
     os.mkfifo(tmp_path / "pipe.toml")
-    assert read_side(Path(tmp_path / "pipe.toml")) is None
+    with pytest.raises(ValueError, match=r"pipe\.toml cannot be read"):
+        read_side(Path(tmp_path / "pipe.toml"))

@@ -10,13 +10,13 @@ import seen
 from textual.widgets import Input
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.run_state import RunState
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.meters import card_of
 from aozora_tui.screens.run import RunScreen
 from engine.contract import events, places, rundir
+from engine.contract.nvml_reading import Reading
 
 CARD = Reading(
     index=0,
@@ -166,12 +166,16 @@ async def test_what_was_said_goes_when_it_is_over(run):
             assert "Stopping:" not in seen.text(app)
 
 
-async def test_a_long_path_of_the_export_is_shown_whole(run):
+async def test_a_long_path_of_the_export_has_one_line_and_is_whole_among_the_numbers(run):
     at = fake_run.trained(run, 4, steps=4)
     export = f"exports/{'a-long-name-' * 8}end.safetensors"
     fake_run.add(run, events.Finished(time=at, step=4, reason="finished", seconds=100, export=export))
     app = watching(run)
     async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = str(app.screen.query_one("#outcome").content)
+        assert "\n" not in shown and "\u2026" in shown and shown.endswith("long-name-end.safetensors")
+        await pilot.press("n", "G", "pagedown", "pagedown")
         await pilot.pause()
         assert export in "".join(seen.text(app).split())
 
@@ -404,15 +408,13 @@ async def test_every_export_of_a_finished_run_is_named(run):
     at = fake_run.trained(run, 4, steps=4)
     for path in ("exports/a.safetensors", "exports/a-ema.safetensors"):
         fake_run.add(run, events.Saved(time=at, kind="export", step=4, path=path, bytes=1000, seconds=0.1))
-    fake_run.add(
-        run, events.Finished(time=at, step=4, reason="finished", seconds=9, export="exports/a-ema.safetensors")
-    )
+    export = str(run.exports / "a-ema.safetensors")  # the engine's last word has the whole path
+    fake_run.add(run, events.Finished(time=at, step=4, reason="finished", seconds=9, export=export))
     app = watching(run)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        shown = str(app.screen.query_one("#outcome").content).replace("\n" + " " * 10, "")
-        assert shown.count("/exports/") == 2 and "/exports/a.safetensors" in shown
-        assert shown.endswith("/exports/a-ema.safetensors")
+        shown = str(app.screen.query_one("#outcome").content).split("\n")
+        assert [line.rpartition("/")[2] for line in shown] == ["a.safetensors", "a-ema.safetensors"]
 
 
 async def test_a_rate_of_nothing_is_said_and_a_comma_is_named(run):
@@ -426,3 +428,80 @@ async def test_a_rate_of_nothing_is_said_and_a_comma_is_named(run):
             await pilot.press(*["backspace"] * 3, "0", "enter")
             await pilot.pause()
             assert "Nothing is learnt from the next step on, until the rate is raised (f)." in seen.text(app)
+
+
+async def test_where_previews_are_is_said_at_the_end_and_their_names_among_the_numbers(run):
+    at = fake_run.trained(run, 4, steps=4)
+    for name in ("a", "b"):
+        path = f"samples/step-000004-{name}.png"
+        fake_run.add(run, events.Sampled(time=at, step=4, path=path, prompt="a lighthouse", settings={}))
+    fake_run.add(run, events.Finished(time=at, step=4, reason="finished", seconds=9))
+    app = watching(run)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        shown = str(app.screen.query_one("#outcome").content)
+        assert shown.startswith("previews  ") and shown.endswith("/samples  (2)")
+        await pilot.press("n")
+        await pilot.pause()
+        assert str(run.samples / "step-000004-b.png") in "".join(seen.text(app).split())
+
+
+async def test_a_run_that_is_started_again_is_starting_until_it_says_a_word(run):
+    at = fake_run.trained(run, 40)
+    fake_run.add(run, events.Finished(time=at, step=40, reason="stopped", seconds=9))
+    info = rundir.read_info(run)
+    run.info.write_bytes(msgspec.json.encode(msgspec.structs.replace(info, started=at + 60)))
+    app = watching(run)
+    with fake_run.engine_alive(run):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            first, second = seen.text(app).splitlines()[:2]
+            assert "starting" in first and "running" not in first
+            assert second.split()[0] == "starting" and "%" not in second and "waiting for the engine" in second
+            fake_run.add(run, events.Phase(time=at + 70, name="load"))
+            app.tick()
+            await pilot.pause()
+            first, second = seen.text(app).splitlines()[:2]
+            assert "running" in first and second.split()[0] == "load" and "%" not in second
+
+
+async def test_every_warning_is_read_whole_with_its_step_and_what_to_do(run):
+    at = fake_run.trained(run, 5)
+    for number in range(9):
+        text = f"picture {number} cannot be used, because {'it is damaged and ' * 6}that is all"
+        fake_run.add(run, events.Warned(time=at + number, code="x", text=text, remedy=f"Mend {number}."))
+    app = watching(run)
+    for size in ((80, 24), (60, 15)):
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await pilot.press("H")
+            await pilot.pause()
+            assert "nothing unusual" in seen.text(app) and "at step 5, 2023-11-14" in seen.text(app)
+            found = ""
+            for _ in range(12):
+                found += seen.words(app) + " "
+                assert all(len(line) <= size[0] for line in seen.text(app).splitlines())
+                await pilot.press("pagedown")
+                await pilot.pause()
+            for number in range(9):
+                assert f"Mend {number}." in found
+            assert "picture 0 cannot be used, because " + "it is damaged and " * 6 + "that is all." in found
+            await pilot.press("escape")
+            await pilot.pause()
+            assert app.screen.run_dir == run
+        app = watching(run)
+
+
+async def test_a_checkpoint_is_not_offered_before_there_is_anything_to_save(run):
+    fake_run.add(run, fake_run.started(run), events.Phase(time=fake_run.START, name="train", step=0))
+    app = watching(run)
+    with fake_run.engine_alive(run):
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.pause()
+            assert "w save" not in seen.text(app) and "p pause" in seen.text(app)
+            fake_run.add(run, fake_run.step(1, at=fake_run.START + 30))
+            app.tick()
+            await pilot.pause()
+            app.screen.update_keys()
+            await pilot.pause()
+            assert "w save" in seen.text(app)

@@ -1,23 +1,27 @@
 """The page before a start: what it says, and that nothing starts that should not."""
 
+import json
 import sys
 
 import fake_engine
 import fake_run
 import forms
 import gallery
+import msgspec
 import pytest
 import seen
+from PIL import Image
 from test_home import own_profile
 
-from aozora_tui import runs
+from aozora_tui import cli, runs
 from aozora_tui.app import AozoraApp
+from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.profile import ProfileScreen
 from aozora_tui.screens.run import RunScreen
 from aozora_tui.screens.start import Page, StartScreen
-from aozora_tui.screens.start_look import count_pictures, gather
-from engine.contract import places
+from aozora_tui.screens.start_look import gather, with_pictures
+from engine.contract import events, places, rundir
 from engine.contract.profile import dump, parse, resolved
 
 ENGINE = (sys.executable, fake_engine.__file__)
@@ -231,9 +235,154 @@ async def test_it_is_shown_cheaply_and_is_still(own_place):
         assert 1000 < app._driver.sent <= 12 * 1024
 
 
-def test_pictures_are_counted_by_name(tmp_path):
-    for name in ("a.png", "b.JPG", "c.txt", ".hidden.png", "deep/d.webp", ".thumbs/e.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert count_pictures(tmp_path) == 3
-    assert count_pictures(tmp_path / "nowhere") == 0
+async def test_what_is_drawn_counts_the_micro_batches_that_are_not_full(own_place):
+    """Forty pictures, each in a bucket of its own kind of four: 400 micro-batches of one or two."""
+    path = forms.write_profile(own_place)
+    path.write_text(path.read_text().replace("steps = 500", "steps = 100\naccumulate = 4\nbatch_size = 4"))
+    pictures = own_place / "pictures"
+    (pictures / "a.png").unlink()
+    for number in range(40):
+        size = (256 + 64 * (number % 8), 1024 - 64 * (number // 8))
+        Image.new("L", size).save(pictures / f"{number:02}.png")
+    look = with_pictures(gather(path.read_text(), path, ()), path, lambda: False)
+    order = look.drawing.order
+    expected = sum(len(order.batch_at(micro)) for micro in range(400))
+    assert order.batches_per_epoch > 10 and look.drawing.samples == expected < 1600
+    app = app_on()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await looked(pilot, path)
+        epochs = 400 / order.batches_per_epoch
+        assert f"40 in 1 folder; {expected:,} are drawn: {epochs:,.0f} epochs." in seen.words(app)
+
+
+def spoil(own_place):
+    """Two of four pictures cannot be read."""
+    pictures = own_place / "pictures"
+    whole = (pictures / "a.png").read_bytes()
+    (pictures / "b.png").write_bytes(whole)
+    (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (pictures / "none.jpg").touch()
+
+
+async def test_pictures_that_cannot_be_read_are_named_and_every_page_counts_the_same(own_place, capsys):
+    path = forms.write_profile(own_place)
+    spoil(own_place)
+    said = "2 of 4 pictures cannot be used: cut.png is truncated: the end of the file is missing; none.jpg is empty"
+    app = app_on()
+    async with app.run_test(size=(120, 40)) as pilot:
+        _, answers = await looked(pilot, path)
+        assert "2 of 4 in 1 folder" in seen.words(app) and said in seen.words(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert answers == [True]
+        form = await forms.opened(pilot, path, "data.folders")
+        await forms.checked(pilot, form)
+        assert said in forms.row(form, "data.folders").problem_text.replace("\n", " ")
+        assert "! 1 note" in seen.words(app)
+    cli.main(["check", str(path), "--json"])
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert [said in problem["text"] for problem in problems if problem["path"] == "data.folders"] == [True]
+
+
+async def test_a_profile_of_which_no_picture_can_be_used_does_not_start(own_place):
+    path = forms.write_profile(own_place)
+    (own_place / "pictures" / "a.png").write_bytes(b"\x89PNG")
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen, answers = await looked(pilot, path)
+        assert "none of 1 pictures can be used: a.png is not a picture" in seen.words(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.screen is screen and not answers
+
+
+async def test_what_another_program_writes_is_what_is_shown_and_started(own_place):
+    path = forms.write_profile(own_place)
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen, answers = await looked(pilot, path)
+        path.write_text(path.read_text().replace("steps = 500", "steps = 777"))
+        app.tick()
+        await seen.work_done(app)
+        await forms.settle(pilot)
+        assert "777 steps of 16" in seen.text(app) and screen.text == path.read_text()
+        path.write_text("[tra")
+        app.tick()
+        await forms.settle(pilot)
+        await pilot.press("enter")
+        assert app.screen is screen or not answers
+
+
+def stopped_at(path, step=20, **changed):
+    """A run of the profile that was stopped, with a checkpoint."""
+    run = ran(path, steps=step, **changed)
+    at = fake_run.START + 9999
+    fake_run.add(run, events.Finished(time=at, step=step, reason="stopped", seconds=9))
+    info = rundir.read_info(run)
+    run.info.write_bytes(msgspec.json.encode(msgspec.structs.replace(info, exit=0)))
+    folder = run.checkpoints / f"step-{step:06}"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    return run
+
+
+async def test_after_a_stopped_run_it_asks_whether_to_resume_or_to_start_anew(own_place):
+    path = forms.write_profile(own_place)
+    run = stopped_at(path)
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen, answers = await looked(pilot, path)
+        await pilot.press("enter")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, Ask) and not answers
+        said = seen.words(app)
+        assert f"{run.name} is stopped; its last checkpoint is of step 20 of 500" in said
+        assert "enter resume it at step 20" in said and "n start anew" in said
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.screen is screen and not answers
+        await pilot.press("enter", "n")
+        await pilot.pause()
+        assert answers == [True]
+
+
+async def test_the_stopped_run_is_resumed_and_shown(own_place, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(places.shipped_profiles_folder().parent))
+    path = forms.write_profile(own_place)
+    run = stopped_at(path)
+    app = app_on(engine_command=ENGINE)
+    async with app.run_test(size=(80, 24)) as pilot:
+        _, answers = await looked(pilot, path)
+        await pilot.press("s", "r")
+        await forms.settle(pilot)
+        assert isinstance(app.screen, RunScreen) and app.screen.run_dir.name == run.name and answers == [False]
+        runs._children[run.path].wait(timeout=20)
+    runs.reap()
+    assert len(rundir.all_runs(places.runs_folder())) == 1
+
+
+async def test_where_settings_were_changed_since_starting_anew_comes_first(own_place):
+    path = forms.write_profile(own_place)
+    stopped_at(path, old=("steps = 500", "steps = 400"))
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        await pilot.press("s")
+        await forms.settle(pilot)
+        said = seen.words(app)
+        assert "1 setting changed since" in said and "enter start anew" in said and "r resume it at step 20" in said
+
+
+@pytest.mark.parametrize(("device", "said"), [("", "no card can be found here"), ("cpu", "as memory.device says")])
+async def test_training_on_the_processor_is_said_plainly(own_place, device, said):
+    path = forms.write_profile(own_place)
+    if device:
+        path.write_text(path.read_text() + f'[memory]\ndevice = "{device}"\n')
+    app = app_on()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        assert said in seen.words(app) and "many times slower than on a card" in seen.words(app)
+    app = app_on((gallery.CARD,))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot, path)
+        assert ("many times slower" in seen.words(app)) == bool(device)

@@ -104,6 +104,8 @@ async def test_all_of_it_is_deleted_for_good_only_after_yes(filled):
         await settle(pilot)
         assert "2 entries, 3 MB: nothing brings that back" in seen.words(pilot.app)
         await pilot.press("enter")
+        assert len(trash.entries()) == 2
+        await pilot.press("y")
         await settle(pilot)
         assert trash.entries() == [] and "Deleted 2 entries" in seen.text(pilot.app)
 
