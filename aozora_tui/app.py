@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import SystemCommand
+from textual.binding import Binding, BindingType
 from textual.events import Event, Key
 from textual.screen import Screen
 
@@ -53,7 +54,11 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
 
     CSS_PATH = "aozora.tcss"
     TITLE = "Aozora"
-    BINDINGS = bindings("app")
+    # Job control is the shell's, as everywhere: no key of ours, and none that could be moved.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("app"),
+        Binding("ctrl+z", "suspend_process", "suspend", show=False),
+    ]
     ENABLE_COMMAND_PALETTE = True
     ALLOW_SELECT = False
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
@@ -146,7 +151,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
         self.around.look()
-        if isinstance(self.screen, Ticking) and not self._is_backed_up():
+        if isinstance(self.screen, Ticking) and not self.is_backed_up:
             self.screen.tick()
 
     def watch_run(self, run: RunDir) -> None:
@@ -296,15 +301,6 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
                 loop.remove_signal_handler(number)
             except (ValueError, RuntimeError, NotImplementedError):
                 return
-
-    def _is_backed_up(self) -> bool:
-        """Whether the terminal is slower than we are: another frame would only wait, and at 30 of them block.
-
-        Textual has no public name for its writer's queue; drivers without a thread have none at all.
-        """
-        writer = getattr(self._driver, "_writer_thread", None)
-        queue = getattr(writer, "_queue", None)
-        return queue is not None and queue.qsize() > 0
 
 
 def run_app(initial: RunDir | None = None, *, settings: Settings | None = None) -> int:

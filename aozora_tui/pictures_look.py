@@ -33,6 +33,9 @@ class PicturesLook:
             return None
         return self._found[2]
 
+    def forget(self) -> None:
+        self._found = None
+
     def look(self, profile: Profile, folder: Path, should_stop: Callable[[], bool]) -> tuple[Problem, ...]:
         """Through all of the folders: for a thread. Raises Interrupted."""
         from aozora_tui.dataset_survey import survey_of, unusable

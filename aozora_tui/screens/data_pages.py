@@ -99,11 +99,13 @@ def _remarks(survey: Survey, profile: Profile, drawing: Drawing | None, width: i
     said = []
     if survey.uncaptioned:
         without = f"{counted(survey.uncaptioned, 'picture')} without a caption: the file's name is learnt"
-        said.append((f"{without}. {only} lists them", "attention"))
+        said.append((without, "attention"))
     if survey.cropped:
-        said.append((f"{counted(survey.cropped, 'picture')} cropped by more than 15 %. {only} lists them", "attention"))
+        said.append((f"{counted(survey.cropped, 'picture')} cropped by more than 15 %", "attention"))
     if survey.enlarged:
-        said.append((f"{counted(survey.enlarged, 'picture')} enlarged to the bucket. {only} lists them", "attention"))
+        said.append((f"{counted(survey.enlarged, 'picture')} enlarged to the bucket", "attention"))
+    if said:
+        said.append((f"{only} lists them by name", "dim"))
     if drawing is not None and drawing.cut:
         cut_off = f"{counted(drawing.cut, 'caption')} longer than {profile.data.max_tokens} tokens: the rest is cut"
         said.append((cut_off, "attention"))

@@ -11,7 +11,7 @@ from aozora_tui.terminal import ascii_only
 from engine.contract.budget import Forecast
 
 GIB = 1 << 30
-OTHER = "other is what the driver and torch take of the card for themselves, beside all tensors"
+OTHER = "other is what driver and torch take of the card for themselves"
 LEAST_BAR = 20
 MOST_BAR = 60
 

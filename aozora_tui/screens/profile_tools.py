@@ -87,8 +87,13 @@ class ProfileTools(ProfileKeys):
     def action_data(self) -> None:
         from aozora_tui.screens.data import DataScreen
 
+        def closed(_: None) -> None:
+            """What was mended meanwhile is no problem any more."""
+            self._pictures.forget()
+            self.check_now()
+
         if (profile := self._profile()) is not None:
-            self.app.push_screen(DataScreen(profile, self.file.path.parent))
+            self.app.push_screen(DataScreen(profile, self.file.path.parent), closed)
 
     def _profile(self) -> Profile | None:
         """The profile as far as it is right."""

@@ -82,7 +82,10 @@ def health_lines(state: RunState, width: int) -> list[Content]:
         lines += _finding(finding, width)
     if not state.findings:
         lines.append(Content("  nothing unusual" if state.step else "  no step yet"))
-    lines += [Content(), Content.styled(f"Warnings  {state.warnings:,}", "bold $primary")]
+    lines += [
+        Content(),
+        Content.styled("Warnings" + (f"  {state.warnings:,}" if state.warnings else ""), "bold $primary"),
+    ]
     for told in reversed(state.told):
         lines += _warning(told, width)
     if not state.told:

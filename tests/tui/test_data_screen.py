@@ -158,7 +158,11 @@ async def test_what_is_counted_as_not_as_it_should_be_is_listed_by_name(profile,
     async with opened(profile, tmp_path) as (pilot, screen):
         await pilot.press("b")
         said = seen.words(pilot.app)
-        assert "2 pictures without a caption" in said and "o lists them" in said and "enlarged to the bucket" in said
+        assert (
+            "2 pictures without a caption" in said
+            and "o lists them by name" in said
+            and "enlarged to the bucket" in said
+        )
         names = []
         for _ in range(2):
             await pilot.press("o")

@@ -8,6 +8,7 @@ import fake_checkpoint
 import msgspec
 import pytest
 import seen
+from forms import paste
 from layer_trees import RATES, TEXT, node_at, profile_of
 from textual.widgets import Input
 
@@ -53,7 +54,8 @@ async def press(pilot, *keys) -> None:
 
 
 async def typed(pilot, text) -> None:
-    await press(pilot, *text)
+    await paste(pilot, text)
+    await settle(pilot)
 
 
 def lines(pilot) -> str:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aozora_tui import settings, trash
-from aozora_tui.context import Context
+from aozora_tui.context import Context, RefusedError
 from aozora_tui.trash_command import trash as command
 from engine.contract import places
 from engine.contract.rundir import RunDir
@@ -201,7 +201,11 @@ def test_on_a_terminal_it_asks_and_only_yes_is_yes(answer, left, monkeypatch):
     filled()
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     monkeypatch.setattr("sys.stderr", asked := Terminal())
-    assert call(empty=True) == 0
+    if left:
+        with pytest.raises(RefusedError, match="nothing was deleted"):
+            call(empty=True)
+    else:
+        assert call(empty=True) == 0
     assert "Delete 2 things (" in asked.getvalue() and "[y/N]" in asked.getvalue()
     assert len(trash.entries()) == left
 
