@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from aozora_tui.remote import links
 from aozora_tui.widgets.half_blocks import from_bytes, numbered_colours, sign_rows, thrifty_rows
 from engine.contract.picture_file import damage, decoding_errors, limited_decoding
 
@@ -47,7 +48,8 @@ class Painted:
 
 
 def painted(job: Job) -> Painted:
-    """Takes a twentieth of a second and more."""
+    """Takes a twentieth of a second and more; far longer if the picture has yet to come from another machine."""
+    links.bring(job.path)
     try:
         small = _small(job)
     except FileNotFoundError:

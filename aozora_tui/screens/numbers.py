@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from aozora_tui import run_numbers
 from aozora_tui.keymap import bindings
+from aozora_tui.remote import links
 from aozora_tui.run_state import RunState
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.data_page import wrapped
@@ -65,7 +66,7 @@ class NumbersScreen(AozoraScreen[None]):
         width = max(self.size.width - 2, 20)
         judged = self.state.watch is not None
         lines = [*health_lines(self.state.findings, width, begun=self.state.step > 0, judged=judged), Content()]
-        for group in run_numbers.groups(self.state, self.aozora.clock(), self.run_dir.path):
+        for group in run_numbers.groups(self.state, self.aozora.clock(), links.folder(self.run_dir)):
             lines.append(Content.styled(group.title, "bold $primary"))
             for label, text in group.lines:
                 first = True

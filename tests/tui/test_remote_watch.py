@@ -13,6 +13,7 @@ import far_side
 import msgspec
 import pytest
 import seen
+from PIL import Image
 from processes import until
 
 from aozora_tui import cli, runs
@@ -192,6 +193,23 @@ async def test_the_card_is_shown_as_the_run_tells_of_it(far):
             for part in ("running", "5.0/12.0 GiB", "63 %", "99/200 W", "n/a"):
                 assert part in seen.text(app)
     assert asked == []
+
+
+async def test_previews_come_when_they_are_looked_at(far):
+    run = fake_run.make(far.runs, "eel-20231113-101010")
+    fake_run.trained(run, 3)
+    Image.new("RGB", (64, 64), "red").save(run.samples / "000003-0.png")
+    sampled = events.Sampled(time=fake_run.START + 200, step=3, path="samples/000003-0.png", prompt="eel", settings={})
+    fake_run.add(run, sampled)
+    with connected("box", None, tick=0.02) as mirror:
+        app = AozoraApp(mirror, ticking=False)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert list(mirror.path.glob("samples/*")) == []
+            await pilot.press("v")
+            await seen.work_done(app)
+            await pilot.pause()
+        assert (mirror.path / "samples/000003-0.png").read_bytes() == (run.samples / "000003-0.png").read_bytes()
 
 
 async def test_a_run_that_is_quiet_costs_the_terminal_nothing(far):
