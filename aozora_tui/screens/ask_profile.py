@@ -29,7 +29,7 @@ class AskProfile(ModalScreen[Path | None]):
     DEFAULT_CSS = """
     AskProfile { align: center middle; background: transparent; }
     AskProfile Rows { background: $surface; height: 9; margin-bottom: 1; }
-    AskProfile Input { background: $panel; margin-bottom: 1; }
+    AskProfile Input { background: $background; margin-bottom: 1; }
     """
 
     def __init__(self, own: Path, recipes: Path, *, but: Path) -> None:
