@@ -106,9 +106,9 @@ def whole_cells(cost: Cost, width: int) -> list[Cell]:
     """What everything that is chosen takes; the plan where there is room for it."""
     total, over = cost.ahead.cost, cost.usable is not None and cost.ahead.cost.device > cost.usable
     if cost.cpu:
-        return [("in all  ", "dim"), (f"host {_gib(total.device + total.host)} GiB", "plain")]
+        return [("all  ", "dim"), (f"host {_gib(total.device + total.host)} GiB", "plain")]
     of = f"/{_gib(cost.usable)}" if cost.usable is not None else ""
-    said: list[Cell] = [("in all  ", "dim"), (f"card {_gib(total.device)}{of} GiB{' !' if over else ''}", _alarm(over))]
+    said: list[Cell] = [("all  ", "dim"), (f"card {_gib(total.device)}{of}{' !' if over else ''}", _alarm(over))]
     said.append((f"  host {_gib(total.host)} GiB", "plain"))
     plan: Cell = (f"  {'plan ' * (width > 60)}{cost.plan}", _alarm(cost.plan == "no plan fits"))
     fits = sum(len(text) for text, _ in (*said, plan)) <= width
