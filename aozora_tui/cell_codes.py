@@ -21,7 +21,7 @@ _OFF = {
     **{"3": "23", "7": "27", "8": "28", "9": "29", "53": "55"},
 }
 _OF_BLANKS = frozenset(("4", "7", "9", "21", "51", "52", "53"))  # blanks show these too
-_LEVELS = (0, 95, 135, 175, 215, 255)
+LEVELS = (0, 95, 135, 175, 215, 255)
 
 
 @lru_cache(maxsize=4096)
@@ -82,7 +82,7 @@ def colours_by_number() -> dict[tuple[int, int, int], int]:
 
     Not the first six of the cube: some shells' themes give those another colour.
     """
-    cube = [(red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS]
+    cube = [(red, green, blue) for red in LEVELS for green in LEVELS for blue in LEVELS]
     greys = [(level, level, level) for level in range(8, 239, 10)]
     return {colour: number for number, colour in reversed(list(enumerate([*cube, *greys], 16))) if number > 21}
 

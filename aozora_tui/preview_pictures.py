@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from aozora_tui.remote import links
-from aozora_tui.widgets.half_blocks import from_bytes, numbered_colours, sign_rows, thrifty_rows
+from aozora_tui.widgets.few_colours import few_colours
+from aozora_tui.widgets.half_blocks import from_bytes, sign_rows, thrifty_rows
 from engine.contract.picture_file import damage, decoding_errors, limited_decoding
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Cells = tuple[tuple[str, str], ...]
 Part = tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
@@ -22,6 +19,8 @@ WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 COLOURS = 64  # in 24 bit; more would cost bytes that nobody sees
 # How far a colour may be from its own (half_blocks.thrifty_rows): of a picture by itself, and of one among many.
 FINE, COARSE = 1500, 2500
+# How much dithering: more is noise, and on few pixels it is seen sooner.
+CARRIED_FINE, CARRIED_COARSE = 0.6, 0.4
 MOST_PIXELS = 4096 * 4096  # of the largest preview that a profile can ask for
 MOST_CELLS = 100_000  # that are kept
 
@@ -118,7 +117,12 @@ def _small(job: Job) -> tuple[bytes, int]:
     box = (left * wide, top * high, right * wide, bottom * high)
     size = fitted((box[2] - box[0], box[3] - box[1]), job.room)
     small = picture.resize((size[0], 2 * size[1]), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
-    return _reduced(small, job.paint).tobytes(), size[0]
+    if job.paint == "full":
+        return small.quantize(COLOURS).convert("RGB").tobytes(), size[0]
+    if job.paint == "signs":
+        return small.tobytes(), size[0]
+    carried = (CARRIED_FINE if job.fine else CARRIED_COARSE) if job.paint == "dithered" else 0.0
+    return few_colours(small.tobytes(), size[0], carried=carried), size[0]
 
 
 def fitted(size: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
@@ -126,25 +130,3 @@ def fitted(size: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
     wide, high = size
     scale = min(room[0] / wide, 2 * room[1] / high)
     return min(max(round(wide * scale), 1), room[0]), min(max(round(high * scale / 2), 1), room[1])
-
-
-def _reduced(picture: Image, paint: Paint) -> Image:
-    from PIL import Image
-
-    if paint == "signs":
-        return picture
-    if paint == "full":
-        return picture.quantize(COLOURS).convert("RGB")
-    dither = Image.Dither.FLOYDSTEINBERG if paint == "dithered" else Image.Dither.NONE
-    return picture.quantize(palette=_palette(), dither=dither).convert("RGB")
-
-
-@lru_cache(maxsize=1)
-def _palette() -> Image:
-    from PIL import Image
-
-    colours = numbered_colours()
-    palette = Image.new("P", (1, 1))
-    padding = colours[-1] * (256 - len(colours))
-    palette.putpalette([*(level for colour in colours for level in colour), *padding])
-    return palette

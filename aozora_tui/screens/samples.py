@@ -81,7 +81,7 @@ class SamplesScreen(SamplesWork):
         if action in ("pan", "fit"):
             return self.large and self.zoom > 1
         if action == "weights":
-            return len(self.shown.weights) > 1
+            return len(self.shown.weights) > 1 and not (self.large and self.beside)
         return bool(self.shown.drawn) or action == "back"
 
     def active_keys(self) -> list[Key]:
@@ -247,6 +247,9 @@ class SamplesScreen(SamplesWork):
         if len(known) < 2:
             said = f"Every preview was drawn with the {known[0]} weights." if known and known[0] else ""
             self.say(said or "There are no previews of other weights.", "warning")
+            return
+        if self.large and self.beside:
+            self.say("All weights that drew it are shown.")
             return
         self.weights = known[(known.index(self.weights) + 1) % len(known)]
         self.say(f"Drawn with the {self.weights} weights")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aozora_tui.preview_pictures import WHOLE, Job, Paint, Painted, Part, fitted
 from aozora_tui.previews import Preview, Previews, Prompt, settings_words
@@ -137,7 +137,8 @@ def large_page(
         job = _job(preview, size, paint, part=part, fine=True)
         places.append(Place(x, 1, size, job, _name(preview), label, 0, "head"))
     x, y = (size[0] + GAP, 1) if beside else (0, size[1] + 1)
-    lines = list(_about(prompt, panes[-1], width - x, spread=beside))[: height - y]
+    last = replace(panes[-1], weights="") if _several(panes) else panes[-1]  # the labels say it of each
+    lines = list(_about(prompt, last, width - x, spread=beside))[: height - y]
     return Page(places, [Words(x, y + down, text, style) for down, (text, style) in enumerate(lines)])
 
 
@@ -170,10 +171,15 @@ def step_words(step: int) -> str:
 def pane_label(preview: Preview, panes: Sequence[Preview], part: Part) -> str:
     """What the picture is, and how much of it is seen."""
     text = f"step {preview.step:,}" if preview.step else "base model"
-    if preview.step and preview.weights and len({pane.weights for pane in panes if pane.step}) > 1:
+    if preview.step and preview.weights and _several(panes):
         text = f"{preview.weights}, {text}"
     times = 1 / (part[2] - part[0])
     return f"{text}  x{times:g}" if part != WHOLE else text
+
+
+def _several(panes: Sequence[Preview]) -> bool:
+    """Whether several weights drew them, the untouched model apart."""
+    return len({pane.weights for pane in panes if pane.step}) > 1
 
 
 def visible_part(zoom: float, centre: tuple[float, float]) -> tuple[Part, tuple[float, float]]:
@@ -219,11 +225,12 @@ def _foot(shown: Previews, cursor: tuple[int, int], weights: str, room: tuple[in
 
 def _about(prompt: Prompt, preview: Preview, width: int, *, spread: bool) -> Iterator[tuple[str, str]]:
     """Lines about a picture; `spread`: there is room for one thing a line."""
+    said = settings_words(preview)
     if not spread:
         yield _cut(prompt.text or "(empty prompt)", width), "head"
         if negative := preview.settings.get("negative"):
             yield _cut(f"negative: {negative}", width), "dim"
-        yield _fitting(settings_words(preview), width), ""
+        yield _fitting(said, width), ""
         return
     for line in wrapped(prompt.text or "(empty prompt)", width - 1):
         yield line, "head"
@@ -232,7 +239,7 @@ def _about(prompt: Prompt, preview: Preview, width: int, *, spread: bool) -> Ite
         for line in wrapped(f"negative: {negative}", width - 1):
             yield line, "dim"
         yield "", ""
-    for part in settings_words(preview):
+    for part in said:
         yield part, ""
     if preview.path is not None:
         yield "", ""

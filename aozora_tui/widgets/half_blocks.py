@@ -47,7 +47,7 @@ def block_rows(picture: Thumbnail) -> list[Row]:
 def thrifty_rows(picture: Thumbnail, tolerance: int) -> list[Row]:
     """The same with a third of the bytes: a pixel keeps a colour that the terminal draws with already if that is no
     further than `tolerance` from its own, and of the signs that show a cell the one is taken that needs the fewest new
-    colours. The distance is `_distance`."""
+    colours. The distance is `distance`."""
     rows: list[Row] = []
     for upper, lower in zip(picture.pixels[::2], picture.pixels[1::2], strict=True):
         row, pen = [], (upper[0], lower[0])
@@ -100,7 +100,7 @@ def _thrifty(pixels: tuple[Rgb, Rgb], pen: tuple[Rgb, Rgb], tolerance: int) -> t
     """The sign, and what the terminal draws with then: colour and background."""
     upper, lower = (_nearest(pixel, pen, tolerance) for pixel in pixels)
     front, back = pen
-    if _distance(upper, lower) <= tolerance:
+    if distance(upper, lower) <= tolerance:
         if upper == front or lower == front:
             return "█", pen
         return " ", (front, upper if upper == back else lower)
@@ -110,12 +110,12 @@ def _thrifty(pixels: tuple[Rgb, Rgb], pen: tuple[Rgb, Rgb], tolerance: int) -> t
 
 
 def _nearest(pixel: Rgb, known: tuple[Rgb, Rgb], tolerance: int) -> Rgb:
-    best = min(known, key=lambda colour: _distance(pixel, colour))
-    return best if _distance(pixel, best) <= tolerance else pixel
+    best = min(known, key=lambda colour: distance(pixel, colour))
+    return best if distance(pixel, best) <= tolerance else pixel
 
 
 @lru_cache(maxsize=8192)
-def _distance(one: Rgb, other: Rgb) -> int:
+def distance(one: Rgb, other: Rgb) -> int:
     """As the eye has it, about ("redmean"), squared: 0 to 584,000."""
     mean = (one[0] + other[0]) // 2
     red, green, blue = (a - b for a, b in zip(one, other, strict=True))

@@ -6,7 +6,8 @@ from PIL import Image
 
 from aozora_tui import preview_pictures
 from aozora_tui.preview_pictures import Job, Kept, Painted, fitted, painted
-from aozora_tui.widgets.half_blocks import numbered_colours
+from aozora_tui.widgets.few_colours import few_colours
+from aozora_tui.widgets.half_blocks import distance, numbered_colours
 
 
 @pytest.fixture
@@ -67,15 +68,25 @@ def test_with_256_colours_only_those_are_used_that_are_the_same_everywhere(noise
         assert {pixel for row in found for pixel in row} <= set(numbered_colours())
 
 
-def test_dithering_keeps_the_mean_of_a_colour_that_the_terminal_lacks(tmp_path):
-    path = tmp_path / "flat.png"
-    Image.new("RGB", (64, 64), (115, 115, 160)).save(path)
-    means = {}
+def test_dithering_comes_closer_to_a_colour_that_the_terminal_lacks(tmp_path):
+    path, true = tmp_path / "flat.png", (115, 115, 160)
+    Image.new("RGB", (64, 64), true).save(path)
+    far = {}
     for paint in ("numbered", "dithered"):
         found = [pixel for row in pixels(painted(Job(path, 1.0, (32, 16), paint, fine=True))) for pixel in row]
-        means[paint] = [sum(pixel[each] for pixel in found) / len(found) for each in range(3)]
-    assert max(abs(a - b) for a, b in zip(means["dithered"], (115, 115, 160), strict=True)) < 6
-    assert max(abs(a - b) for a, b in zip(means["numbered"], (115, 115, 160), strict=True)) > 10
+        means = [sum(pixel[each] for pixel in found) / len(found) for each in range(3)]
+        far[paint] = sum(abs(mean - level) for mean, level in zip(means, true, strict=True))
+    assert 2 * far["dithered"] < far["numbered"]
+
+
+def test_the_nearest_numbered_colour_is_found_without_looking_at_all_of_them():
+    """Against the search through all of them; colours are told apart to a few levels of 256."""
+    for wanted in [
+        (red, green, blue) for red in range(2, 256, 36) for green in range(2, 256, 36) for blue in (2, 90, 202)
+    ]:
+        found = tuple(few_colours(bytes(wanted), 1, carried=0))
+        best = min(distance(wanted, colour) for colour in numbered_colours())
+        assert distance(wanted, found) <= best + 600, (wanted, found)
 
 
 def test_without_colours_it_is_signs_from_dark_to_light(tmp_path):

@@ -129,6 +129,9 @@ async def test_beside_the_base_and_the_other_weights(tmp_path):
         assert line == ["base", "model", "latest,", "step", "100", "average,", "step", "100"]
         columns = sorted({x for _, x in cells(pilot)})
         assert len(columns) == 3 * 38 and columns[0] == 0  # three pictures
+        assert "512x512\n" in seen.text(pilot.app)  # which weights, the labels say
+        await pressed(pilot, "e")
+        assert "All weights that drew it are shown" in seen.text(pilot.app)
         await pressed(pilot, "b")
         assert "base model" not in seen.text(pilot.app) and "step 100" in title(pilot)
 
