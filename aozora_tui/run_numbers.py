@@ -120,7 +120,7 @@ def _disk(state: RunState) -> list[tuple[str, str]]:
         return []
     lines = [("free", size(machine.disk_free))]
     if seconds := seconds_to_full(state.history.box.elapsed, free):
-        since = "over the run's end" if state.eta is not None and seconds > state.eta else "before the run's end"
+        since = "after the run's end" if state.eta is not None and seconds > state.eta else "before the run's end"
         end = f", {since}" if state.eta is not None else ""
         lines.append(("full in", f"{duration(seconds)}, as the last hours have filled it{end}"))
     elif len(free) > 1:

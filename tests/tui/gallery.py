@@ -52,6 +52,8 @@ VIEWS = (
     View("settings", "settings", keys=("9",)),
     View("run", "live"),
     View("log", "live", "run", ("l",)),
+    View("charts", "live", "run", ("c", "right", *["pageup"] * 3)),
+    View("numbers", "live", "run", ("n",)),
     View("stop", "live", "run", ("s",)),
     View("rate", "live", "run", ("f",)),
     View("profile", "profile", field="train.accumulate"),

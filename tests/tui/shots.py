@@ -88,6 +88,8 @@ async def _walk(area: str, mode: Mode, home: Path) -> dict[str, Shot]:
 def _prepare(mode: Mode, home: Path, patch: pytest.MonkeyPatch) -> None:
     """What the environment says before a start. NO_COLOR has chosen the theme before Textual is imported; that is over
     here, so the theme that Textual then begins with is set."""
+    patch.setenv("TERM", "xterm-256color")
+    patch.delenv("COLORTERM", raising=False)
     patch.setenv("HOME", str(home))  # paths are shown from there
     for name in ("DATA", "CACHE", "RUNS", "PROFILES", "CONFIG"):
         patch.setenv(f"AOZORA_{name}", str(home / name.lower()))

@@ -2,9 +2,9 @@ import math
 import random
 
 import pytest
-from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
 
+from aozora_tui.drawing import DrawingApp
 from aozora_tui.widgets.cells import text_of
 from aozora_tui.widgets.chart import Chart
 from aozora_tui.widgets.traces import Series
@@ -26,7 +26,7 @@ class CountingDriver(HeadlessDriver):
         pass
 
 
-class ChartApp(App):
+class ChartApp(DrawingApp):
     CSS = "Chart { width: 60; height: 10; }"
 
     def __init__(self, chart):
