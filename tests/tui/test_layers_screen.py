@@ -8,11 +8,10 @@ import fake_checkpoint
 import msgspec
 import pytest
 import seen
-from forms import paste
+from forms import AppForAScreen, paste
 from layer_trees import RATES, TEXT, node_at, profile_of
 from textual.widgets import Input
 
-from aozora_tui.app import AozoraApp
 from aozora_tui.gpu import Reading
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.layers import LayersScreen
@@ -31,8 +30,8 @@ def header(tmp_path_factory):
     return read_base(fake_checkpoint.write(tmp_path_factory.mktemp("base") / "sdxl.safetensors"))
 
 
-def app(**more) -> AozoraApp:
-    return AozoraApp(ticking=False, read_gpu=lambda pid: (CARD,), **more)
+def app(**more) -> AppForAScreen:
+    return AppForAScreen(ticking=False, read_gpu=lambda pid: (CARD,), **more)
 
 
 async def opened(pilot, header, extra="", answers=None) -> LayersScreen:
