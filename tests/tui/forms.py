@@ -10,9 +10,12 @@ import fake_checkpoint
 import seen
 from textual.events import Paste
 from textual.pilot import Pilot
+from textual.screen import Screen
 
+from aozora_tui import app as app_module
 from aozora_tui.app import AozoraApp
 from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.beneath import Beneath
 from aozora_tui.screens.form import FieldRow
 from aozora_tui.screens.profile import ProfileScreen
 from engine.contract import places
@@ -52,8 +55,18 @@ def picture() -> bytes:
     return file.getvalue()
 
 
+class AppForAScreen(AozoraApp):
+    """Where a test pushes a screen of its own: what is beneath is the first screen only once somebody goes there. To
+    list profiles and runs that nobody looks at would be a third of many a test's time."""
+
+    CSS_PATH = Path(app_module.__file__).with_name("aozora.tcss")
+
+    def get_default_screen(self) -> Screen[None]:
+        return Beneath()
+
+
 def app() -> AozoraApp:
-    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
+    return AppForAScreen(ticking=False, read_gpu=lambda pid: ())
 
 
 async def opened(pilot: Pilot[int], path: Path, field: str | None = None, *, recipe: bool = False) -> ProfileScreen:
