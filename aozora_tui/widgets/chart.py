@@ -6,21 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.style import Style
 from textual.geometry import Region
 from textual.reactive import var
 from textual.strip import Strip
-from textual.widget import Widget
 
 from aozora_tui.widgets.braille import GLYPHS, MARKS, Area, Axes, Layer, draw, notice
 from aozora_tui.widgets.cells import Cell, Row, blank, changed, fitting, text_of, to_strip
+from aozora_tui.widgets.kept_styles import KeptStyles
 from aozora_tui.widgets.scale import reach, settle, short
 from aozora_tui.widgets.traces import Fold, Folds, Series, Trace, nearest_index
 
 VALUE_WIDTH = 9  # of a number in the title, so that the ones after it stay put
 
 
-class Chart(Widget):
+class Chart(KeptStyles):
     """Values over steps. `set_data` draws; x runs over the whole length of the run, so that old columns stay put.
 
     Values that are not finite (on a log axis: not positive) are never plotted: they break the line and are counted in
@@ -50,6 +49,7 @@ class Chart(Widget):
         "chart--empty",
     }
     ALLOW_SELECT = False
+    style_prefix = "chart"
 
     # `var` and not `reactive`: these redraw through the comparison of cells instead of repainting the widget.
     title: var[str] = var("")
@@ -125,7 +125,7 @@ class Chart(Widget):
 
     def render_line(self, y: int) -> Strip:
         rows = self.plotted_rows
-        return to_strip(rows[y] if y < len(rows) else blank(self.size.width), self._style_of)
+        return to_strip(rows[y] if y < len(rows) else blank(self.size.width), self.style_of)
 
     def validate_smoothing(self, smoothing: float) -> float:
         return min(max(smoothing, 0.0), 0.9999)
@@ -228,9 +228,6 @@ class Chart(Widget):
         marked = list(rows[place])
         marked[column] = ("^" if area.ascii_only else "▲", "title")
         return (*rows[:place], tuple(marked), *rows[place + 1 :])
-
-    def _style_of(self, style: str) -> Style:
-        return self.get_component_rich_style(f"chart--{style}") if style else self.rich_style
 
     def dots(self) -> int:
         """Dot columns of the plot at the present size: how far one step of a cursor goes."""

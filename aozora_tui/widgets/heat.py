@@ -6,16 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.style import Style
 from textual.geometry import Region
 from textual.reactive import var
 from textual.strip import Strip
-from textual.widget import Widget
 
 from aozora_tui.history import TIMESTEPS, History
 from aozora_tui.timestep_losses import Mean, TimestepLosses, recent
 from aozora_tui.widgets.braille import Area, Axes, notice, x_axis
 from aozora_tui.widgets.cells import Cell, Row, blank, cells, changed, fitting, text_of, to_strip
+from aozora_tui.widgets.kept_styles import KeptStyles
 from aozora_tui.widgets.scale import reach, short
 
 SHADES = ".:-=+*#%@"  # from the lowest to the highest mean; a blank is where there is none
@@ -25,7 +24,7 @@ MOST_BINS = 40
 NOW_STEPS = 64  # that a mean of now is of, at least; a hundredth of the run, if that is more
 
 
-class HeatStrip(Widget):
+class HeatStrip(KeptStyles):
     """Rows are equal ranges of the timesteps, the noisiest at the top; columns are spans of the x axis. At the right is
     the mean of each range: of the last steps, or at the cursor. With `own_scale` each row has its own shades, so that
     one sees what became of it; else all share them. Written on the lines of Chart, whose place it can take."""
@@ -45,6 +44,7 @@ class HeatStrip(Widget):
         *(f"heat--level{level}" for level in range(len(COLOURS))),
     }
     ALLOW_SELECT = False
+    style_prefix = "heat"
 
     title: var[str] = var("")
     own_scale: var[bool] = var(False)
@@ -85,7 +85,7 @@ class HeatStrip(Widget):
 
     def render_line(self, y: int) -> Strip:
         rows = self.plotted_rows
-        return to_strip(rows[y] if y < len(rows) else blank(self.size.width), self._style_of)
+        return to_strip(rows[y] if y < len(rows) else blank(self.size.width), self.style_of)
 
     def dots(self) -> int:
         """Places of the plot at the present size: how far one step of a cursor goes."""
@@ -214,6 +214,3 @@ class HeatStrip(Widget):
         row, place = list(rows[0]), self._area.gutter + self._losses.column_of(self.cursor)
         row[place] = ("^" if self.ascii_only else "▲", "title")
         return [tuple(row), *rows[1:]]
-
-    def _style_of(self, style: str) -> Style:
-        return self.get_component_rich_style(f"heat--{style}") if style else self.rich_style
