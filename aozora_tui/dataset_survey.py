@@ -107,13 +107,13 @@ def survey_of(profile: Profile, folder: Path, should_stop: Callable[[], bool] = 
     return survey
 
 
-def unusable(survey: Survey) -> tuple[Problem, ...]:
+def unusable(survey: Survey, *, named: int = NAMED) -> tuple[Problem, ...]:
     """What every page says of the pictures that a run would pass over: how many, the first by name, and why. An error
     if none is left."""
     if not survey.skipped:
         return ()
-    names = [f"{below_a_root(survey, each.path)} {each.reason}" for each in survey.skipped[:NAMED]]
-    more = f"; and {len(survey.skipped) - NAMED:,} more" if len(survey.skipped) > NAMED else ""
+    names = [f"{below_a_root(survey, each.path)} {each.reason}" for each in survey.skipped[:named]]
+    more = f"; and {len(survey.skipped) - named:,} more" if len(survey.skipped) > named else ""
     total = len(survey.skipped) + len(survey.placed)
     many = f"{len(survey.skipped):,} of {total:,} pictures" if survey.placed else f"none of {total:,} pictures"
     cannot = "cannot be used" if survey.placed else "can be used"

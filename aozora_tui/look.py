@@ -8,6 +8,8 @@ from aozora_tui.commands import complain_of, to_json
 from aozora_tui.context import Context, RefusedError
 from aozora_tui.terminal import complain, fitted, say
 
+MOST_NAMED = 1000  # pictures that cannot be used
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -48,12 +50,11 @@ def check(context: Context) -> int:
 
 
 def _of_pictures(profile: "Profile", start: "Path") -> "tuple[Problem, ...]":
-    """Every folder is looked through, as a run does it."""
-    from aozora_tui.pictures_look import PicturesLook
+    """Every folder is looked through, as a run does it; here there is room for all names."""
+    from aozora_tui.dataset_survey import survey_of, unusable
+    from aozora_tui.pictures_look import is_unbuilt
 
-    look = PicturesLook()
-    known = look.known(profile, start)
-    return look.look(profile, start, lambda: False) if known is None else known
+    return () if is_unbuilt(profile, start) else unusable(survey_of(profile, start), named=MOST_NAMED)
 
 
 def _summary(checked: "Checked", start: "Path") -> list[str]:

@@ -27,7 +27,7 @@ class PicturesLook:
     def known(self, profile: Profile | None, folder: Path) -> tuple[Problem, ...] | None:
         """None if somebody must `look`; relative paths start at `folder`. Of no profile, and of the demo's pictures
         that are not made yet, there is nothing to say."""
-        if profile is None or any(is_demo(path) and not path.exists() for path in _paths(profile, folder)):
+        if profile is None or is_unbuilt(profile, folder):
             return ()
         if self._found is None or self._found[0] != _key(profile, folder) or self._clock() - self._found[1] > LASTS:
             return None
@@ -43,6 +43,11 @@ class PicturesLook:
         found = unusable(survey_of(profile, folder, should_stop))
         self._found = (_key(profile, folder), self._clock(), found)
         return found
+
+
+def is_unbuilt(profile: Profile, folder: Path) -> bool:
+    """Whether the pictures are the demo's, which its first run makes."""
+    return any(is_demo(path) and not path.exists() for path in _paths(profile, folder))
 
 
 def _paths(profile: Profile, folder: Path) -> list[Path]:

@@ -50,7 +50,16 @@ class Ask(ModalScreen[str | None]):
             yield Static(self._keys(), id="ask-keys")
 
     def on_resize(self) -> None:
-        self.query_one("#ask-keys", Static).update(self._keys())
+        """What there is no room for is scrolled; the question and its answers are always seen."""
+        keys, width = self._keys(), self._width
+        self.query_one("#ask-keys", Static).update(keys)
+        around = 3 + len(Content(self.question).wrap(width)) + keys.plain.count("\n") + 1  # a frame, a blank line
+        self.query_one("#ask-body").styles.max_height = max(self.app.size.height * 8 // 10 - around, 1)
+
+    @property
+    def _width(self) -> int:
+        """Inside the frame."""
+        return min(WIDTH, self.app.size.width * 94 // 100) - 4
 
     @property
     def _by_enter(self) -> Answer | None:
@@ -58,7 +67,7 @@ class Ask(ModalScreen[str | None]):
 
     def _keys(self) -> Content:
         """Every answer whole, in as many lines as they need."""
-        width = min(WIDTH, self.app.size.width * 94 // 100) - 4
+        width = self._width
         lines: list[list[tuple[str, str]]] = [[]]
         names = [panel_key(self, "ask.accept") if each is self._by_enter else each.key for each in self.answers]
         parts = [(name, f" {each.label}") for name, each in zip(names, self.answers, strict=True)]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from aozora_tui import run_list, runs
 from aozora_tui.dataset_draws import Drawing, plan_draws, read_vocabulary
 from aozora_tui.dataset_survey import Survey, survey_of, unusable
+from aozora_tui.pictures_look import is_unbuilt
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.verdict import Verdict, judge
 from engine.contract import places
-from engine.contract.check import check_text, is_demo
+from engine.contract.check import check_text
 from engine.contract.problems import Problem, errors
 from engine.contract.profile import resolved
 from engine.contract.profile_values import Difference, differences, values_of, written_values
@@ -101,12 +102,6 @@ def with_pictures(look: Look, path: Path, should_stop: Callable[[], bool]) -> Lo
     survey = survey_of(look.profile, path.parent, should_stop)
     drawing, exact = _drawing(look.profile, survey, path.parent, should_stop)
     return replace(look, survey=survey, drawing=drawing, exact=exact)
-
-
-def is_unbuilt(profile: Profile, folder: Path) -> bool:
-    """Whether the pictures are the demo's, which its first run makes."""
-    paths = [places.expand(each.path, folder) for each in profile.data.folders]
-    return any(is_demo(path) and not path.exists() for path in paths)
 
 
 def _drawing(

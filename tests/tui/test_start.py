@@ -295,6 +295,17 @@ async def test_pictures_that_cannot_be_read_are_named_and_every_page_counts_the_
     assert [said in problem["text"] for problem in problems if problem["path"] == "data.folders"] == [True]
 
 
+def test_check_names_every_picture_that_cannot_be_used(own_place, capsys):
+    path = forms.write_profile(own_place)
+    for number in range(9):
+        (own_place / "pictures" / f"none {number}.jpg").touch()
+    assert cli.main(["check", str(path)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "9 of 10 pictures cannot be used" in said and all(
+        f"none {number}.jpg is empty" in said for number in range(9)
+    )
+
+
 async def test_a_profile_of_which_no_picture_can_be_used_does_not_start(own_place):
     path = forms.write_profile(own_place)
     (own_place / "pictures" / "a.png").write_bytes(b"\x89PNG")
