@@ -16,6 +16,7 @@ import pytest
 from processes import until
 
 from aozora_tui import runs
+from aozora_tui.remote import line as remote_line
 from aozora_tui.remote import links
 from aozora_tui.remote.line import Line, LostError
 from aozora_tui.remote.link import Link
@@ -223,6 +224,28 @@ def test_a_run_lives_ends_and_is_told_apart_from_one_that_was_killed(far, here):
                     links.send(link.run, "save")
             finally:
                 links.remove(link.run)
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        ("1: POSIX  ADVISORY  WRITE 4242 00:33:{inode} 0 EOF", "running"),
+        ("1: FLOCK  ADVISORY  WRITE 4242 00:33:{inode} 0 EOF", "crashed"),
+        ("1: -> POSIX  ADVISORY  WRITE 4242 00:33:{inode} 0 EOF", "crashed"),
+        ("1: POSIX  ADVISORY  WRITE 4242 00:33:9{inode} 0 EOF", "crashed"),
+    ],
+)
+def test_whoever_holds_the_lock_there_lives(near, here, monkeypatch, line, state):
+    """As Linux lists locks; sandboxes list none."""
+    run = made(near)
+    fake_run.trained(run, 3)
+    run.lock.touch()
+    locks, script = near.folder / "locks", near.folder / "far.sh"
+    locks.write_text(f"7: POSIX  ADVISORY  READ  1 00:33:1 0 EOF\n{line.format(inode=run.lock.stat().st_ino)}\n")
+    script.write_text(remote_line.FAR_SIDE.read_text().replace("/proc/locks", str(locks)))
+    monkeypatch.setattr(remote_line, "FAR_SIDE", script)
+    with far_side.linked(near, run, here) as link:
+        assert link.state() == state
 
 
 def test_what_a_run_ends_with_is_here_before_it_is_said_to_have_ended(near, here):
