@@ -287,23 +287,19 @@ def test_the_sample_is_spread_over_blocks_and_kinds_and_always_the_same(publishe
 # -- cost --------------------------------------------------------------------------------------------------------------
 
 
-def test_neither_file_is_kept_in_memory(tmp_path):
+def test_neither_file_is_kept_in_memory_and_neither_diffusers_nor_transformers_is_loaded(tmp_path):
     """256 MiB on either side, 8 MiB a tensor."""
     for name in "ab":
         write_sparse(tmp_path / name, {f"t{number}": (4 << 20,) for number in range(32)})
     code = (
-        "import resource, sys, pathlib; from engine.model.compare import compare\n"
+        "import resource, sys, pathlib, engine.run.diff; from engine.model.compare import compare\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "found = compare(*map(pathlib.Path, sys.argv[1:]), lambda *said: None)\n"
         "assert found.identical\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, *sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a"), str(tmp_path / "b")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert int(done.stdout) < 64 << 10, "KiB more at the peak"
-
-
-def test_it_loads_neither_diffusers_nor_transformers():
-    code = "import sys, engine.run.diff; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"diffusers", "transformers", "PIL"} & {name.split(".")[0] for name in done.stdout.split()}
+    more, *loaded = done.stdout.split()
+    assert int(more) < 64 << 10, "KiB more at the peak"
+    assert not {"diffusers", "transformers", "PIL"} & {name.split(".")[0] for name in loaded}
