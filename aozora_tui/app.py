@@ -7,15 +7,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import SystemCommand
+from textual.binding import Binding, BindingType
 from textual.events import Event, Key
 from textual.screen import Screen
 
 from aozora_tui import runs
+from aozora_tui.around import Around
 from aozora_tui.drawing import DrawingApp
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
@@ -27,7 +29,8 @@ from engine.contract.problems import errors
 from engine.contract.rundir import RunDir
 
 if TYPE_CHECKING:
-    from aozora_tui.gpu import Reading
+    from aozora_tui.card_watch import CardWatch
+    from engine.contract.nvml_reading import Reading
 
 # From so many columns or rows on, the screen has this class.
 WIDTHS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
@@ -51,7 +54,11 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
 
     CSS_PATH = "aozora.tcss"
     TITLE = "Aozora"
-    BINDINGS = bindings("app")
+    # Job control is the shell's, as everywhere: no key of ours, and none that could be moved.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("app"),
+        Binding("ctrl+z", "suspend_process", "suspend", show=False),
+    ]
     ENABLE_COMMAND_PALETTE = True
     ALLOW_SELECT = False
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
@@ -76,6 +83,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         self.settings = settings or Settings()
         self.engine_command = engine_command
         self.recipes = recipes or places.shipped_profiles_folder()
+        self.around = Around(self)
         self.register_theme(THEME)
         if not os.environ.get("TEXTUAL_THEME"):
             # Nothing is parsed or drawn yet that would have to be again, as after a change of the theme.
@@ -100,11 +108,14 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         if not self.begun:
             self._gpu_awaited = True
             return ()
-        if self._read_gpu is None:
-            from aozora_tui import gpu
+        return self._read_gpu(pid) if self._read_gpu is not None else self.card_watch.readings(pid)
 
-            self._read_gpu = gpu.read_all
-        return self._read_gpu(pid)
+    @cached_property
+    def card_watch(self) -> CardWatch:
+        """Asks the driver in the background."""
+        from aozora_tui.card_watch import CardWatch
+
+        return CardWatch()
 
     def on_first_frame(self) -> None:
         if self._gpu_awaited and isinstance(self.screen, Ticking):
@@ -139,13 +150,15 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
     def tick(self) -> None:
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
-        if isinstance(self.screen, Ticking) and not self._is_backed_up():
+        self.around.look()
+        if isinstance(self.screen, Ticking) and not self.is_backed_up:
             self.screen.tick()
 
     def watch_run(self, run: RunDir) -> None:
         """Show a run, whatever state it is in."""
         from aozora_tui.screens.run import RunScreen
 
+        self.around.watch(run)
         self.push_screen(RunScreen(run))
 
     def use(self, settings: Settings) -> None:
@@ -281,21 +294,13 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             super()._handle_exception(error)
 
     def on_unmount(self) -> None:
+        self.around.close()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGHUP, signal.SIGTERM):
             try:
                 loop.remove_signal_handler(number)
             except (ValueError, RuntimeError, NotImplementedError):
                 return
-
-    def _is_backed_up(self) -> bool:
-        """Whether the terminal is slower than we are: another frame would only wait, and at 30 of them block.
-
-        Textual has no public name for its writer's queue; drivers without a thread have none at all.
-        """
-        writer = getattr(self._driver, "_writer_thread", None)
-        queue = getattr(writer, "_queue", None)
-        return queue is not None and queue.qsize() > 0
 
 
 def run_app(initial: RunDir | None = None, *, settings: Settings | None = None) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aozora_tui.gpu import Reading
+from engine.contract.nvml_reading import Reading
 from engine.contract.outlook import Card, Outlook
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ _OFF = {
     **{"3": "23", "7": "27", "8": "28", "9": "29", "53": "55"},
 }
 _OF_BLANKS = frozenset(("4", "7", "9", "21", "51", "52", "53"))  # blanks show these too
-_LEVELS = (0, 95, 135, 175, 215, 255)
+LEVELS = (0, 95, 135, 175, 215, 255)
 
 
 @lru_cache(maxsize=4096)
@@ -69,18 +69,20 @@ def _colour(colour: Color | None, colours: ColorSystem, *, foreground: bool) -> 
     if colour is None:
         return ""
     triplet = colour.triplet
-    if colours is ColorSystem.TRUECOLOR and triplet is not None and (number := _numbers().get(tuple(triplet))):
-        return f"{38 if foreground else 48};5;{number}"
+    if colours is ColorSystem.TRUECOLOR and triplet is not None:
+        number = colours_by_number().get((triplet.red, triplet.green, triplet.blue))
+        if number:
+            return f"{38 if foreground else 48};5;{number}"
     return ";".join(colour.downgrade(colours).get_ansi_codes(foreground))
 
 
 @lru_cache(maxsize=1)
-def _numbers() -> dict[tuple[int, ...], int]:
+def colours_by_number() -> dict[tuple[int, int, int], int]:
     """The colours that have a number of their own, the same on every terminal of 256 colours; short to say.
 
     Not the first six of the cube: some shells' themes give those another colour.
     """
-    cube = [(red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS]
+    cube = [(red, green, blue) for red in LEVELS for green in LEVELS for blue in LEVELS]
     greys = [(level, level, level) for level in range(8, 239, 10)]
     return {colour: number for number, colour in reversed(list(enumerate([*cube, *greys], 16))) if number > 21}
 

@@ -93,7 +93,7 @@ def _settings(args: Arguments) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
-    from aozora_tui import look, steering, trash_command
+    from aozora_tui import look, steering, trash_command, watching
     from engine import __version__
 
     display = _switches(
@@ -128,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", commands.train, "train the demo, after building its files if absent", display, lines, detach)
     demo.set_defaults(profile=None)
     _profile(add("train", commands.train, "start a run and follow it", display, lines, detach))
-    _run(add("watch", commands.watch, "follow a run: live, ended or crashed", display, lines), "by default the newest")
+    watch = add("watch", watching.watch, "follow a run: live, ended or crashed", display, lines)
+    _run(watch, "by default the newest")
+    _elsewhere(watch)
     add("runs", commands.list_runs, "list every run", document)
     deleted = add("trash", trash_command.trash, "list what was deleted, or delete it for good", document)
     deleted.add_argument("--empty", action="store_true", help="delete all of it for good; asks first")
@@ -165,6 +167,28 @@ def _parser() -> argparse.ArgumentParser:
         )
     _layers(add("layers", look.layers, "say what a selection of layers trains", document))
     return parser
+
+
+def _elsewhere(watch: argparse.ArgumentParser) -> None:
+    watch.add_argument("--inline", action="store_true", help="five lines that leave the scrollback alone")
+    watch.add_argument(
+        "--host",
+        metavar="USER@BOX",
+        help="a run on another machine, over ssh: as ssh takes it, or a name of its config",
+    )
+    watch.add_argument("--list", action="store_true", help="with --host: only print the names of its runs")
+    watch.add_argument(
+        "--remote-runs",
+        metavar="FOLDER",
+        default="",
+        help="with --host: where runs are there, if not in its usual place",
+    )
+    watch.add_argument(
+        "--remote-command",
+        metavar="COMMAND",
+        default="aozora-tui",
+        help="with --host: this program there, as ~/aozora-tui/.venv/bin/aozora-tui; needed to restart a run alone",
+    )
 
 
 def _layers(layers: argparse.ArgumentParser) -> None:

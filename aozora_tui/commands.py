@@ -48,7 +48,7 @@ def train(context: Context) -> int:
     if args.detach:
         return _detached(runs.launch(path, engine_command=context.engine), as_json=args.json)
     if not (args.plain or args.json) and on_terminal():
-        return _open(runs.launch(path, engine_command=context.engine), context)
+        return open_app(runs.launch(path, engine_command=context.engine), context)
     return _attend(lambda: runs.launch(path, engine_command=context.engine), context)
 
 
@@ -67,13 +67,16 @@ def _attend(start: "Callable[[], RunDir]", context: Context, *, offset: int = 0)
     import signal
 
     from aozora_tui import follow
+    from aozora_tui.watching import told_of
 
     asked = False
-    with follow.Interrupts() as interrupts:
+    with follow.Interrupts() as interrupts, told_of(context) as notices:
         run = start()
+        notices.watch(run)
 
         def each_round() -> None:
             nonlocal asked
+            notices.look()
             if interrupts.received is not None and not asked:
                 follow.ask_to_stop(run)
                 asked = True
@@ -90,33 +93,34 @@ def _attend(start: "Callable[[], RunDir]", context: Context, *, offset: int = 0)
     if asked and ending.code == -signal.SIGTERM:  # it could not listen yet
         complain(f"{run.name} was stopped before it had begun: nothing is lost")
         return interrupted
-    return _end(run, ending) or interrupted
+    return end(run, ending) or interrupted
 
 
 def _detached(run: "RunDir", *, as_json: bool) -> int:
     from aozora_tui import follow, runs
 
     if not runs.wait_until_started(run, START_SECONDS):
-        return _end(run, follow.follow(run, lambda _: True))
+        return end(run, follow.follow(run, lambda _: True))
     say(to_json({"run": run.name, "folder": str(run.path)}) if as_json else run.name)
     return 0
 
 
-def _open(run: "RunDir", context: Context) -> int:
+def open_app(run: "RunDir", context: Context) -> int:
     """The app on a run; afterwards, on the bare terminal again, what became of it."""
     if code := _show(run, context):
         return code
     from aozora_tui import follow, run_history, runs
+    from aozora_tui.remote import links
     from engine.contract import events, rundir
 
     ending = follow.ending_of(run)
     runs.reap()
     if ending.state in rundir.LIVE_STATES:
-        say(f"{run.name} goes on without the app: `aozora-tui watch {run.name}` shows it again")
+        say(f"{links.title(run)} goes on without the app: `{links.typed(run, 'watch')}` shows it again")
     elif isinstance(ending.final, events.Finished) and ending.final.export:
         for path in run_history.exports(run):
-            say(f"export: {path}")
-    return _end(run, ending)
+            say(f"export: {links.place(run, path)}")
+    return end(run, ending)
 
 
 def _show(run: "RunDir | None", context: Context) -> int:
@@ -133,28 +137,13 @@ def _show(run: "RunDir | None", context: Context) -> int:
         gc.enable()
 
 
-def watch(context: Context) -> int:
-    from engine.contract import places, rundir
-
-    args = context.args
-    run = rundir.find(places.runs_folder(), args.run)
-    if not (args.plain or args.json) and on_terminal():
-        return _open(run, context)
+def end(run: "RunDir", ending: "Ending") -> int:
+    """Say what the person must know about how a run ended, or that the following did; the exit code."""
     from aozora_tui import follow
-
-    try:
-        with follow.Interrupts() as asked:
-            return _end(run, follow.follow(run, say, json=args.json, each_round=asked.leave))
-    except KeyboardInterrupt:
-        complain(f"no longer watching; {run.name} goes on: `aozora-tui stop {run.name}` stops it")
-        return 0
-
-
-def _end(run: "RunDir", ending: "Ending") -> int:
-    from aozora_tui import follow
+    from aozora_tui.remote import links
 
     if ending.state == "unread":
-        complain(f"nobody reads the output any more; {run.name} goes on: `aozora-tui watch {run.name}`")
+        complain(f"nobody reads the output any more; {run.name} goes on: `{links.typed(run, 'watch')}`")
     for line in follow.report(run, ending):
         complain(line)
     return ending.exit_code
@@ -188,13 +177,13 @@ def resume(context: Context) -> int:
     if args.detach:
         restart()
         if not runs.wait_until_started(run, START_SECONDS):
-            return _end(run, follow.follow(run, lambda _: True, offset=offset))
+            return end(run, follow.follow(run, lambda _: True, offset=offset))
         where = follow.starting_point(run)
         said = f"{run.name} goes on from {where}: `aozora-tui watch {run.name}` shows it"
         say(to_json({"run": run.name, "folder": str(run.path)}) if args.json else said)
         return 0
     if not (args.plain or args.json) and on_terminal():
-        return _open(restart(), context)
+        return open_app(restart(), context)
     return _attend(restart, context, offset=offset)
 
 

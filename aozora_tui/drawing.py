@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any, TypeVar
 
+from textual._ansi_sequences import SYNC_END, SYNC_START
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.events import ScreenResume
@@ -15,6 +16,7 @@ from textual.widget import Widget
 from aozora_tui.changed_cells import Shown
 
 OPENING_SECONDS = 0.08  # that a new screen has to fill itself, with what threads bring too
+LATE_SECONDS = 0.05  # between two looks whether the terminal has taken the last frame
 LOOK_SECONDS = 0.004  # between two looks whether the first screen of all is filled
 
 Result = TypeVar("Result")
@@ -48,6 +50,7 @@ class DrawingApp(App[int], inherit_bindings=False):
         self.opening = self.filled = self.begun = False
         self._shown = Shown()
         self._hold: Timer | None = None
+        self._late: Timer | None = None
 
     def on_first_frame(self) -> None:
         """What can wait until the terminal shows something."""
@@ -99,11 +102,31 @@ class DrawingApp(App[int], inherit_bindings=False):
         self.post_display_hook()
 
     def _send(self) -> None:
-        if self._driver is not None and (changes := self._shown.changes(self.console._color_system)):
-            self._begin_update()
-            self._driver.write(changes)
-            self._end_update()
+        """What changed since the last frame; while that is still on its way, nothing: what comes meanwhile is one frame
+        then, and whoever presses a key never waits for the line."""
+        if self._driver is None or self._late is not None:
+            return
+        if self.is_backed_up:
+            self._late = self.set_timer(LATE_SECONDS, self._send_late)
+            return
+        if changes := self._shown.changes(self.console._color_system):
+            # In one piece: the queue to the terminal holds few.
+            self._driver.write(f"{SYNC_START}{changes}{SYNC_END}" if self._sync_available else changes)
             self._driver.flush()
+
+    def _send_late(self) -> None:
+        self._late = None
+        self._send()
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether the terminal is slower than we are: another frame would only wait, and at 30 of them block.
+
+        Textual has no public name for its writer's queue; drivers without a thread have none at all.
+        """
+        writer = getattr(self._driver, "_writer_thread", None)
+        queue = getattr(writer, "_queue", None)
+        return queue is not None and queue.qsize() > 0
 
     def _open(self) -> None:
         self.opening, self.filled = True, False

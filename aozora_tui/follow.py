@@ -4,18 +4,20 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal
 
 from aozora_tui import plain, runs
+from aozora_tui.remote import links
 from aozora_tui.text import printable
 from engine.contract import events, rundir
 from engine.contract.rundir import RunDir, State
 
 POLL_SECONDS = 0.2
+Told = tuple[bytes, events.AnyEvent | None]
 EXIT_FAILED, EXIT_WRONG = 1, 2
 
 
@@ -26,14 +28,17 @@ class LineTail:
         self.path = path
         self.offset = offset
         self._inside = False  # of a line that is too long to be kept
+        self._file = 0  # its inode: another file in its place is read from its beginning
 
     def read(self, limit: int = 1 << 20) -> list[bytes]:
         """The whole lines appended since the last call, about `limit` bytes of them at most; longer ones are left
         out."""
         try:
             with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self.offset:
+                seen = os.fstat(file.fileno())
+                if seen.st_size < self.offset or self._file not in (0, seen.st_ino):
                     self.offset, self._inside = 0, False
+                self._file = seen.st_ino
                 file.seek(self.offset)
                 while lines := file.read(limit):
                     end = lines.rfind(b"\n") + 1
@@ -109,23 +114,41 @@ def follow(
     `json` passes the engine's own lines on, torn ones left out; else see `plain.fold`. A failure is not written as a
     plain line: it is the caller's to report, from the ending. `each_round` is called at least every 0.2 s.
     """
-    runs.require_files(run)
-    tail = LineTail(run.events, offset)
-    view = plain.View(run=run.name, folder=run.path)
-    final: events.Failed | events.Finished | None = None
-    over = False
-    while True:
-        each_round()
-        lines = tail.read()
-        for line in lines:
-            event = events.decode(line)
-            final = _final(event, final)
+    view = plain.View(run=run.name, folder=links.folder(run))
+
+    def take(told: Sequence[Told]) -> bool:
+        nonlocal view
+        for line, event in told:
             said = [line.decode("utf-8", "replace")] if json and events.is_json(line) else []
             if event is not None and not json:
                 view, said = plain.fold(view, event)
             if not all(write(text) for text in said if not isinstance(event, events.Failed) or json):
-                return Ending("unread")
-        if lines:
+                return False
+        return True
+
+    return attend(run, take, offset=offset, each_round=each_round)
+
+
+def attend(
+    run: RunDir,
+    take: Callable[[Sequence[Told]], bool],
+    *,
+    offset: int = 0,
+    each_round: Callable[[], None] = lambda: None,
+) -> Ending:
+    """Give `take` the run's lines from `offset` on with the events they are, until it ends or `take` says False."""
+    runs.require_files(run)
+    tail = LineTail(run.events, offset)
+    final: events.Failed | events.Finished | None = None
+    over = False
+    while True:
+        each_round()
+        told = [(line, events.decode(line)) for line in tail.read()]
+        for _, event in told:
+            final = _final(event, final)
+        if not take(told):
+            return Ending("unread")
+        if told:
             continue
         if over:
             return _ending(run, final)
@@ -163,9 +186,9 @@ def report(run: RunDir, ending: Ending) -> list[str]:
         return [f"{run.name} could not start:", *(f"  {line}" for line in _log(run))]
     lines = [f"{run.name} crashed: the engine ended without a word (killed, out of memory, or the power was cut)."]
     if log := _log(run):
-        lines += [f"  {run.log} ends with:", *(f"    {line}" for line in log)]
+        lines += [f"  {links.folder(run) / run.log.name} ends with:", *(f"    {line}" for line in log)]
     if not runs.why_not_resume(run):
-        lines.append(f"  `aozora-tui resume {run.name}` goes on from {starting_point(run)}.")
+        lines.append(f"  `{links.typed(run, 'resume')}` goes on from {starting_point(run)}.")
     return lines
 
 
@@ -196,7 +219,7 @@ def _is_live(run: RunDir, final: events.Failed | events.Finished | None) -> bool
 def _ending(run: RunDir, final: events.Failed | events.Finished | None) -> Ending:
     code = runs.exit_code(run)
     if code is None:
-        state = rundir.state(run)
+        state = runs.state_now(run)
         return Ending(state, None if state == "crashed" else final)
     if final is None:
         return Ending("crashed", None, code)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 from aozora_tui.history import History
 
@@ -16,7 +15,7 @@ X_AXES: tuple[XAxis, ...] = ("step", "hours", "samples")
 @dataclass(frozen=True, slots=True)
 class Metric:
     """`column` is of the steps' columns; `per` is what a number of it is divided by to be in `unit`. `smoothed`: an
-    average says more than the points."""
+    average says more than the points. `by_timestep`: a strip of shades, of the samples' losses."""
 
     name: str
     title: str
@@ -24,11 +23,13 @@ class Metric:
     unit: str = ""
     per: float = 1.0
     smoothed: bool = False
+    by_timestep: bool = False
 
 
 METRICS: tuple[Metric, ...] = (
     Metric("loss", "loss", "loss", smoothed=True),
     Metric("grad-norm", "gradient norm", "grad_norm", smoothed=True),
+    Metric("timesteps", "loss by timestep", "loss", by_timestep=True),
     Metric("lr", "learning rate", "lr"),
     Metric("seconds", "s/micro-batch", "seconds", "s"),
     Metric("samples", "samples/s", "samples_per_second"),
@@ -41,21 +42,48 @@ METRICS: tuple[Metric, ...] = (
 def values(history: History, metric: Metric) -> Sequence[float]:
     """In the metric's unit. The array itself where nothing is converted: it grows in place."""
     column = history.steps[metric.column]
-    return column if metric.per == 1 else array("f", [value / metric.per for value in column])
+    return column if metric.per == 1 else Scaled(column, per=metric.per)
 
 
 def xs(history: History, axis: XAxis, *, per_step: int) -> Sequence[float]:
     """Ascending, one for each step; `per_step` samples make a step."""
     if axis == "hours":
-        return array("d", [seconds / 3600 for seconds in history.steps.elapsed])
+        return Scaled(history.steps.elapsed, per=3600)
     if axis == "samples":
-        return array("q", [step * per_step for step in history.steps.steps])
+        return Scaled(history.steps.steps, times=per_step)
     return history.steps.steps
 
 
 def shown(history: History) -> tuple[Metric, ...]:
     """Those of which the run says something: a processor has no torch memory, an old run no times of its parts."""
-    return tuple(metric for metric in METRICS if _says(history.steps[metric.column]) or metric.name == "loss")
+    return tuple(metric for metric in METRICS if _is_told(metric, history))
+
+
+class Scaled(Sequence[float]):
+    """Numbers in another unit, converted when asked for: copies of days of them at each tick would cost most of it."""
+
+    def __init__(self, numbers: Sequence[float], *, times: float = 1, per: float = 1) -> None:
+        self.numbers, self.times, self.per = numbers, times, per
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[float]: ...
+
+    def __getitem__(self, index: int | slice) -> float | list[float]:
+        if isinstance(index, slice):
+            return [number * self.times / self.per for number in self.numbers[index]]
+        return self.numbers[index] * self.times / self.per
+
+
+def _is_told(metric: Metric, history: History) -> bool:
+    if metric.by_timestep:
+        return len(history.samples.losses) > 0
+    return metric.name == "loss" or _says(history.steps[metric.column])
 
 
 def _says(column: Sequence[float]) -> bool:

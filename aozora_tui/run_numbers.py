@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from aozora_tui.run_state import RunState
 from aozora_tui.text import age, duration, size
 
 RECENT = 100  # steps that "now" is of
+DRAIN_SECONDS = 4 * 3600.0  # of the last, that the disk is judged by: a checkpoint more or less counts little in them
 GIB = float(1 << 30)
 
 
@@ -27,7 +30,7 @@ def groups(state: RunState, now: float, folder: Path = Path()) -> tuple[Group, .
     """At `now`, Unix seconds, of the run in `folder`. What it does not tell is left out, and so is a group of which it
     tells nothing."""
     made = (
-        Group("progress", tuple(_progress(state))),
+        Group("progress", tuple(_progress(state, now))),
         Group("time", tuple(_time(state))),
         Group("memory", tuple(_memory(state))),
         Group("disk", tuple(_disk(state))),
@@ -37,7 +40,7 @@ def groups(state: RunState, now: float, folder: Path = Path()) -> tuple[Group, .
     return tuple(group for group in made if group.lines)
 
 
-def _progress(state: RunState) -> list[tuple[str, str]]:
+def _progress(state: RunState, now: float) -> list[tuple[str, str]]:
     started, columns = state.started, state.history.steps
     if started is None:
         return []
@@ -46,8 +49,13 @@ def _progress(state: RunState) -> list[tuple[str, str]]:
         ("step", f"{state.step:,} of {state.steps:,}"),
         ("samples", f"{samples:,}, {started.accumulate * started.batch_size} a step"),
     ]
+    if state.epoch is not None and state.epoch.micro_batches:
+        done = state.step * started.accumulate / state.epoch.micro_batches
+        whole = state.steps * started.accumulate / state.epoch.micro_batches
+        lines.append(("epoch", f"{done:.2f} of {whole:.2f}, each of {state.epoch.samples:,} samples"))
     if state.eta is not None:
-        lines.append(("left", f"{duration(state.eta)} of training; caching and previews come on top"))
+        lines.append(("left", f"{duration(state.eta)} of training; caching, previews and saving come on top"))
+        lines.append(("done at", f"{_clock(now + state.eta, now)}, if it trains all the time"))
     if len(columns):
         lines.append(("trained for", duration(columns.elapsed[-1])))
         clipped = sum(columns["clipped"][-RECENT:])
@@ -112,15 +120,22 @@ def _disk(state: RunState) -> list[tuple[str, str]]:
         return []
     lines = [("free", size(machine.disk_free))]
     if seconds := seconds_to_full(state.history.box.elapsed, free):
-        lines.append(("full in", f"{duration(seconds)}, as it has been filled so far"))
+        since = "after the run's end" if state.eta is not None and seconds > state.eta else "before the run's end"
+        end = f", {since}" if state.eta is not None else ""
+        lines.append(("full in", f"{duration(seconds)}, as the last hours have filled it{end}"))
+    elif len(free) > 1:
+        lines.append(("full in", "it does not get fuller"))
     return lines
 
 
 def seconds_to_full(elapsed: Sequence[float], free: Sequence[float]) -> float | None:
-    """When the disk is full if it goes on as in the time told of; None if it does not get fuller."""
-    if len(free) < 2 or elapsed[-1] <= elapsed[0]:
+    """When the disk is full if it goes on as in the last hours of what was told; None if it does not get fuller."""
+    if not len(free):
         return None
-    lost = (free[0] - free[-1]) / (elapsed[-1] - elapsed[0])
+    first = bisect_left(elapsed, elapsed[-1] - DRAIN_SECONDS)
+    if elapsed[-1] <= elapsed[first]:
+        return None
+    lost = (free[first] - free[-1]) / (elapsed[-1] - elapsed[first])
     return free[-1] / lost if lost > 0 else None
 
 
@@ -142,6 +157,12 @@ def _files(state: RunState, folder: Path) -> list[tuple[str, str]]:
 def _ago(seconds: float) -> str:
     since = age(seconds)
     return "just now" if since == "now" else f"{since} ago"
+
+
+def _clock(at: float, now: float) -> str:
+    """When that is, to the minute: with its day, if it is not today."""
+    there, here = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M" if there[:3] == here[:3] else "%a %d %b %H:%M", there)
 
 
 def _gib(amount: int) -> str:

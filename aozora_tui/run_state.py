@@ -6,6 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import PurePath
 from typing import Literal
 
@@ -57,6 +58,7 @@ class RunState:
     watch: Watch | None = field(default_factory=Watch, compare=False)
     planned: events.Planned | None = None
     machine: events.Machine | None = None
+    epoch: events.Epoch | None = None
     warnings: int = 0
     checkpoints: list[events.Saved] = field(default_factory=list)
     paused: bool = False
@@ -119,21 +121,17 @@ class RunState:
 
     def apply(self, arrived: Iterable[AnyEvent]) -> bool:
         """Take in new events; whether there were any."""
-        count, taken = 0, list[events.Step]()
-        for event in arrived:
+        count = 0
+        for kind, alike in groupby(arrived, type):
             count += 1
-            if self.watch is not None:
-                self.watch.take(event)
-            if isinstance(event, events.Step):  # most are, and together they cost least
-                taken.append(event)
+            if kind is events.Step:  # most are, and together they cost least
+                self._take_steps([event for event in alike if isinstance(event, events.Step)])
                 continue
-            if taken:
-                self._take_steps(taken)
-                taken = []
-            self._apply(event)
-            self.last_time = max(self.last_time, event.time)
-        if taken:
-            self._take_steps(taken)
+            for event in alike:
+                if self.watch is not None:
+                    self.watch.take(event)
+                self._apply(event)
+                self.last_time = max(self.last_time, event.time)
         return count > 0
 
     def _position(self) -> float:
@@ -155,6 +153,8 @@ class RunState:
                 self.history.box.take(event, self.step, self.history.elapsed(event.time))
             case events.Planned():
                 self.planned = event
+            case events.Epoch():
+                self.epoch = event
             case events.Skipped():
                 self.skipped, self.micro = self.skipped + 1, None
                 names = f" in {', '.join(event.names[:3])}" if event.names else ""
@@ -222,6 +222,8 @@ class RunState:
 
     def _take_steps(self, taken: list[events.Step]) -> None:
         """Steps that follow each other."""
+        if self.watch is not None:
+            self.watch.take_steps(taken)
         self.history.extend(taken)
         last = taken[-1]
         self.step, self.last_step, self.micro = last.step, last, None

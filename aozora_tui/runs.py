@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from aozora_tui import run_tail
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
+from aozora_tui.remote import links
 from aozora_tui.text import printable
 from engine.contract import events, places, rundir
 from engine.contract.rundir import RunDir, State
@@ -69,6 +70,9 @@ def resume(run: RunDir, *, engine_command: Sequence[str] | None = None) -> None:
     """
     if reason := why_not_resume(run):
         raise ValueError(reason)
+    if (link := links.of(run)) is not None:
+        link.resume()
+        return
     _spawn(run, [*(engine_command or ENGINE), "train", "--resume", str(run.path)])
 
 
@@ -91,6 +95,8 @@ def why_not_resume(run: RunDir) -> str:
 
 def newest_checkpoint(run: RunDir) -> int | None:
     """The step of the newest complete checkpoint, by its manifest; None if there is none."""
+    if (link := links.of(run)) is not None:
+        return link.checkpoint()
     complete = [manifest.parent.name for manifest in run.checkpoints.glob("step-*/manifest.json")]
     return max((int(digits) for name in complete if (digits := name.removeprefix("step-")).isdecimal()), default=None)
 
@@ -139,6 +145,8 @@ def state_now(run: RunDir, *, now: float | None = None) -> State:
     Raises OSError or ValueError if the folder is not what a run's should be.
     """
     require_files(run)
+    if (link := links.of(run)) is not None:
+        return link.state(now)
     state = rundir.state(run, now=now)
     if rundir.lock_owner(run) is not None:
         return state

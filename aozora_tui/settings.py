@@ -19,7 +19,7 @@ from engine.contract.problems import Problem
 
 if TYPE_CHECKING:
     from aozora_tui.own_keys import Keys
-    from aozora_tui.settings_fields import Folders, Look
+    from aozora_tui.settings_fields import Folders, Look, Notify
 
 FILE_NAME = "settings.toml"
 SLOW_TICK = 2.0
@@ -38,6 +38,7 @@ VARIABLES = {
 }
 
 
+_WAYS = ("terminal", "command", "webhook")
 _SWITCHES = {"look.glyphs": "--ascii", "look.slow_link": "--slow-link", "look.mouse": "--no-mouse"}
 
 
@@ -74,6 +75,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         from aozora_tui.settings_fields import Folders
 
         return Folders(**self._part("folders."))
+
+    @property
+    def notify(self) -> Notify:
+        from aozora_tui.settings_fields import Notify
+
+        part: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self._part("notify.").items()
+        }
+        return Notify(**part)
+
+    @property
+    def wants_notices(self) -> bool:
+        return any(self._part("notify.").get(way) not in (None, "off", "", []) for way in _WAYS)
 
     @property
     def keys(self) -> Keys:

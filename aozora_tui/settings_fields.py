@@ -63,6 +63,45 @@ class Folders(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: Annotated[str, about("Data", "The demo's files; runs and profiles too, if unset.", kind="folder")] = ""
 
 
+NotableEvent = Literal["finished", "failed", "warning"]
+
+
+class Notify(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Word of a run that is being watched, in the app or by `watch`; nothing unless it is set here."""
+
+    on: Annotated[
+        tuple[NotableEvent, ...],
+        about("On", "What is told: its end, a failure or crash, a warning about its health or its machine."),
+    ] = ("finished", "failed", "warning")
+    terminal: Annotated[
+        Literal["off", "bell", "message"],
+        about(
+            "Terminal",
+            "bell rings; message is a notification of the desktop (OSC 9), where the terminal knows that. In tmux it "
+            "takes `set -g allow-passthrough on`.",
+        ),
+    ] = "off"
+    command: Annotated[
+        tuple[str, ...],
+        about(
+            "Command",
+            "A program and its arguments, started without a shell and given 30 s; AOZORA_RUN, AOZORA_EVENT and "
+            "AOZORA_TEXT in its environment say what happened.",
+            examples=[["/home/me/bin/tell-me"]],
+        ),
+    ] = ()
+    webhook: Annotated[
+        str,
+        about(
+            "Webhook",
+            "An address that JSON is posted to: run, event, text, time; Slack, Mattermost and Discord show the text.",
+            remedy="Write an address that begins with https:// or http://.",
+            pattern=r"^(https?://\S+)?$",
+            examples=["https://example.org/hook"],
+        ),
+    ] = ""
+
+
 KeyList = Annotated[str, about("Keys", "", remedy='Write the keys in quotes, commas between them, as "f2,ctrl+x".')]
 
 
@@ -71,6 +110,7 @@ class Written(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     look: Annotated[Look, about("Look", "")] = Look()
     folders: Annotated[Folders, about("Folders", "")] = Folders()
+    notify: Annotated[Notify, about("Notify", "")] = Notify()
     keys: Annotated[dict[str, KeyList], about("Keys", "")] = {}
 
 

@@ -10,7 +10,7 @@ from aozora_tui import text
 from aozora_tui.key_names import shown
 from aozora_tui.keymap import SCOPES
 from aozora_tui.settings import Settings
-from aozora_tui.settings_fields import Folders, Look
+from aozora_tui.settings_fields import Folders, Look, Notify
 from engine.contract import places
 from engine.contract.decode import as_toml, choices, expected, unwrap
 
@@ -31,6 +31,9 @@ def effective(settings: Settings) -> list[tuple[str, Any, str]]:
     look = settings.look
     values = {f"look.{name}": getattr(look, name) for name in Look.__struct_fields__}
     values |= {f"folders.{name}": str(_folder(name)) for name in Folders.__struct_fields__}
+    notify = settings.notify
+    values |= {f"notify.{name}": getattr(notify, name) for name in Notify.__struct_fields__}
+    values["notify.webhook"] = _without_secret(notify.webhook)
     values["look.tick"] = settings.tick
     for name, value in values.items():
         source = settings.source(name)
@@ -66,14 +69,16 @@ def in_words(name: str, value: Any) -> str:
         return ", ".join(shown(key) for key in str(value).split(","))
     if name == "look.tick":
         return f"{value:g} s"
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+    if isinstance(value, tuple):
+        value = " ".join(value)
+    return ("on" if value else "off") if isinstance(value, bool) else str(value) or "none"
 
 
 def example() -> str:
     """A file with everything in it, each line a comment."""
     parts = [_HEAD]
-    for part, kind in (("look", Look), ("folders", Folders)):
-        body = [f"[{part}]", f"# {kind.__doc__}"] if part == "folders" else [f"[{part}]"]
+    for part, kind in (("look", Look), ("folders", Folders), ("notify", Notify)):
+        body = [f"[{part}]", f"# {kind.__doc__}"] if part != "look" else [f"[{part}]"]
         for field in msgspec.structs.fields(kind):
             bare, meta = unwrap(field.type)
             unit = (meta.extra or {}).get("unit")
@@ -88,6 +93,13 @@ def example() -> str:
             written = ",".join("comma" if name == "," else name for name in key.names)
             keys.append(f"{f'#{as_toml(key.id)} = {as_toml(written)}':<46} # {key.help}")
     return "\n".join([*parts, "\n".join(keys) + "\n"])
+
+
+def _without_secret(address: str) -> str:
+    """Of a webhook's address whoever knows its path can write there: reports are pasted into issues."""
+    scheme, _, rest = address.partition("://")
+    place, slash, _ = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{'...' if slash else ''}" if rest else ""
 
 
 def _folder(name: str) -> Any:

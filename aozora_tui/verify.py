@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from aozora_tui import gpu
 from aozora_tui.cards import cards, with_leanest
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
 from aozora_tui.text import printable
+from engine.contract import nvml
 from engine.contract.check import Checked, check_file
 from engine.contract.problems import Problem
 
@@ -34,7 +34,7 @@ def check_for_start(
 ) -> Checked:
     """The whole check of the profile in `path`, and where that finds no error, and the optimizer is a package's, what
     torch says to it. `asking` is called before the seconds that this takes; `should_stop` ends them."""
-    found = cards(gpu.read_all())
+    found = cards(nvml.read_all())
     checked = with_leanest(check_file(path, found), path.parent, found)
     if not checked.ok or checked.profile is None or checked.profile.optimizer.kind != "imported":
         return checked

@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     args.to.mkdir(parents=True, exist_ok=True)
     names = args.names or {path.stem.rpartition("-")[0] for path in args.to.glob("*.svg")}
-    os.environ.update(TZ="UTC", AOZORA_ASCII="0")
+    os.environ.update(TZ="UTC", AOZORA_ASCII="0", TERM="xterm-256color", COLORTERM="truecolor")
     os.environ.pop("TEXTUAL_THEME", None)
     time.tzset()
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tui")]

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from aozora_tui.settings import FILE_NAME, VARIABLES
-from aozora_tui.settings_fields import Folders, Look
+from aozora_tui.settings_fields import Folders, Look, Notify
 from engine.contract.decode import as_toml, expected, unwrap
 from engine.contract.fields import FormField, sections
 
@@ -45,7 +45,7 @@ def document() -> str:
     for section in sections():
         parts += [f"## [{section.name}]", section.help, "\n".join(_table(section.fields))]
     parts.append(_OF_THE_APP)
-    for name, kind in (("look", Look), ("folders", Folders)):
+    for name, kind in (("look", Look), ("folders", Folders), ("notify", Notify)):
         parts += [f"## [{name}]", str(kind.__doc__), "\n".join(_own_table(name, kind))]
     parts += ["## [keys]", _KEYS, _OF_THE_ENGINE]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -64,7 +64,8 @@ def _own_table(part: str, kind: type[Struct]) -> list[str]:
         meta = unwrap(field.type)[1]
         unit = (meta.extra or {}).get("unit")
         taken = f"{expected(field.type)}{f', in {unit}' if unit else ''}"
-        cells = (f"`{VARIABLES[f'{part}.{field.name}']}`", _cell(taken), f"`{as_toml(field.default)}`")
+        variable = VARIABLES.get(f"{part}.{field.name}")
+        cells = (f"`{variable}`" if variable else "", _cell(taken), f"`{as_toml(field.default)}`")
         rows.append(f"| `{field.name}` | {' | '.join(cells)} | {_cell(str(meta.description))} |")
     return rows
 

@@ -52,6 +52,8 @@ _LONGEST = (
     "test_cheaper",
 )
 
+_MOST_GARBAGE = 300_000  # objects that a test may leave, or several together
+
 _THIS_MACHINE = ("127.", "::1", "localhost", "0.0.0.0")
 
 
@@ -70,6 +72,20 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Garbage is looked for between tests: in the middle of them it would be a quarter of the time of those that draw.
+    Not by `gc.disable`: the app and the engine take that for a start that goes on, and would end it."""
+    before = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        return (yield)
+    finally:
+        if gc.get_count()[0] > _MOST_GARBAGE:
+            gc.collect()
+        gc.set_threshold(*before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

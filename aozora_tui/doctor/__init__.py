@@ -15,15 +15,15 @@ __all__ = ["Finding", "examine", "lines"]
 
 def examine(problems: Sequence[Problem] = ()) -> tuple[Finding, ...]:
     """Look at everything; takes well under a second. `problems` are those of the settings."""
-    from aozora_tui import gpu
+    from engine.contract import nvml
 
-    readings = gpu.read_all()
+    readings = nvml.read_all()
     driver = next((reading.driver_version for reading in readings if reading.driver_version), None)
     cards = [card.described(reading.name, reading.memory_total) for reading in readings]
     return (
         machine.python(sys.version_info[:3]),
         *machine.packages(),
-        *card.cards(cards, driver, gpu.why_not()),
+        *card.cards(cards, driver, nvml.why_not()),
         card.torch(card.torch_build(), driver, has_card=bool(readings)),
         *machine.folders(),
         *machine.memory(),

@@ -126,7 +126,7 @@ class AozoraScreen(DrawnScreen[Result]):
         """Go back to that; without `over` only if nothing was said meanwhile."""
         if over or not self._said:
             self._said = False
-            self._show_message(*self.resting())
+            self._show_message(*(self.aozora.around.news() or self.resting()))
 
     def _show_message(self, text: str, kind: Kind) -> None:
         line = plain(cut(KIND_SIGNS[kind] + " ".join(text.split()), max(self.size.width - 2, 20)))

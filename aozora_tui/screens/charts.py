@@ -13,24 +13,23 @@ from textual.widgets import Static
 from aozora_tui import metrics
 from aozora_tui.keymap import bindings
 from aozora_tui.metrics import Metric
-from aozora_tui.run_state import RunState
+from aozora_tui.reading import Reading
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.words import plain
 from aozora_tui.terminal import ascii_only
 from aozora_tui.text import duration
 from aozora_tui.widgets.chart import Chart
+from aozora_tui.widgets.heat import HeatStrip
 from aozora_tui.widgets.scale import short, whole
 from aozora_tui.widgets.traces import Series, nearest_index
-from engine.contract.events import Tail
 from engine.contract.rundir import RunDir
 
 SMOOTHINGS = (0.9, 0.97, 0.99, 0.0)
-READS_A_TICK = 16
 X_WORDS = {"step": "steps", "hours": "hours of training", "samples": "samples"}
 
 
 class ChartsScreen(AozoraScreen[None]):
-    """Reads the run's events for itself, so that it can be opened on any run."""
+    """Can be opened on any run; `reading` is that of a screen that has read its events already."""
 
     scopes: ClassVar[tuple[str, ...]] = ("charts",)
     BINDINGS = bindings("charts")
@@ -38,21 +37,22 @@ class ChartsScreen(AozoraScreen[None]):
     ChartsScreen #grid { height: 1fr; grid-gutter: 0 2; padding: 0 1; grid-size: 1 2; }
     ChartsScreen.-wide #grid { grid-size: 2 2; }
     ChartsScreen.-one #grid { grid-size: 1 1; }
-    ChartsScreen #grid Chart { height: 1fr; width: 1fr; }
+    ChartsScreen #grid Chart, ChartsScreen #grid HeatStrip { height: 1fr; width: 1fr; }
     ChartsScreen #readout { height: 1; padding: 0 1; }
     """
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, reading: Reading | None = None) -> None:
         super().__init__()
         self.run_dir = run
-        self.state = RunState(watch=None)
+        self._reading = reading or Reading(run, self._read_more, judged=False)
+        self.state = self._reading.state
         self.axis: metrics.XAxis = "step"
         self.cursor: float | None = None
         self.window: tuple[float, float] | None = None
         self.following = False
         self.place = 0
         self.one = False
-        self._tail = Tail(run.events)
+        self._seen = 0
         self._smoothing, self._median = SMOOTHINGS[0], False
         self._logs: set[str] = set()
 
@@ -69,7 +69,7 @@ class ChartsScreen(AozoraScreen[None]):
 
     def tick(self) -> None:
         if self._read():
-            self._show()
+            self._arrange_if_needed()
 
     # -- what is seen --------------------------------------------------------------------------------------------------
 
@@ -90,29 +90,38 @@ class ChartsScreen(AozoraScreen[None]):
         return 1 if self.one else 4 if self.size.width >= 100 and self.size.height >= 22 else 2
 
     def _read(self) -> bool:
-        """Take in what was appended; whether there was anything."""
-        arrived = False
-        for _ in range(READS_A_TICK):
-            if not (block := self._tail.read()):
-                break
-            arrived = self.state.apply(block) or arrived
-        return arrived
+        """Take in what was appended; whether there is anything that was not shown yet."""
+        self._reading.read(self.app.call_later)
+        before, self._seen = self._seen, self._reading.taken
+        return self._seen != before
+
+    def _read_more(self) -> None:
+        if self.is_current:
+            self.tick()
 
     def _arrange(self) -> None:
         """A chart for each metric that is seen; the others are taken away."""
         self.set_class(self.one, "-one")
-        grid, wanted = self.query_one("#grid", Grid), [metric.name for metric in self.seen]
-        if [chart.name for chart in grid.query(Chart)] != wanted:
-            grid.remove_children(Chart)
-            empty = plain("No step yet.")
-            grid.mount_all(
-                Chart(metric.title, empty_text=empty, ascii_only=ascii_only(), name=metric.name) for metric in self.seen
-            )
+        grid = self.query_one("#grid", Grid)
+        if not self._is_arranged():
+            grid.remove_children()
+            grid.mount_all(_empty(metric) for metric in self.seen)
         self.call_after_refresh(self._show)
 
-    def _charts(self) -> Iterable[tuple[Metric, Chart]]:
-        drawn = {chart.name: chart for chart in self.query(Chart)}
-        return [(metric, drawn[metric.name]) for metric in self.seen if metric.name in drawn]
+    def _arrange_if_needed(self) -> None:
+        """What a run tells first makes more charts, or others."""
+        if self._is_arranged():
+            self._show()
+        else:
+            self._arrange()
+
+    def _is_arranged(self) -> bool:
+        return [chart.name for chart in self.query_one("#grid").children] == [metric.name for metric in self.seen]
+
+    def _charts(self) -> list[tuple[Metric, Chart | HeatStrip]]:
+        found = {chart.name: chart for chart in self.query_one("#grid").children}
+        drawn = [(metric, found.get(metric.name)) for metric in self.seen]
+        return [(metric, chart) for metric, chart in drawn if isinstance(chart, Chart | HeatStrip)]
 
     def _show(self) -> None:
         end = self._end()
@@ -121,10 +130,14 @@ class ChartsScreen(AozoraScreen[None]):
         total = float(self.state.steps) or None if self.axis == "step" else None
         for metric, chart in self._charts():
             chart.x_window, chart.cursor = self.window, self.cursor
-            chart.y_log, chart.median = metric.name in self._logs, self._median and metric.smoothed
-            chart.smoothing = self._smoothing if metric.smoothed else 0.0
             mark = plain("\u203a") if metric is self.chosen and not self.one else ""
             chart.title = f"{mark}{metric.title}"
+            if isinstance(chart, HeatStrip):
+                chart.own_scale = metric.name in self._logs
+                chart.set_data(self.state.history, self._series(metric).xs, total)
+                continue
+            chart.y_log, chart.median = metric.name in self._logs, self._median and metric.smoothed
+            chart.smoothing = self._smoothing if metric.smoothed else 0.0
             chart.set_data([self._series(metric)], total)
         self._show_words()
 
@@ -157,6 +170,8 @@ class ChartsScreen(AozoraScreen[None]):
         steps = history.steps
         parts = [f"step {steps.steps[index]:,}", f"after {duration(steps.elapsed[index])}"]
         for metric in metrics.shown(history):
+            if metric.by_timestep:
+                continue
             number = steps[metric.column][index] / metric.per
             if number == number:
                 parts.append(f"{metric.title} {short(number)}")
@@ -263,3 +278,10 @@ class ChartsScreen(AozoraScreen[None]):
     def _look_from(self, start: float, width: float) -> None:
         start = min(max(start, 0.0), self._whole() - width)
         self.window = (start, start + width)
+
+
+def _empty(metric: Metric) -> Chart | HeatStrip:
+    """What will draw it."""
+    if metric.by_timestep:
+        return HeatStrip(metric.title, empty_text=plain("No step yet."), ascii_only=ascii_only(), name=metric.name)
+    return Chart(metric.title, empty_text=plain("No step yet."), ascii_only=ascii_only(), name=metric.name)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aozora_tui.dataset_draws import Draw, Drawing
-from aozora_tui.dataset_picture import Thumbnail, block_rows, sign_rows, without_colours
 from aozora_tui.dataset_survey import Placed
 from aozora_tui.screens.data_page import Parts, paragraph
 from aozora_tui.terminal import ascii_only
+from aozora_tui.widgets.half_blocks import Thumbnail, block_rows, sign_rows, without_colours
 from engine.contract.buckets import Placement
 from engine.contract.sections import Profile
 

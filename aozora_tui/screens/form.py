@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -237,7 +237,8 @@ class FieldRow(Widget):
 
     def _said_of_entry(self, problem: Problem) -> tuple[str, str]:
         """The problem's text, with its line, and its remedy."""
-        entry = next((name for name in self._raw or {} if key_path(self.field.path, name) == problem.path), None)
+        entries = self._raw if isinstance(self._raw, Mapping) else ()
+        entry = next((name for name in entries if key_path(self.field.path, name) == problem.path), None)
         line = row_of(entry, self._known) if entry is not None else None
         if entry is None or line is None:
             return problem.text, problem.remedy

@@ -28,6 +28,7 @@ HEADINGS = {
     "data": "Pictures and captions",
     "run": "Run",
     "charts": "Charts",
+    "samples": "The previews of a run",
     "numbers": "Numbers",
     "settings": "Settings",
     "trash": "Trash",

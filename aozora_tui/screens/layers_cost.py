@@ -13,8 +13,8 @@ from aozora_tui.screens.layers_model import Chosen, Node, Trees
 from engine.contract import places
 
 if TYPE_CHECKING:
-    from aozora_tui.gpu import Reading
     from engine.contract.budget import Forecast, Forecaster
+    from engine.contract.nvml_reading import Reading
     from engine.contract.outlook import Outlook
     from engine.contract.plans import Choice
     from engine.contract.safetensors_header import Header

@@ -11,12 +11,12 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from aozora_tui.gpu import Reading
 from aozora_tui.run_state import RunState
 from aozora_tui.screens.words import cut, plain, same
 from aozora_tui.text import factor, updates
 from aozora_tui.widgets.gauge import PERCENT, WATT, Gauge, Readout, Unit
 from aozora_tui.widgets.scale import short
+from engine.contract.nvml_reading import Reading
 
 CELSIUS = Unit("°C", of_total=False)
 PLAIN_CELSIUS = Unit("C", of_total=False)

@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from aozora_tui import run_numbers
 from aozora_tui.keymap import bindings
+from aozora_tui.remote import links
 from aozora_tui.run_state import RunState
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.data_page import wrapped
@@ -63,8 +64,9 @@ class NumbersScreen(AozoraScreen[None]):
 
     def _show(self) -> None:
         width = max(self.size.width - 2, 20)
-        lines = [*health_lines(self.state.findings, width, begun=self.state.step > 0), Content()]
-        for group in run_numbers.groups(self.state, self.aozora.clock(), self.run_dir.path):
+        judged = self.state.watch is not None
+        lines = [*health_lines(self.state.findings, width, begun=self.state.step > 0, judged=judged), Content()]
+        for group in run_numbers.groups(self.state, self.aozora.clock(), links.folder(self.run_dir)):
             lines.append(Content.styled(group.title, "bold $primary"))
             for label, text in group.lines:
                 first = True
@@ -79,11 +81,13 @@ class NumbersScreen(AozoraScreen[None]):
         self.set_title((f"{self.run_dir.name}  ", "bold"), f"health and numbers{more}")
 
 
-def health_lines(findings: Iterable[Finding], width: int, *, begun: bool) -> list[Content]:
-    """Each finding whole, with its evidence and what to try; one word where there is none."""
+def health_lines(findings: Iterable[Finding], width: int, *, begun: bool, judged: bool = True) -> list[Content]:
+    """Each finding whole, with its evidence and what to try; one word where there is none. `judged`: whether all that
+    the run told has been looked at."""
     found, lines = list(findings), [Content.styled("health", "bold $primary")]
     if not found:
-        lines.append(Content("  nothing unusual" if begun else "  no step yet"))
+        none = "nothing unusual" if judged else "being looked for"
+        lines.append(Content(f"  {none}" if begun else "  no step yet"))
     for finding in reversed(found):
         style = "bold $error" if finding.level == "danger" else "$warning"
         text = folded(f"{plain('! ')}{finding.text}", width - 2, indent="  ")

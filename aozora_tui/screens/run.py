@@ -14,7 +14,10 @@ from textual.widgets import Static
 from aozora_tui import log_text, runs
 from aozora_tui.keymap import bindings
 from aozora_tui.keys.key import Key
-from aozora_tui.run_state import Note, RunState
+from aozora_tui.reading import Reading
+from aozora_tui.remote import links
+from aozora_tui.remote.readings import readings_of
+from aozora_tui.run_state import Note
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.meters import Meters, on_card
@@ -26,11 +29,9 @@ from aozora_tui.widgets.chart import Chart
 from aozora_tui.widgets.gauge import bar
 from aozora_tui.widgets.traces import Series
 from engine.contract import rundir
-from engine.contract.events import Tail
 from engine.contract.rundir import CommandName, RunDir, State
 
 SMOOTHINGS = (0.9, 0.97, 0.99, 0.0)
-READS_A_TICK = 16
 LOG_LINES = 50
 SILENT_SECONDS = 300
 TEXT_STYLES = {"live": "bold $accent", "good": "$success", "attention": "$warning", "bad": "bold $error", "plain": ""}
@@ -47,9 +48,9 @@ class RunScreen(AozoraScreen[None]):
     def __init__(self, run: RunDir) -> None:
         super().__init__()
         self.run_dir = run
-        self.state = RunState()
+        self._reading, self._seen = Reading(run, self._read_more), 0
+        self.state = self._reading.state
         self.word: State = "starting"
-        self._tail = Tail(run.events)
         self._log = log_text.Tail(run.log)
         self._log_lines: list[str] = []
         self._pid: int | None = None
@@ -92,7 +93,8 @@ class RunScreen(AozoraScreen[None]):
             self.say(f"The run cannot be read: {error}", "error")
             return
         last = self._last_note
-        arrived = self._take_in()
+        self._take_in()
+        arrived, self._seen = self._seen != self._reading.taken, self._reading.taken
         if word != self.word or self._last_note is not last:
             self.rest()
         if word != self.word or self._pid is None:
@@ -112,14 +114,15 @@ class RunScreen(AozoraScreen[None]):
         self._show_meters()
 
     def _take_in(self) -> bool:
-        """Read what the engine has told since, a bounded amount of it; whether there was anything."""
-        arrived = False
-        for _ in range(READS_A_TICK):
-            block = self._tail.read()
-            arrived = self.state.apply(block) or arrived
-            if not block:
-                break
-        return arrived
+        """Read what the engine has told since, a bounded amount of it and the rest soon; whether there was anything."""
+        return self._reading.read(self.app.call_later)
+
+    def _read_more(self) -> None:
+        """Days of steps are being read, or have been."""
+        if not self._reading.behind:
+            self.aozora.tick()
+        elif self.is_current:
+            self._show_lines()
 
     def resting(self) -> tuple[str, Kind]:
         """Whether the run is well, where it can still be helped."""
@@ -193,7 +196,12 @@ class RunScreen(AozoraScreen[None]):
     def action_charts(self) -> None:
         from aozora_tui.screens.charts import ChartsScreen
 
-        self.app.push_screen(ChartsScreen(self.run_dir))
+        self.app.push_screen(ChartsScreen(self.run_dir, self._reading))
+
+    def action_samples(self) -> None:
+        from aozora_tui.screens.samples import SamplesScreen
+
+        self.app.push_screen(SamplesScreen(self.run_dir, self.state, self._take_in))
 
     def action_back(self) -> None:
         self.app.pop_screen()
@@ -236,7 +244,7 @@ class RunScreen(AozoraScreen[None]):
     def _show_lines(self) -> None:
         state, width, word = self.state, self.size.width, "starting" if self._unheard else self.word
         parts: list[str | tuple[str, str]] = [
-            (f"{cut(self.run_dir.name, width - 47)}  ", "bold"),
+            (f"{cut(links.title(self.run_dir), width - 47)}  ", "bold"),
             (state_text(word), TEXT_STYLES[state_style(word)]),
         ]
         if state.steps:
@@ -252,9 +260,10 @@ class RunScreen(AozoraScreen[None]):
 
     def _progress(self, width: int) -> Content:
         state = self.state
-        phase = f"{self._phase():<9} "
-        share = None if self._unheard else state.share
-        words = self._progress_words()
+        read = self._reading.share
+        phase = f"{self._phase() if read is None else 'reading':<9} "
+        share = (None if self._unheard else state.share) if read is None else read
+        words = self._progress_words() if read is None else ""
         if share is None:
             return Content.assemble((phase, "$primary"), (words, "$foreground 70%"))
         tail = f" {100 * share:5.1f} %  {words}"
@@ -315,5 +324,8 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_meters(self) -> None:
         live = is_live(self.word)
-        readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
+        if links.of(self.run_dir) is not None:
+            readings = readings_of(self.state.machine, self.state.started)
+        else:
+            readings = self.aozora.read_gpu(self._pid) if live and on_card(self.state) else ()
         self.query_one(Meters).show(self.state, readings, live=live)

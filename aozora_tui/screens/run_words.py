@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from textual.content import Content
 
+from aozora_tui.remote import links
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES
 from aozora_tui.screens.words import cut, home_path, middle, plain
@@ -32,10 +33,10 @@ def outcome(state: RunState, word: State, run: RunDir, width: int, key_name: Cal
 
 def made(state: RunState, run: RunDir, width: int) -> Content:
     """The finished files and the previews, a line each; whole paths are among the numbers."""
-    lines = [("exported", home_path(run.path / path), "") for path in state.exports]
+    lines = [("exported", home_path(links.folder(run) / path), "") for path in state.exports]
     if state.samples:
         last = PurePath(state.samples[-1].path)
-        lines.append(("previews", home_path((run.path / last).parent), f"  ({len(state.samples):,})"))
+        lines.append(("previews", home_path((links.folder(run) / last).parent), f"  ({len(state.samples):,})"))
     room = max(width - 12, 20)
     shown = [(label, middle(path, room - len(more)) + more) for label, path, more in lines]
     parts = [Content.assemble((f"{label}  ", "$success"), printable(text)) for label, text in shown]

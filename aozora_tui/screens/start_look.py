@@ -22,8 +22,8 @@ from engine.contract.profile_values import Difference, differences, values_of, w
 from engine.contract.tokenizer_files import TokenizerError
 
 if TYPE_CHECKING:
-    from aozora_tui.gpu import Reading
     from aozora_tui.runs import RunSummary
+    from engine.contract.nvml_reading import Reading
     from engine.contract.rundir import RunDir
     from engine.contract.sections import Profile
 

@@ -11,9 +11,10 @@ from textual.app import SystemCommand
 from textual.worker import get_current_worker
 
 from aozora_tui import runs
+from aozora_tui.remote import links
 from aozora_tui.screens.words import cut_path
 from aozora_tui.text import factor
-from engine.contract import places, rundir
+from engine.contract import places
 from engine.contract.problems import Problem
 from engine.contract.rundir import CommandName, RunDir
 
@@ -78,7 +79,7 @@ def send(
 ) -> None:
     """Leave a command for the engine and say what it will do, or why it will not."""
     try:
-        rundir.send(run, command, value)
+        links.send(run, command, value)
     except (OSError, ValueError) as error:
         screen.say(str(error), "warning")
     else:
@@ -102,7 +103,7 @@ def ask_to_stop(screen: AozoraScreen[Any], run: RunDir, *, begun: bool) -> None:
         if answer == "stop":
             send(screen, run, "stop")
 
-    body = [text, cut_path(run.checkpoints, 68)]
+    body = [text, cut_path(links.folder(run) / "checkpoints", 68)]
     screen.app.push_screen(Ask(f"Stop {run.name}?", body, [Answer("y", "save and stop", "stop")]), answered)
 
 

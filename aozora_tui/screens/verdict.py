@@ -19,8 +19,8 @@ from engine.contract.sections import Profile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aozora_tui.gpu import Reading
     from engine.contract.check import Checked
+    from engine.contract.nvml_reading import Reading
     from engine.contract.outlook import Outlook
 
 

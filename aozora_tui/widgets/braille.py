@@ -120,7 +120,10 @@ def plot_rows(layers: Sequence[Layer], axes: Axes, area: Area) -> list[Row]:
             touched.add(cell)
         for cell in touched:
             top[cell] = (GLYPHS[layer.style] if area.ascii_only else chr(0x2800 + lit[cell]), layer.style)
-    return [tuple(top.get((x, y), (" ", "")) for x in range(area.plot_width)) for y in range(area.plot_height)]
+    rows = [[*blank(area.plot_width)] for _ in range(area.plot_height)]
+    for (column, line), drawn in top.items():
+        rows[line][column] = drawn
+    return [tuple(row) for row in rows]
 
 
 def y_axis(axes: Axes, area: Area) -> list[Row]:

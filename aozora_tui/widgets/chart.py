@@ -6,42 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.style import Style
-from textual.app import ComposeResult
 from textual.geometry import Region
 from textual.reactive import var
 from textual.strip import Strip
-from textual.widget import Widget
 
 from aozora_tui.widgets.braille import GLYPHS, MARKS, Area, Axes, Layer, draw, notice
 from aozora_tui.widgets.cells import Cell, Row, blank, changed, fitting, text_of, to_strip
+from aozora_tui.widgets.kept_styles import KeptStyles
 from aozora_tui.widgets.scale import reach, settle, short
 from aozora_tui.widgets.traces import Fold, Folds, Series, Trace, nearest_index
 
-NUM_SLICES = 8
 VALUE_WIDTH = 9  # of a number in the title, so that the ones after it stay put
 
 
-class _Slice(Widget):
-    """Some columns of a chart.
-
-    Textual sends a changed span together with everything left of it in the same widget, because it cuts a row only
-    where widgets begin and end. A chart grows at its right end, so it is made of slices: that caps what a new point
-    costs, however full the row already is.
-    """
-
-    DEFAULT_CSS = "_Slice { width: 1fr; height: 1fr; }"
-    ALLOW_SELECT = False
-
-    def __init__(self, chart: Chart, index: int) -> None:
-        super().__init__()
-        self.chart, self.index = chart, index
-
-    def render_line(self, y: int) -> Strip:
-        return self.chart.strip_for(self.index, y)
-
-
-class Chart(Widget):
+class Chart(KeptStyles):
     """Values over steps. `set_data` draws; x runs over the whole length of the run, so that old columns stay put.
 
     Values that are not finite (on a log axis: not positive) are never plotted: they break the line and are counted in
@@ -49,7 +27,7 @@ class Chart(Widget):
     """
 
     DEFAULT_CSS = """
-    Chart { height: 10; min-height: 1; layout: horizontal; overflow: hidden; }
+    Chart { height: 10; min-height: 1; overflow: hidden; }
     Chart > .chart--title { text-style: bold; }
     Chart > .chart--raw { color: $foreground 45%; }
     Chart:ansi > .chart--raw { text-style: dim; }
@@ -71,6 +49,7 @@ class Chart(Widget):
         "chart--empty",
     }
     ALLOW_SELECT = False
+    style_prefix = "chart"
 
     # `var` and not `reactive`: these redraw through the comparison of cells instead of repainting the widget.
     title: var[str] = var("")
@@ -110,10 +89,6 @@ class Chart(Widget):
         self._y_key: tuple[bool, tuple[float, float] | None] = (y_log, None)
         self._folds = Folds()
         self._rows: tuple[Row, ...] = ()
-        self._slices = tuple(_Slice(self, index) for index in range(NUM_SLICES))
-
-    def compose(self) -> ComposeResult:
-        yield from self._slices
 
     def set_data(self, series: Sequence[Series], x_total: float | None = None) -> None:
         """Show these series over x from 0 to `x_total`, or to a round number beyond the data if that is unknown."""
@@ -148,12 +123,9 @@ class Chart(Widget):
         """The chart as lines of text, for the clipboard and for tests."""
         return "\n".join(text_of(row).rstrip() for row in self.plotted_rows)
 
-    def strip_for(self, index: int, y: int) -> Strip:
-        """What slice number `index` shows in its row `y`."""
-        start, stop = self._span_of(index)
+    def render_line(self, y: int) -> Strip:
         rows = self.plotted_rows
-        row = rows[y][start:stop] if y < len(rows) else ()
-        return to_strip((*row, *blank(stop - start - len(row))), self._style_of)
+        return to_strip(rows[y] if y < len(rows) else blank(self.size.width), self.style_of)
 
     def validate_smoothing(self, smoothing: float) -> float:
         return min(max(smoothing, 0.0), 0.9999)
@@ -180,24 +152,22 @@ class Chart(Widget):
         self._redraw()
 
     def _redraw(self) -> None:
-        """Draw anew and repaint, in each slice, the span of each row that differs."""
+        """Draw anew and repaint the span of each row that differs. Textual sends it with all that is left of it in the
+        widget; the app only what changed."""
         if not self.size:  # not laid out yet, or hidden; drawn when it is asked for its rows
             self._rows = ()
             return
         old, self._rows = self._rows, self._drawn()
         if len(old) != len(self._rows):
-            for part in self._slices:
-                part.refresh()
+            self.refresh()
             return
-        for index, part in enumerate(self._slices):
-            start, stop = self._span_of(index)
-            spans = [
-                Region(span[0], y, span[1] - span[0], 1)
-                for y, (before, after) in enumerate(zip(old, self._rows, strict=True))
-                if (span := changed(before[start:stop], after[start:stop]))
-            ]
-            if spans:  # without arguments, refresh repaints everything
-                part.refresh(*spans)
+        spans = [
+            Region(span[0], y, span[1] - span[0], 1)
+            for y, (before, after) in enumerate(zip(old, self._rows, strict=True))
+            if before != after and (span := changed(before, after))
+        ]
+        if spans:  # without arguments, refresh repaints everything
+            self.refresh(*spans)
 
     def _drawn(self) -> tuple[Row, ...]:
         area = Area(self.size.width, self.size.height, self.ascii_only)
@@ -258,13 +228,6 @@ class Chart(Widget):
         marked = list(rows[place])
         marked[column] = ("^" if area.ascii_only else "▲", "title")
         return (*rows[:place], tuple(marked), *rows[place + 1 :])
-
-    def _style_of(self, style: str) -> Style:
-        return self.get_component_rich_style(f"chart--{style}") if style else self.rich_style
-
-    def _span_of(self, index: int) -> tuple[int, int]:
-        start = sum(part.size.width for part in self._slices[:index])
-        return start, start + self._slices[index].size.width
 
     def dots(self) -> int:
         """Dot columns of the plot at the present size: how far one step of a cursor goes."""

@@ -3,8 +3,11 @@
 Readers ignore unknown events and unknown fields, so that an older app can watch a newer engine.
 """
 
+import gc
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -21,7 +24,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 PhaseName = Literal["demo", "scan", "cache", "load", "compile", "preflight", "train", "preview", "save", "export"]
 
 
-class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=str.lower):
+class Event(Struct, frozen=True, kw_only=True, gc=False, tag_field="event", tag=str.lower):
     """`time` is Unix seconds, filled in by the writer."""
 
     time: float = 0.0
@@ -58,6 +61,13 @@ class Planned(Event, frozen=True, kw_only=True):
     room: int = 0
     step_seconds: float = 0.0
     rates: str = ""
+
+
+class Epoch(Event, frozen=True, kw_only=True):
+    """How long an epoch of this start is: every picture once for each of its repeats."""
+
+    samples: int
+    micro_batches: int
 
 
 class Phase(Event, frozen=True, kw_only=True):
@@ -208,6 +218,7 @@ class Finished(Event, frozen=True, kw_only=True):
 AnyEvent = (
     Started
     | Planned
+    | Epoch
     | Phase
     | Compiled
     | Progress
@@ -255,6 +266,29 @@ def decode(line: bytes) -> AnyEvent | None:
         return None
 
 
+def decode_block(block: bytes) -> tuple[list[AnyEvent], int]:
+    """The events of whole lines, and how many lines are torn: line by line only where one of them cannot be read."""
+    with _no_collections():
+        try:
+            return _decoder.decode_lines(block), 0
+        except UNREADABLE:
+            lines = [line for line in block.splitlines() if line.strip()]
+            events = [event for line in lines if (event := decode(line)) is not None]
+            return events, sum(not is_json(line) for line in lines) if len(events) < len(lines) else 0
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Thousands of new objects make the collector look through them all again and again, and there are no circles."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 def is_json(line: bytes) -> bool:
     """Whether the line is whole: tells a torn one from an event of a later protocol."""
     try:
@@ -277,29 +311,34 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset = 0
+        self.left = 0  # bytes that were there at the last call and were not read, but for a line that has no end yet
         self.unreadable = 0
+        self._file = 0  # its inode: another file in its place is read from its beginning
 
     def read(self, limit: int = 4 << 20) -> list[AnyEvent]:
         """The events that were appended since the last call, at most about `limit` bytes of them."""
         try:
             with _open(self.path) as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < self.offset:
+                seen = os.fstat(file.fileno())
+                size, before, self._file = seen.st_size, self._file, seen.st_ino
+                if size < self.offset or before not in (0, seen.st_ino):
                     self.offset = 0
+                self.left = 0
                 if size == self.offset:
                     return []
                 file.seek(self.offset)
                 block = file.read(limit)
+                self.left = max(size - file.tell(), 0)
         except FileNotFoundError:
             return []
         whole = block[: block.rfind(b"\n") + 1]
         if not whole and len(block) == limit:  # a line longer than we read is no event of ours
             whole = block
         self.offset += len(whole)
-        lines = [line for line in whole.splitlines() if line.strip()]
-        events = [event for line in lines if (event := decode(line)) is not None]
-        if len(events) < len(lines):
-            self.unreadable += sum(not is_json(line) for line in lines)
+        if self.left:
+            self.left += len(block) - len(whole)
+        events, torn = decode_block(whole)
+        self.unreadable += torn
         return events
 
 

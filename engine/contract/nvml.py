@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from engine.contract.nvml_reading import Process as Process
 from engine.contract.nvml_reading import Reading as Reading
+from engine.contract.nvml_reading import Slice
+from engine.contract.nvml_words import BROKEN_STARTS as BROKEN_STARTS
+from engine.contract.nvml_words import NO_CARD, NO_PACKAGE
 
 SLOW_SECONDS = 5.0  # what hardly changes, or takes long to ask, is asked for this seldom; a failed start is retried
-BROKEN_STARTS = {
-    "NVMLError_LibraryNotFound": "No NVIDIA driver was found (libnvidia-ml.so.1 is missing): install the driver, or "
-    "start the container with GPU access.",
-    "NVMLError_DriverNotLoaded": "The NVIDIA driver is installed but not loaded: `sudo modprobe nvidia`, or reboot.",
-    "NVMLError_LibRmVersionMismatch": "The NVIDIA driver was updated while it was loaded, and its library no longer "
-    "matches the kernel module: reboot.",
-    "NVMLError_NoPermission": "The NVIDIA driver refuses access: check the permissions of /dev/nvidia*.",
-}
-NO_PACKAGE = "The package nvidia-ml-py, which reads the GPU, is missing: install it with `pip install nvidia-ml-py`."
-NO_CARD = "The NVIDIA driver runs but shows no GPU: check `nvidia-smi -L`, and the container's GPU access if in one."
 # Bits of the reasons for a clock below its maximum, the same in every driver: by software or hardware. An idle card,
 # clocks that a person set, and a display that wants them are no throttling; in synchronous boost a group of cards runs
 # as fast as its slowest.
 THROTTLES = {"thermal": 0x20 | 0x40, "power": 0x04 | 0x80, "hardware": 0x08, "sync": 0x10}
 KIB = 1024
-# What a driver's answer in an unknown form, or a binding of another version, can make ctypes and the binding raise.
-BINDING_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def _pynvml() -> Any:
@@ -38,10 +27,18 @@ def _pynvml() -> Any:
 
 
 class Gpus:
-    """A connection to NVML, opened at the first question and reopened every few seconds while it cannot be."""
+    """A connection to NVML, opened at the first question and reopened every few seconds while it cannot be. What goes
+    over the bus is left out unless `throughput`: the driver counts it for 40 ms a card."""
 
-    def __init__(self, load: Callable[[], Any] = _pynvml, clock: Callable[[], float] = time.monotonic) -> None:
-        self._load, self._clock = load, clock
+    def __init__(
+        self,
+        load: Callable[[], Any] = _pynvml,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        throughput: bool = True,
+    ) -> None:
+        self._load, self._clock, self._throughput = load, clock, throughput
+        self._lost = False
         self._nvml: Any = None
         self._problem: str | None = None
         self._tried_at: float | None = None
@@ -49,10 +46,12 @@ class Gpus:
         self._names: dict[int, str | None] = {}
 
     def read_all(self, pid: int | None = None) -> tuple[Reading, ...]:
-        """One reading a card, with the bytes that process `pid` holds on it if given; empty if `why_not` says why."""
+        """One reading a card, with the bytes that process `pid` holds on it if given; empty if `why_not` says why. A
+        card that fell off the bus is left out."""
         self._open()
         handles = ((index, self._ask("nvmlDeviceGetHandleByIndex", index)) for index in range(self._count()))
-        return tuple(self._read(index, handle, pid) for index, handle in handles if handle is not None)
+        read = (self._read(index, handle, pid) for index, handle in handles if handle is not None)
+        return tuple(reading for reading in read if reading is not None)
 
     def read(self, uuid: str, pid: int | None = None) -> Reading | None:
         """Of one card alone, with the others left in peace; None if the driver shows none of that uuid."""
@@ -93,19 +92,24 @@ class Gpus:
         name in no encoding."""
         try:
             return getattr(self._nvml, question)(*arguments)
-        except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError, UnicodeDecodeError):
+        except self._nvml.NVMLError as error:
+            self._lost = self._lost or type(error).__name__ == "NVMLError_GpuIsLost"
+            return None
+        except (self._nvml.NVMLLibraryMismatchError, UnicodeDecodeError):
             return None
 
     def _count(self) -> int:
         return 0 if self._nvml is None else self._ask("nvmlDeviceGetCount") or 0
 
-    def _read(self, index: int, handle: Any, pid: int | None) -> Reading:
+    def _read(self, index: int, handle: Any, pid: int | None) -> Reading | None:
+        """None if the card was lost, which any question may find out."""
         ask, nvml = self._ask, self._nvml
+        self._lost = False
         # The first version of the memory query: every driver has it, and its `free` is what can still be allocated.
         memory = ask("nvmlDeviceGetMemoryInfo", handle)
         utilisation = ask("nvmlDeviceGetUtilizationRates", handle)
         processes = self._processes(handle)
-        return Reading(
+        reading = Reading(
             index=index,
             memory_used=None if memory is None else int(memory.used),
             memory_total=None if memory is None else int(memory.total),
@@ -120,12 +124,21 @@ class Gpus:
             throttled=self._throttled(handle),
             **self._slow_fields(index, handle),
         )
+        if self._lost:
+            self._slow.pop(index, None)
+            return None
+        return reading
 
     def _slow_fields(self, index: int, handle: Any) -> dict[str, Any]:
         now = self._clock()
         at, known = self._slow.get(index, (0.0, None))
         if known is None or now - at >= SLOW_SECONDS:
-            known = {**self._identity(handle), **self._state(handle), **self._pcie(handle)}
+            known = {
+                **self._identity(handle),
+                **self._state(handle),
+                **self._pcie(handle),
+                "slices": self._slices(handle),
+            }
             self._slow[index] = now, known
         return known
 
@@ -155,10 +168,12 @@ class Gpus:
         }
 
     def _pcie(self, handle: Any) -> dict[str, Any]:
-        """The driver counts for 20 ms to answer each of the last two."""
+        """The driver counts for 20 ms to answer each of the first two."""
         ask, nvml = self._ask, self._nvml
-        received = ask("nvmlDeviceGetPcieThroughput", handle, nvml.NVML_PCIE_UTIL_RX_BYTES)
-        sent = ask("nvmlDeviceGetPcieThroughput", handle, nvml.NVML_PCIE_UTIL_TX_BYTES)
+        received = sent = None
+        if self._throughput:
+            received = ask("nvmlDeviceGetPcieThroughput", handle, nvml.NVML_PCIE_UTIL_RX_BYTES)
+            sent = ask("nvmlDeviceGetPcieThroughput", handle, nvml.NVML_PCIE_UTIL_TX_BYTES)
         return {
             "pcie_generation": ask("nvmlDeviceGetCurrPcieLinkGeneration", handle),
             "pcie_width": ask("nvmlDeviceGetCurrPcieLinkWidth", handle),
@@ -173,10 +188,29 @@ class Gpus:
         return None if bits is None else tuple(word for word, mask in THROTTLES.items() if bits & mask)
 
     def _processes(self, handle: Any) -> tuple[Process, ...] | None:
-        found = self._ask("nvmlDeviceGetComputeRunningProcesses", handle)
-        if found is None:
+        """Who computes, then who only draws, as a desktop does."""
+        computing = self._ask("nvmlDeviceGetComputeRunningProcesses", handle)
+        drawing = self._ask("nvmlDeviceGetGraphicsRunningProcesses", handle)
+        if computing is None and drawing is None:
             return None
+        known = {each.pid for each in computing or ()}
+        found = [*(computing or ()), *(each for each in drawing or () if each.pid not in known)]
         return tuple(Process(each.pid, each.usedGpuMemory, self._name_of(each.pid)) for each in found)
+
+    def _slices(self, handle: Any) -> tuple[Slice, ...] | None:
+        ask, nvml = self._ask, self._nvml
+        mode = ask("nvmlDeviceGetMigMode", handle)
+        if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+            return None
+        count = ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+        parts = ((index, ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, index)) for index in range(count))
+        return tuple(self._slice(index, part) for index, part in parts if part is not None)
+
+    def _slice(self, index: int, part: Any) -> Slice:
+        memory = self._ask("nvmlDeviceGetMemoryInfo", part)
+        name, uuid = _text(self._ask("nvmlDeviceGetName", part)), _text(self._ask("nvmlDeviceGetUUID", part))
+        used, total = (None, None) if memory is None else (int(memory.used), int(memory.total))
+        return Slice(index, name, uuid, used, total)
 
     def _name_of(self, pid: int) -> str | None:
         """Asked for once: it is a file that the driver reads."""
@@ -201,89 +235,7 @@ def _text(answer: str | bytes | None) -> str | None:
     return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a sampler saw at `at`, by its clock; `why_not` is a sentence if it saw nothing."""
-
-    at: float
-    readings: tuple[Reading, ...]
-    why_not: str | None
-
-
-class Sampler:
-    """Reads the cards in a thread of its own every `period` seconds, for whoever must not wait for a slow driver. A
-    driver that hangs leaves `latest` as it is: its age tells. `pid`: whose bytes are told; `uuid`: of one card alone.
-    """
-
-    def __init__(
-        self,
-        period: float,
-        *,
-        pid: int | None = None,
-        uuid: str | None = None,
-        gpus: Gpus | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.period = period
-        self._pid, self._uuid, self._clock = pid, uuid, clock
-        self._gpus = gpus or Gpus()
-        self._latest: Sample | None = None
-        self._seen, self._stop = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    @property
-    def latest(self) -> Sample | None:
-        """None until the driver has answered for the first time."""
-        return self._latest
-
-    def start(self) -> None:
-        """May be called again. While an earlier thread still hangs in the driver no second one is sent after it."""
-        with self._lock:
-            self._stop.clear()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
-                self._thread.start()
-
-    def stop(self) -> None:
-        """Does not wait for the thread: it may never come back."""
-        self._stop.set()
-
-    def wait(self, seconds: float) -> Sample | None:
-        """`latest`, as soon as there is one; None if that takes longer."""
-        self._seen.wait(seconds)
-        return self._latest
-
-    def _run(self) -> None:
-        while self._goes_on():
-            self._latest = self._sample()
-            self._seen.set()
-            self._stop.wait(self.period)
-
-    def _goes_on(self) -> bool:
-        with self._lock:
-            if self._stop.is_set():
-                self._thread = None
-                return False
-            return True
-
-    def _sample(self) -> Sample:
-        try:
-            if self._uuid is None:
-                readings = self._gpus.read_all(self._pid)
-            else:
-                reading = self._gpus.read(self._uuid, self._pid)
-                readings = () if reading is None else (reading,)
-            why_not = None if readings else self._gpus.why_not()
-        except BINDING_ERRORS as error:
-            why = f"The NVIDIA driver's answer cannot be read ({type(error).__name__}: {error})."
-            return Sample(self._clock(), (), why)
-        if not readings and why_not is None:
-            why_not = "The NVIDIA driver no longer shows this card: see what `nvidia-smi` says."
-        return Sample(self._clock(), readings, why_not)
-
-
-_gpus = Gpus()
+_gpus = Gpus(throughput=False)
 
 
 def read_all(pid: int | None = None) -> tuple[Reading, ...]:

@@ -41,6 +41,10 @@ def _encoders(*trained: str) -> OnlyWith:
 
 _FALLING = _choice("schedule", "shape", "cosine", "linear", "polynomial", "restarts", "wsd", "rex")
 _AVERAGED = OnlyWith(lambda profile: profile.ema.decay > 0, "without a decay above 0")
+_AVERAGED_PREVIEWS = OnlyWith(
+    lambda profile: profile.ema.decay > 0 and bool(profile.preview.prompts),
+    "without a decay above 0 and preview.prompts",
+)
 _ON_A_CARD = OnlyWith(lambda profile: profile.memory.device != "cpu", 'with device = "cpu"')
 _EXPORTED = OnlyWith(lambda profile: profile.save.export, "without export = true")
 
@@ -101,10 +105,8 @@ ONLY_WITH: dict[str, OnlyWith] = {
     ),
     "text_encoders.stop_after": _encoders("first", "second", "both"),
     "ema.warmup": _AVERAGED,
-    "ema.previews": OnlyWith(
-        lambda profile: profile.ema.decay > 0 and bool(profile.preview.prompts),
-        "without a decay above 0 and preview.prompts",
-    ),
+    "ema.previews": _AVERAGED_PREVIEWS,
+    "ema.previews_of_both": _AVERAGED_PREVIEWS,
     "ema.export": OnlyWith(
         lambda profile: profile.ema.decay > 0 and profile.save.export,
         "without a decay above 0 and save.export = true",

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -134,7 +135,13 @@ def all_runs(runs: Path) -> list[RunDir]:
     if not runs.is_dir():
         return []
     found = [RunDir(entry) for entry in runs.iterdir() if not entry.name.startswith(".") and _is_run(entry)]
-    return sorted(found, key=lambda run: (_stamp(run.name), run.name), reverse=True)
+    return sorted(found, key=lambda run: age_key(run.name), reverse=True)
+
+
+def age_key(name: str) -> tuple[str, str]:
+    """By which names of runs are sorted from the oldest to the newest: the time in it, then the name."""
+    found = re.search(r"\d{8}-\d{6}", name)
+    return found.group() if found else "", name
 
 
 def _is_run(folder: Path) -> bool:
@@ -227,14 +234,19 @@ def read_info(run: RunDir) -> RunInfo | None:
 
 def state(run: RunDir, *, now: float | None = None) -> State:
     """What the run does now: from its lock, and from its last event if nobody holds that."""
+    return judged(run, lambda: lock_owner(run) is not None, host=socket.gethostname(), now=now)
+
+
+def judged(run: RunDir, is_held: Callable[[], bool], *, host: str, now: float | None = None) -> State:
+    """The same as `host` sees it, which knows whether the lock is held."""
     info = read_info(run)
     now = time.time() if now is None else now
-    if lock_owner(run) is not None:
+    if is_held():
         return _live_state(run)
     if info is None:
         return "starting" if now - run.path.stat().st_mtime < 20 else "crashed"
     ended = _ended(run, info)
-    if ended == "crashed" and info.host != socket.gethostname():
+    if ended == "crashed" and info.host != host:
         # Its lock cannot be seen from here. A box whose name has changed must not lock its own runs away for ever.
         last = events.last_event(run.events)
         return "elsewhere" if now - (last.time if last else info.started) < SILENT_SECONDS else "crashed"
@@ -260,11 +272,6 @@ def _ended(run: RunDir, info: RunInfo) -> State:
     if isinstance(last, events.Finished):
         return "finished" if last.reason == "finished" else "stopped"
     return "failed" if isinstance(last, events.Failed) else "crashed"
-
-
-def _stamp(name: str) -> str:
-    found = re.search(r"\d{8}-\d{6}", name)
-    return found.group() if found else ""
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

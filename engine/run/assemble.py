@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from engine import __version__
+from engine.contract import events
 from engine.contract.learning_cost import export_bytes
 from engine.contract.order import Order
 from engine.contract.plans import Choice
@@ -37,7 +38,7 @@ from engine.run.dataset import Dataset
 from engine.run.errors import RunError
 from engine.run.pace import Pace, Steering
 from engine.run.precision import DTYPES
-from engine.run.preview import Previewer
+from engine.run.preview import Previewer, previewed_weights
 from engine.run.session import Session
 from engine.run.train import Training
 
@@ -86,7 +87,7 @@ def assemble(
     preflight.rehearse_update(plan)
     previewer = Previewer(session, profile, base.checkpoint, dataset, device, conditioner=reader)
 
-    shown = partial(plan.shown, average=profile.ema.previews)
+    shown = {weights: partial(plan.shown, average=weights != "latest") for weights in previewed_weights(profile)}
 
     steering = Steering(session.run.path / STEERING)
     return Training(
@@ -95,7 +96,7 @@ def assemble(
         plan=plan,
         objective=objective,
         pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
-        batches=_batches(profile, dataset, device),
+        batches=_batches(session, profile, dataset, device),
         clock=Clock() if compiles(profile, device) else None,
         draw=lambda step: previewer.draw(plan.predict, step, shown),
         state=_state(profile, base, dataset),
@@ -208,7 +209,7 @@ def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Ma
     session.warn("nearest-master", text, 'Write optimizer.master = "split" unless that is what you study.')
 
 
-def _batches(profile: Profile, dataset: Dataset, device: torch.device) -> Batches:
+def _batches(session: Session, profile: Profile, dataset: Dataset, device: torch.device) -> Batches:
     train, items = profile.train, dataset.items
     sampled = profile.data.latents == "sampled"
     order = Order(
@@ -217,6 +218,7 @@ def _batches(profile: Profile, dataset: Dataset, device: torch.device) -> Batche
         seed=train.seed,
         batch_size=train.batch_size,
     )
+    session.emit(events.Epoch(samples=order.samples_per_epoch, micro_batches=order.batches_per_epoch))
     return Batches(
         dataset.cache,
         items,

@@ -11,7 +11,8 @@ from typing import Self
 import torch
 
 from engine.contract import events
-from engine.contract.nvml import Reading, Sampler
+from engine.contract.nvml_reading import Reading
+from engine.contract.nvml_sampler import Sampler
 
 EVERY = 30.0  # seconds between two events
 PERIOD = 10.0  # between two questions to the driver

@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from engine.run.dataset import Dataset, Prompt
 from engine.run.session import Session
 
 Predict = Callable[[MicroBatch], Tensor]
+Shown = Callable[[], AbstractContextManager[object]]
 
 
 class Previewer:
@@ -60,15 +61,14 @@ class Previewer:
         return bool(self._dataset.prompts)
 
     @torch.no_grad()
-    def draw(self, predict: Predict, step: int, shown: Callable[[], AbstractContextManager[object]]) -> None:
-        """One PNG a prompt into `samples/`, by what `predict` answers inside `shown`. Raises StopRequested between
-        sampler steps."""
+    def draw(self, predict: Predict, step: int, shown: Mapping[str, Shown]) -> None:
+        """One PNG a prompt into `samples/`, by what `predict` answers inside each of `shown`, which go by the names of
+        their weights; of the untouched model only one. Raises StopRequested between sampler steps."""
         if not self.wanted:
             return
         self._session.phase("preview", step)
         try:
-            with shown():
-                self._draw_all(predict, step)
+            self._draw_all(predict, step, shown if step else dict(itertools.islice(shown.items(), 1)))
         except torch.OutOfMemoryError:
             text = f"the card has too little memory for the previews of step {step}"
             self._session.warn("preview-failed", text, "The training goes on. Lower preview.width and preview.height.")
@@ -79,20 +79,24 @@ class Previewer:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # what the VAE held is not for the training to keep
 
-    def _draw_all(self, predict: Predict, step: int) -> None:
+    def _draw_all(self, predict: Predict, step: int, shown: Mapping[str, Shown]) -> None:
         session, settings = self._session, self._profile.preview
         report = session.progress("preview", "sampler steps")
         done = itertools.count(1)
-        total = settings.sampler_steps * len(self._dataset.prompts)
-        drawn = [
-            self._sample(predict, prompt, index, lambda: report(next(done), total))
-            for index, prompt in enumerate(self._dataset.prompts)
-        ]
+        total = settings.sampler_steps * len(self._dataset.prompts) * len(shown)
+        drawn: list[tuple[str, int, Prompt, Tensor]] = []
+        for weights, entered in shown.items():
+            with entered():
+                for index, prompt in enumerate(self._dataset.prompts):
+                    latent = self._sample(predict, prompt, index, lambda: report(next(done), total))
+                    drawn.append((weights, index, prompt, latent))
         vae = components.load_vae(self._checkpoint, self._device, tiled=self._device.type == "cuda")
-        for index, (prompt, latent) in enumerate(zip(self._dataset.prompts, drawn, strict=True)):
+        for weights, index, prompt, latent in drawn:
             session.check()
             picture = latents.decode_latents(vae, latent)[0]
-            self._keep(picture, prompt, index, step)
+            suffix = "" if weights == drawn[0][0] else f"-{weights}"
+            name = f"step-{step:06d}-{index + 1}{suffix}.png"
+            self._keep(picture, prompt, step, name=name, weights=weights if step else "")
 
     def _sample(self, predict: Predict, prompt: Prompt, index: int, report: Callable[[], None]) -> Tensor:
         """Latents (1, 4, h, w), float32."""
@@ -129,7 +133,8 @@ class Previewer:
         contexts = equal_lengths([context for context, _ in pairs])
         return Embedded(torch.stack(contexts), torch.stack([pooled for _, pooled in pairs]))
 
-    def _keep(self, picture: Tensor, prompt: Prompt, index: int, step: int) -> None:
+    def _keep(self, picture: Tensor, prompt: Prompt, step: int, *, name: str, weights: str) -> None:
+        """`weights`: which drew it, where that can be told apart."""
         settings = self._profile.preview
         facts = {
             "run": self._session.run.name,
@@ -138,15 +143,26 @@ class Previewer:
             "negative": settings.negative,
             "null_condition": self._profile.objective.null_condition,
             "seed": settings.seed,
+            "sampler": "DDIM",
             "sampler_steps": settings.sampler_steps,
             "guidance": settings.guidance,
             "width": settings.width,
             "height": settings.height,
         }
-        path = self._session.run.samples / f"step-{step:06d}-{index + 1}.png"
+        if weights:
+            facts["weights"] = weights
+        path = self._session.run.samples / name
         write_png(path, picture, facts)
         relative = str(path.relative_to(self._session.run.path))
         self._session.emit(events.Sampled(step=step, path=relative, prompt=prompt.caption, settings=facts))
+
+
+def previewed_weights(profile: Profile) -> tuple[str, ...]:
+    """The names of those that draw, the profile's own first; "" where there is no running average to tell apart."""
+    if not profile.ema.decay:
+        return ("",)
+    named = ("average", "latest") if profile.ema.previews else ("latest", "average")
+    return named if profile.ema.previews_of_both else named[:1]
 
 
 def write_png(path: Path, picture: Tensor, facts: dict[str, Any]) -> None:

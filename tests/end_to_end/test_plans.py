@@ -18,7 +18,7 @@ def losses(run: RunDir) -> list[float]:
 
 @pytest.mark.parametrize("text", ["none", "both"])
 def test_a_run_under_each_plan_has_the_same_losses_and_pictures(encoded: Path, demo_folder: Path, text: str):
-    profile = changed(write_profile(encoded, demo_folder, steps=3), text_encoders={"train": text})
+    profile = changed(write_profile(encoded, demo_folder, steps=2), text_encoders={"train": text})
     plain = run_here(changed(profile, memory={"plan": "plain"}), encoded / "runs")
     staged = run_here(changed(profile, memory=STAGES), encoded / "runs")
     assert [event.plan for run in (plain, staged) for event in of_type(run, events.Started)] == ["plain", "stage-major"]
@@ -29,9 +29,9 @@ def test_a_run_under_each_plan_has_the_same_losses_and_pictures(encoded: Path, d
 
 
 def test_a_resume_moves_from_one_plan_to_another(encoded: Path, demo_folder: Path):
-    profile = changed(write_profile(encoded, demo_folder, steps=4), preview={"prompts": ()})
+    profile = changed(write_profile(encoded, demo_folder, steps=2), preview={"prompts": ()})
     whole = run_here(profile, encoded / "runs")
-    moved = run_here(changed(profile, memory=STAGES), encoded / "runs", stop_after_step=2)
+    moved = run_here(changed(profile, memory=STAGES), encoded / "runs", stop_after_step=1)
     run_here(profile, encoded / "runs", run=moved)
     assert losses(moved) == pytest.approx(losses(whole), rel=2e-4)
     ours, theirs = (load_file(next(run.exports.glob("*.safetensors"))) for run in (moved, whole))

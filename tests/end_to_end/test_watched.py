@@ -20,6 +20,8 @@ def test_a_run_tells_of_its_box_before_its_first_step_and_is_well(whole: tuple[P
     assert first < names.index("Step") and isinstance(told[first - 1], events.Phase) and told[first - 1].name == "train"
     box = told[first]
     assert (box.card, box.card_used, box.utilisation) == ("", 0, None)
+    (epoch,) = of_type(run, events.Epoch)
+    assert epoch.samples == 10 and 5 <= epoch.micro_batches <= 10  # five pictures, each twice
     assert 10**7 < box.run_memory < box.host_total and 0 < box.host_used < box.host_total and box.disk_free > 0
     assert not [event for event in of_type(run, events.Warned) if event.code.startswith("health-")]
     watch = Watch()

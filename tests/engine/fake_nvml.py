@@ -27,6 +27,7 @@ class FakeNvml:
     NVML_PCIE_UTIL_TX_BYTES = 0
     NVML_PCIE_UTIL_RX_BYTES = 1
     NVML_PSTATE_UNKNOWN = 32
+    NVML_DEVICE_MIG_ENABLE = 1
 
     class NVMLLibraryMismatchError(Exception):
         pass
@@ -37,6 +38,8 @@ class FakeNvml:
         self.calls = []
         self.reasons = 0x4
         self.state = 2
+        self.slices: list[str] | None = None  # of the first card
+        self.desktop = []
         self.processes = [SimpleNamespace(pid=42, usedGpuMemory=3 * GIB), SimpleNamespace(pid=7, usedGpuMemory=None)]
 
     def answer(self, question, value):
@@ -65,10 +68,10 @@ class FakeNvml:
         return self.answer("index", handle)
 
     def nvmlDeviceGetName(self, handle):
-        return self.answer("name", "NVIDIA GeForce RTX 4070")
+        return self.answer("name", "NVIDIA GeForce RTX 4070" if isinstance(handle, int) else f"NVIDIA H100 {handle}")
 
     def nvmlDeviceGetUUID(self, handle):
-        return self.answer("uuid", f"GPU-{handle}")
+        return self.answer("uuid", f"GPU-{handle}" if isinstance(handle, int) else f"MIG-{handle}")
 
     def nvmlSystemGetDriverVersion(self):
         return self.answer("driver", "570.12")
@@ -126,6 +129,21 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
         return self.answer("processes", self.processes)
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle):
+        return self.answer("desktop", self.desktop)
+
+    def nvmlDeviceGetMigMode(self, handle):
+        divided = self.slices is not None and handle == 0
+        return self.answer("mig", [int(divided), int(divided)])
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle):
+        return self.answer("most slices", 7)
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, index):
+        if index >= len(self.slices) or not self.slices[index]:
+            raise nvml_error("NotFound")
+        return self.answer("slice", self.slices[index])
 
     def nvmlSystemGetProcessName(self, pid):
         if pid == 7:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.contract import events
-from engine.contract.nvml import Sample
+from engine.contract.nvml_sampler import Sample
 from engine.run.machine import EVERY, STALE, Lookout, uuid_of
 from tests.engine.fake_nvml import GIB, FakeClock, FakeNvml, connect, nvml_error
 

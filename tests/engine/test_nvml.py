@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from engine.contract.nvml import BROKEN_STARTS, SLOW_SECONDS, THROTTLES, Gpus, Process, Sampler
+from engine.contract.nvml import BROKEN_STARTS, SLOW_SECONDS, THROTTLES, Gpus, Process
+from engine.contract.nvml_sampler import Sampler
 from tests.engine.fake_nvml import GIB, FakeClock, FakeNvml, NVMLError, connect, nvml_error
 
 
@@ -43,6 +45,7 @@ def test_a_reading_has_every_field_in_its_unit():
         "pcie_width_max": 16,
         "pcie_received": 2 << 20,
         "pcie_sent": 3 << 10,
+        "slices": None,
     }
     assert gpus.why_not() is None
 
@@ -73,7 +76,6 @@ def test_a_process_the_driver_cannot_account_for_has_no_figure(pid):
         ("width", ["pcie_width"]),
         ("most lanes", ["pcie_width_max"]),
         ("throughput", ["pcie_received", "pcie_sent"]),
-        ("processes", ["run_memory", "processes"]),
     ],
 )
 @pytest.mark.parametrize("error", [nvml_error("NotSupported")(), FakeNvml.NVMLLibraryMismatchError("old")])
@@ -81,8 +83,39 @@ def test_what_the_driver_refuses_is_none_and_the_rest_is_there(question, fields,
     nvml = FakeNvml()
     nvml.failing[question] = error
     (reading,) = connect(nvml).read_all(pid=42)
-    missing = [field for field in reading.__slots__ if getattr(reading, field) is None]
+    missing = [field for field in reading.__slots__ if getattr(reading, field) is None and field != "slices"]
     assert missing == fields
+
+
+def test_who_computes_and_who_draws_are_named_once_each_and_either_may_be_unknown():
+    nvml = FakeNvml()
+    nvml.desktop = [SimpleNamespace(pid=42, usedGpuMemory=GIB), SimpleNamespace(pid=9, usedGpuMemory=GIB // 4)]
+    assert [each.pid for each in connect(nvml).read_all()[0].processes] == [42, 7, 9]
+    nvml.failing["processes"] = nvml_error("NoPermission")()
+    assert [each.pid for each in connect(nvml).read_all()[0].processes] == [42, 9]
+    nvml.failing["desktop"] = nvml_error("NotSupported")()
+    (reading,) = connect(nvml).read_all(pid=42)
+    assert reading.processes is None and reading.run_memory is None
+
+
+def test_a_divided_card_names_its_parts_and_their_memory():
+    nvml = FakeNvml(cards=2)
+    nvml.slices = ["3g.40gb", "", "1g.10gb"]  # a hole where one was taken away
+    nvml.failing["utilisation"] = nvml_error("NotSupported")()
+    divided, whole = connect(nvml).read_all()
+    assert [(each.index, each.name, each.uuid) for each in divided.slices] == [
+        (0, "NVIDIA H100 3g.40gb", "MIG-3g.40gb"),
+        (2, "NVIDIA H100 1g.10gb", "MIG-1g.10gb"),
+    ]
+    assert divided.slices[0].memory_used == 7 * GIB and divided.utilisation is None
+    assert whole.slices is None
+
+
+def test_what_goes_over_the_bus_is_counted_only_where_it_is_wanted():
+    nvml = FakeNvml()
+    (reading,) = Gpus(load=lambda: nvml, clock=FakeClock(), throughput=False).read_all()
+    assert reading.pcie_received is reading.pcie_sent is None and reading.pcie_width == 8
+    assert "throughput" not in nvml.calls
 
 
 def test_a_name_in_no_encoding_is_a_process_without_a_name():
@@ -135,6 +168,18 @@ def test_a_lost_card_is_left_out_and_the_others_are_read():
 
     nvml.nvmlDeviceGetHandleByIndex = lost_second
     assert [reading.uuid for reading in connect(nvml).read_all()] == ["GPU-0", "GPU-2"]
+
+
+@pytest.mark.parametrize("question", ["memory", "power", "temperature", "processes"])
+def test_a_card_that_any_question_finds_lost_is_left_out(question):
+    nvml = FakeNvml()
+    gpus = connect(nvml)
+    assert len(gpus.read_all()) == 1
+    nvml.failing[question] = nvml_error("GpuIsLost")()
+    gpus._slow.clear()
+    assert gpus.read_all() == () and gpus.read("GPU-0") is None
+    nvml.failing.clear()
+    assert len(gpus.read_all()) == 1
 
 
 def test_one_card_is_found_by_its_uuid_and_the_others_are_not_asked():

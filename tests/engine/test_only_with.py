@@ -82,6 +82,7 @@ BESIDE = [
     ("ema.warmup = false", [], ["ema.decay = 0.99"]),
     ("ema.previews = false", ["ema.decay = 0.99"], ["ema.decay = 0.99", "preview.prompts = ['a']"]),
     ("ema.previews = false", ["preview.prompts = ['a']"], ["ema.decay = 0.99", "preview.prompts = ['a']"]),
+    ("ema.previews_of_both = true", ["ema.decay = 0.99"], ["ema.decay = 0.99", "preview.prompts = ['a']"]),
     ("ema.export = 'both'", [], ["ema.decay = 0.99"]),
     ("ema.export = 'both'", ["ema.decay = 0.99", "save.export = false"], ["ema.decay = 0.99"]),
     ("save.export_format = 'unet'", ["save.export = false"], []),

@@ -92,8 +92,26 @@ def step(number: int, *, at: float, steps: int = 1000, loss: float | None = None
     )
 
 
-def trained(run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, device: str = CARD) -> float:
-    """Write a run that reached step `upto`, `pace` seconds each; returns the time of its last event."""
+def with_samples(told: events.Step, *, steps: int = 1000, count: int = 12) -> events.Step:
+    """The same with its samples: clean timesteps have the higher loss, and noisy ones learn sooner."""
+    timesteps = tuple((told.step * 37 + 83 * part) % 1000 for part in range(count))
+    share = told.step / steps
+    losses = [0.04 + 0.16 * math.exp(-t / 260) + 0.05 * math.exp(-share * (1 + t / 90)) for t in timesteps]
+    return msgspec.structs.replace(told, timesteps=timesteps, losses=tuple(losses))
+
+
+def trained(
+    run: RunDir,
+    upto: int,
+    *,
+    steps: int = 1000,
+    pace: float = 26.0,
+    device: str = CARD,
+    previews: bool = True,
+    samples: bool = False,
+) -> float:
+    """Write a run that reached step `upto`, `pace` seconds each; returns the time of its last event. `previews`: it
+    tells of some, whose files are not there. `samples`: with the loss of each sample."""
     new: list[events.Event] = [
         events.Phase(time=START, name="cache"),
         events.Progress(time=START + 30, phase="cache", done=412, total=412, unit="pictures", rate=13.7),
@@ -104,13 +122,14 @@ def trained(run: RunDir, upto: int, *, steps: int = 1000, pace: float = 26.0, de
     at = START + 40
     for number in range(1, upto + 1):
         at += pace
-        new.append(step(number, at=at, steps=steps))
+        told = step(number, at=at, steps=steps)
+        new.append(with_samples(told, steps=steps) if samples else told)
         if number % 100 == 0:
             path = f"checkpoints/step-{number:06}"
             new.append(
                 events.Saved(time=at, kind="checkpoint", step=number, path=path, bytes=9_130_000_000, seconds=8.4)
             )
-        if number % 250 == 0:
+        if previews and number % 250 == 0:
             new.append(
                 events.Sampled(time=at, step=number, path="samples/a.png", prompt="a lighthouse at dawn", settings={})
             )

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import fake_checkpoint
 import seen
+from textual.events import Paste
 from textual.pilot import Pilot
+from textual.screen import Screen
 
+from aozora_tui import app as app_module
 from aozora_tui.app import AozoraApp
 from aozora_tui.profile_file import ProfileFile
+from aozora_tui.screens.beneath import Beneath
 from aozora_tui.screens.form import FieldRow
 from aozora_tui.screens.profile import ProfileScreen
 from engine.contract import places
@@ -51,8 +55,18 @@ def picture() -> bytes:
     return file.getvalue()
 
 
+class AppForAScreen(AozoraApp):
+    """Where a test pushes a screen of its own: what is beneath is the first screen only once somebody goes there. To
+    list profiles and runs that nobody looks at would be a third of many a test's time."""
+
+    CSS_PATH = Path(app_module.__file__).with_name("aozora.tcss")
+
+    def get_default_screen(self) -> Screen[None]:
+        return Beneath()
+
+
 def app() -> AozoraApp:
-    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
+    return AppForAScreen(ticking=False, read_gpu=lambda pid: ())
 
 
 async def opened(pilot: Pilot[int], path: Path, field: str | None = None, *, recipe: bool = False) -> ProfileScreen:
@@ -65,6 +79,12 @@ async def opened(pilot: Pilot[int], path: Path, field: str | None = None, *, rec
 async def settle(pilot: Pilot[int]) -> None:
     for _ in range(3):
         await pilot.pause()
+
+
+async def paste(pilot: Pilot[int], text: str) -> None:
+    """Put a text in at once, where it is not the typing that is looked at: a letter costs as much as all of it."""
+    pilot.app.post_message(Paste(text))
+    await pilot.pause()
 
 
 async def checked(pilot: Pilot[int], screen: ProfileScreen) -> None:

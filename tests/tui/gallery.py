@@ -17,11 +17,11 @@ from textual.geometry import Size
 from textual.pilot import Pilot
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.data import DataScreen
 from aozora_tui.screens.profile import ProfileScreen
 from engine.contract import places
+from engine.contract.nvml_reading import Reading
 
 SIZES = ((80, 24), (120, 40))
 
@@ -45,10 +45,15 @@ VIEWS = (
     View("help", "home", "home", ("question_mark",)),
     View("failed", "home", "home", ("end", "enter"), leave=("home",)),
     View("finished", "home", "home", ("down", "enter"), leave=("home",)),
+    View("samples", "home", "home", ("down", "down", "enter", "v"), leave=("home",)),
+    View("samples-large", "home", "samples", ("enter",), leave=("escape",)),
+    View("samples-beside", "home", "samples", ("left", "b"), leave=("b", "escape", "end")),
     View("start", "home", "home", ("tab", "s"), leave=("shift+tab",)),
     View("settings", "settings", keys=("9",)),
     View("run", "live"),
     View("log", "live", "run", ("l",)),
+    View("charts", "live", "run", ("c", "right", *["pageup"] * 3)),
+    View("numbers", "live", "run", ("n",)),
     View("stop", "live", "run", ("s",)),
     View("rate", "live", "run", ("f",)),
     View("profile", "profile", field="train.accumulate"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import fake_checkpoint
 import fake_run
+import sample_runs
+from msgspec import structs
 
 from aozora_tui import settings
 from engine.contract import events, places
@@ -52,7 +54,8 @@ def write_runs() -> tuple[RunDir, float]:
     """Four runs in four states; the live one, and the time it is."""
     folder = places.runs_folder()
     live = fake_run.make(folder, "portraits-20231114-221320")
-    now = fake_run.trained(live, 412)
+    now = fake_run.trained(live, 412, samples=True)
+    _tell_of_the_box(live, now)
     fake_run.add(live, events.Steered(time=now + 1, step=412, factor=0.5))
     fake_run.add(live, events.Damped(time=now + 4, step=413, loss=0.1824, limit=0.1219, factor=0.6683))
     fake_run.add(live, events.Micro(time=now + 5, step=413, micro=23, loss=0.1, seconds=0.41))
@@ -64,13 +67,48 @@ def write_runs() -> tuple[RunDir, float]:
     fake_run.add(
         demo, events.Finished(time=at, step=48, reason="finished", seconds=61, export="exports/demo.safetensors")
     )
-    fake_run.trained(fake_run.make(folder, "landscapes-20231110-190502"), 310, steps=2000)
+    landscapes = fake_run.make(folder, "landscapes-20231110-190502")
+    at = fake_run.trained(landscapes, 309, steps=2000, previews=False)
+    sample_runs.draw_all(landscapes)
+    fake_run.add(landscapes, fake_run.step(310, at=at + 26, steps=2000))
     failed = fake_run.make(folder, "landscapes-20231109-081233")
     at = fake_run.trained(failed, 31, steps=2000)
     text = "The card ran out of memory at step 32: 11.6 of 11.8 GiB were in use"
     remedy = "Lower data.resolution or train.batch_size, or turn on memory.checkpointing."
     fake_run.add(failed, events.Failed(time=at, code="cuda-memory", text=text, remedy=remedy))
     return live, now + 7
+
+
+def _tell_of_the_box(run: RunDir, now: float) -> None:
+    gib = 1 << 30
+    planned = events.Planned(
+        time=now,
+        plan="fast",
+        checkpointing=True,
+        keep=60,
+        group=1,
+        why="",
+        host=10 * gib,
+        needs=11 * gib,
+        room=12 * gib,
+    )
+    planned = structs.replace(planned, step_seconds=27.0, rates="measured")
+    box = events.Machine(
+        time=now - 7200,
+        card="GPU-1",
+        card_used=11 * gib + gib // 3,
+        card_total=12 * gib,
+        utilisation=97,
+        power=182.0,
+        power_limit=200.0,
+        temperature=71,
+        run_memory=14 * gib,
+        host_used=21 * gib,
+        host_total=64 * gib,
+        disk_free=310 * gib,
+    )
+    later = structs.replace(box, time=now, disk_free=292 * gib)
+    fake_run.add(run, planned, events.Epoch(time=now, samples=1236, micro_batches=1236), box, later)
 
 
 def write_profile(path: Path, *, small: bool) -> None:

@@ -24,6 +24,8 @@ from aozora_tui.app import AozoraApp
 from aozora_tui.screens.base import AozoraScreen, KeyBar
 from aozora_tui.screens.data_page import STYLES, Page
 from aozora_tui.widgets.curve_plot import CurveText
+from aozora_tui.widgets.wall import STYLES as WALL_STYLES
+from aozora_tui.widgets.wall import Wall
 
 Mode = Literal["colour", "bare"]
 Depth = Literal["24 bit", "256", "bare"]
@@ -86,9 +88,13 @@ async def _walk(area: str, mode: Mode, home: Path) -> dict[str, Shot]:
 def _prepare(mode: Mode, home: Path, patch: pytest.MonkeyPatch) -> None:
     """What the environment says before a start. NO_COLOR has chosen the theme before Textual is imported; that is over
     here, so the theme that Textual then begins with is set."""
+    patch.setenv("TERM", "xterm-256color")
+    patch.delenv("COLORTERM", raising=False)
     patch.setenv("HOME", str(home))  # paths are shown from there
     for name in ("DATA", "CACHE", "RUNS", "PROFILES", "CONFIG"):
         patch.setenv(f"AOZORA_{name}", str(home / name.lower()))
+    patch.setenv("TERM", "xterm-256color")
+    patch.setenv("COLORTERM", "truecolor")
     patch.setenv("AOZORA_ASCII", "1" if mode == "bare" else "0")
     if mode == "bare":
         patch.setenv("NO_COLOR", "1")
@@ -136,6 +142,10 @@ def _picture(app: AozoraApp) -> frozenset[tuple[int, int]]:
         for y, row in enumerate(page._rows):
             left = page.region.x
             found |= {(left + x, page.region.y + y) for x, (_, style) in enumerate(row) if style not in STYLES}
+    for wall in app.screen.query(Wall):
+        for y, row in enumerate(wall.rows):
+            left = wall.region.x
+            found |= {(left + x, wall.region.y + y) for x, (_, style) in enumerate(row) if style not in WALL_STYLES}
     return frozenset(found)
 
 

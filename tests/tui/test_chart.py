@@ -2,9 +2,9 @@ import math
 import random
 
 import pytest
-from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
 
+from aozora_tui.drawing import DrawingApp
 from aozora_tui.widgets.cells import text_of
 from aozora_tui.widgets.chart import Chart
 from aozora_tui.widgets.traces import Series
@@ -26,7 +26,7 @@ class CountingDriver(HeadlessDriver):
         pass
 
 
-class ChartApp(App):
+class ChartApp(DrawingApp):
     CSS = "Chart { width: 60; height: 10; }"
 
     def __init__(self, chart):
@@ -225,3 +225,17 @@ def test_data_may_come_before_the_chart_is_mounted():
     chart = Chart("loss")
     chart.set_data([Series("loss", [1], [2.0])], 10)
     assert chart.text == ""
+
+
+async def test_another_theme_shows_at_once():
+    chart = Chart("loss")
+    chart.set_data([Series("loss", [1, 2, 3], [1.0, 2.0, 3.0])], 10)
+    app = ChartApp(chart)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        before = {style: chart.style_of(style) for style in ("smooth", "title", "")}
+        app.theme = "textual-light"
+        await pilot.pause()
+        assert all(chart.style_of(style) != known for style, known in before.items())
+        colours = {segment.style.color for segment in chart.render_line(5) if segment.text.strip()}
+        assert not colours & {style.color for style in before.values()}

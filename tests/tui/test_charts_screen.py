@@ -5,9 +5,9 @@ import time
 import fake_run
 import pytest
 import seen
+from forms import AppForAScreen
 from textual.widgets import Static
 
-from aozora_tui.app import AozoraApp
 from aozora_tui.screens.charts import ChartsScreen
 from aozora_tui.widgets.chart import Chart
 from engine.contract import events
@@ -36,7 +36,7 @@ async def pressed(pilot, *keys):
 
 @pytest.mark.parametrize(("size", "count"), [((80, 24), 2), ((120, 40), 4), ((60, 15), 2)])
 async def test_as_many_charts_as_there_is_room_for_and_the_others_by_tab(run, size, count):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=size) as pilot:
         screen = await opened(app, pilot, run)
         assert len(screen.query(Chart)) == count
@@ -49,7 +49,7 @@ async def test_as_many_charts_as_there_is_room_for_and_the_others_by_tab(run, si
 
 
 async def test_the_cursor_reads_what_was_measured_and_all_charts_share_it(run):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(app, pilot, run)
         await pressed(pilot, "right")
@@ -68,7 +68,7 @@ async def test_the_cursor_reads_what_was_measured_and_all_charts_share_it(run):
 
 
 async def test_zooming_goes_about_the_cursor_and_following_stays_at_the_newest(run):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(app, pilot, run)
         await pressed(pilot, "right", "less_than_sign", "plus", "plus")
@@ -87,7 +87,7 @@ async def test_zooming_goes_about_the_cursor_and_following_stays_at_the_newest(r
 
 
 async def test_one_chart_alone_log_median_and_other_axes(run):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run)
         await pressed(pilot, "enter", "m", "y")
@@ -108,7 +108,7 @@ async def test_one_chart_alone_log_median_and_other_axes(run):
 
 async def test_a_run_that_has_not_begun_and_one_of_another_start(tmp_path):
     run = fake_run.make(tmp_path, "cat-20231114-221320")
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run)
         assert "No step yet." in seen.text(app)
@@ -122,7 +122,7 @@ async def test_a_run_that_has_not_begun_and_one_of_another_start(tmp_path):
 
 
 async def test_a_live_run_costs_little_and_an_idle_one_nothing(run):
-    app = AozoraApp(ticking=False, driver_class=seen.CountingDriver)
+    app = AppForAScreen(ticking=False, driver_class=seen.CountingDriver)
     async with app.run_test(headless=False, size=(120, 40)) as pilot:
         screen = await opened(app, pilot, run)
         await pressed(pilot)
@@ -150,7 +150,7 @@ async def test_a_quarter_of_a_million_steps_are_seen_at_once(tmp_path):
                     b'"time":1.0', b'"time":%d.0' % (1_700_000_100 + number)
                 )
             )
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(120, 40)) as pilot:
         began = time.process_time()
         screen = await opened(app, pilot, run)

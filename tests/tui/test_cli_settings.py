@@ -69,7 +69,7 @@ def test_mistakes_are_sentences_and_the_exit_code_is_2(capsys):
 def test_the_example_is_a_file_that_sets_nothing(capsys):
     assert cli.main(["settings", "--example"]) == 0
     text = capsys.readouterr().out
-    assert tomllib.loads(text) == {"look": {}, "folders": {}, "keys": {}}
+    assert tomllib.loads(text) == {"look": {}, "folders": {}, "notify": {}, "keys": {}}
     write(text)
     assert cli.main(["settings"]) == 0
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import seen
+from forms import AppForAScreen
 from msgspec.structs import replace
 from PIL import Image
 from textual.pilot import Pilot
 
 from aozora_tui import dataset_survey
-from aozora_tui.app import AozoraApp
 from aozora_tui.screens.data import DataScreen
 from engine.contract.atomic import Entry, header_bytes
 from engine.contract.profile import parse
@@ -43,15 +44,21 @@ def base(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def profile(tmp_path: Path, base: Path) -> Profile:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
     for number in range(12):
         size = [(512, 512), (900, 600), (1600, 1000)][number % 3]
-        path = tmp_path / "pictures" / f"{'cat' if number % 2 else 'dog'} {number:02}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = folder / f"{'cat' if number % 2 else 'dog'} {number:02}.png"
         Image.linear_gradient("L").resize(size).convert("RGB").save(path)
         path.with_suffix(".txt").write_text(f"a small animal, number {number}")
-    (tmp_path / "pictures" / "empty.jpg").touch()
+    (folder / "empty.jpg").touch()
+    return folder
+
+
+@pytest.fixture
+def profile(tmp_path: Path, drawn: Path, base: Path) -> Profile:
+    shutil.copytree(drawn, tmp_path / "pictures")
     profile, problems = parse(PROFILE.replace("BASE", str(base)), "test")
     assert profile is not None, problems
     return profile
@@ -59,7 +66,7 @@ def profile(tmp_path: Path, base: Path) -> Profile:
 
 @asynccontextmanager
 async def opened(profile: Profile, folder: Path, size=(80, 24), **options):
-    app = AozoraApp(ticking=False, **options)
+    app = AppForAScreen(ticking=False, **options)
     async with app.run_test(size=size, headless=not options) as pilot:
         await pilot.pause()
         screen = DataScreen(profile, folder)
@@ -197,7 +204,7 @@ async def test_leaving_ends_the_scan(profile, tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset_survey.Scanning, "_read", slow)
     monkeypatch.setattr(dataset_survey.Scanning, "run", noted)
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = DataScreen(profile, tmp_path)
         app.push_screen(screen)

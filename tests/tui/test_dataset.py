@@ -10,11 +10,12 @@ from PIL import Image
 
 from aozora_tui.dataset_cache import CacheState, Tally
 from aozora_tui.dataset_draws import plan_draws, read_vocabulary
-from aozora_tui.dataset_picture import Thumbnail, block_rows, sign_rows, thumbnail
+from aozora_tui.dataset_picture import thumbnail
 from aozora_tui.dataset_survey import Batch, Placed, Scanning, Survey, roots_of
 from aozora_tui.screens.data_page import Parts, wrapped
 from aozora_tui.screens.data_pages import bucket_page, cache_page, skipped_page
 from aozora_tui.screens.data_picture import geometry
+from aozora_tui.widgets.half_blocks import Thumbnail, block_rows, sign_rows
 from engine.contract.atomic import Interrupted, never
 from engine.contract.profile import parse
 from engine.contract.sections import Profile

@@ -126,6 +126,13 @@ async def test_a_form_without_unsaved_changes_keeps_nothing(path):
     assert texts(path) == [] and not drafts.folder().exists()
 
 
+def left_behind(path):
+    """The draft that the terminal of the first test left; without a start of the app."""
+    made = path.read_text().replace("500", "5007")
+    drafts.keep(path, made, path.read_text(), path.stat().st_mtime)
+    return made
+
+
 async def test_the_screens_over_the_form_do_not_hide_it(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "train.steps")
@@ -138,7 +145,7 @@ async def test_the_screens_over_the_form_do_not_hide_it(path):
 
 
 async def test_esc_leaves_the_draft_for_the_next_time(path):
-    made = await closed_from_outside(path, "7")
+    made = left_behind(path)
     for _ in range(2):
         async with app().run_test(size=(80, 24)) as pilot:
             screen = await opened(pilot, path)
@@ -152,7 +159,7 @@ async def test_esc_leaves_the_draft_for_the_next_time(path):
 
 
 async def test_a_draft_that_is_thrown_away_is_gone(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
         await pilot.press("x")
@@ -177,7 +184,7 @@ async def test_the_difference_can_be_looked_at_and_taken_field_by_field_before_t
 
 
 async def test_to_go_to_a_field_from_the_difference_leaves_the_draft(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
         await pilot.press("d")
@@ -189,7 +196,7 @@ async def test_to_go_to_a_field_from_the_difference_leaves_the_draft(path):
 
 
 async def test_what_the_file_has_become_since_stays(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     path.write_text(path.read_text().replace("# third try", "# fourth try") + "seed = 9\n")
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
@@ -201,7 +208,7 @@ async def test_what_the_file_has_become_since_stays(path):
 
 
 async def test_what_both_changed_is_named(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     path.write_text(path.read_text().replace("500", "900"))
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
@@ -212,7 +219,7 @@ async def test_what_both_changed_is_named(path):
 
 
 async def test_several_drafts_are_offered_one_after_the_other(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     drafts.keep(path, path.read_text().replace("# third", "# last"), path.read_text(), NOW)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
@@ -229,7 +236,7 @@ async def test_several_drafts_are_offered_one_after_the_other(path):
 
 
 async def test_what_was_saved_meanwhile_is_not_offered(path):
-    made = await closed_from_outside(path, "7")
+    made = left_behind(path)
     path.write_text(made)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path)
@@ -237,7 +244,7 @@ async def test_what_was_saved_meanwhile_is_not_offered(path):
 
 
 async def test_a_terminal_that_goes_again_leaves_one_draft_with_all_of_it(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "train.steps")
         await pilot.press("t")
@@ -283,7 +290,7 @@ async def test_a_draft_that_is_no_toml_is_named_and_stays(path):
 
 
 async def test_the_panel_fits_a_small_terminal(path):
-    await closed_from_outside(path, "7")
+    left_behind(path)
     path.write_text(path.read_text().replace("500", "900") + "seed = 9\n")
     later = AozoraApp(ticking=False, read_gpu=lambda pid: (), clock=lambda: path.stat().st_mtime + 7200)
     async with later.run_test(size=(60, 15)) as pilot:

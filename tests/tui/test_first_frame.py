@@ -79,8 +79,14 @@ class Took:
     processor: float
 
 
+@pytest.fixture(scope="module")
+def bytecode(tmp_path_factory):
+    """What the first start of each program leaves for the others."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
 @pytest.fixture
-def place(own_place, monkeypatch):
+def place(own_place, bytecode, monkeypatch):
     """A handful of profiles and runs. Byte code is kept, as it is on everybody's machine."""
     for name in ("portraits", "landscapes", "third"):
         path = places.profiles_folder() / f"{name}.toml"
@@ -91,7 +97,7 @@ def place(own_place, monkeypatch):
         fake_run.add(run, events.Finished(time=fake_run.trained(run, steps), step=steps, reason="finished", seconds=9))
     for name in ("PYTHONDONTWRITEBYTECODE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(own_place / "bytecode"))
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(bytecode))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TERM", "xterm-256color")
     return own_place

@@ -2,7 +2,7 @@
 
 import pytest
 import seen
-from forms import app, opened, row, settle, write_profile
+from forms import app, opened, paste, row, settle, write_profile
 
 from aozora_tui.screens.path_input import Completer
 from aozora_tui.screens.picker import Picker
@@ -30,7 +30,8 @@ async def at_the_folders(pilot, path, *, line=None):
     screen = await opened(pilot, path, FIELD)
     editor(screen).move_cursor(editor(screen).document.end)
     if line is not None:
-        await pilot.press("enter", *line)
+        await pilot.press("enter")
+        await paste(pilot, line)
     await settle(pilot)
     return screen
 
@@ -77,7 +78,9 @@ async def test_tab_leaves_folders_that_are_there_and_lines_with_nothing_to_add(p
         for line in ("", f"{disk}/nothing-like-this"):
             editor(screen).focus()
             editor(screen).move_cursor(editor(screen).document.end)
-            await pilot.press("enter", *line, "tab")
+            await pilot.press("enter")
+            await paste(pilot, line)
+            await pilot.press("tab")
             assert not editor(screen).has_focus
         assert editor(screen).text.split("\n") == [*text.split("\n"), "", f"{disk}/nothing-like-this"]
 
@@ -129,7 +132,8 @@ async def test_the_first_folder_of_a_profile_can_be_picked(path, disk):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await at_the_folders(pilot, path)
         assert editor(screen).text == ""
-        await pilot.press(*str(disk), "ctrl+g")
+        await paste(pilot, str(disk))
+        await pilot.press("ctrl+g")
         await pick(pilot, "cats-outdoors/")
         assert paths(screen) == [f"{disk}/cats-outdoors"]
 

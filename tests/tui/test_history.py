@@ -105,10 +105,13 @@ def test_the_loss_by_timestep_is_the_mean_of_the_samples_in_each_bin_and_column(
 
 def test_a_quarter_of_a_million_steps_are_folded_in_little_time_and_room():
     made = random.Random(3)
-    blocks = [
-        [step(n, timesteps=(made.randrange(1000),), losses=(made.random(),)) for n in range(first, first + 5000)]
-        for first in range(1, 250_001, 5000)
-    ]
+    one = step(1)
+
+    def at(number):
+        drawn, loss = (made.randrange(1000),), (made.random(),)
+        return msgspec.structs.replace(one, step=number, time=1000.0 + number, timesteps=drawn, losses=loss)
+
+    blocks = [[at(number) for number in range(first, first + 5000)] for first in range(1, 250_001, 5000)]
     state = RunState()
     began = time.process_time()
     for block in blocks:
@@ -127,3 +130,14 @@ def test_the_pace_is_of_the_last_steps_alone():
     state.apply([step(n, at=1000.0 + 50 * n) for n in range(1, 101)])
     state.apply([step(n, at=6000.0 + 2 * (n - 100)) for n in range(101, 200)])
     assert state.pace == 2
+
+
+def test_a_strip_of_another_axis_takes_each_step_where_it_lies_there():
+    taken = [step(n, timesteps=[(n * 37) % 1000], losses=[n / 100]) for n in range(1, 101)]
+    history, grid = History(), TimestepLosses(0, 50.0, columns=5, bins=4)
+    xs = [n / 2 for n in range(1, 101)]
+    for count in (1, 30, 31, 100):
+        history.extend(taken[len(history.steps) : count])
+        grid.update(history, xs[:count])
+    assert [list(column) for column in grid.grid] == [by_bin(history, n, n + 20, 4) for n in range(0, 100, 20)]
+    assert [grid.column_of(x) for x in (-1, 0, 10.0, 10.1, 50, 99)] == [0, 0, 0, 1, 4, 4]

@@ -56,7 +56,7 @@ def some_change(draw: random.Random, trees: Trees, chosen: Chosen) -> Chosen:
 def test_whatever_is_toggled_the_patterns_select_exactly_the_boxes_shown(header, extra):
     trees, draw = trees_of(header, extra), random.Random(3)
     chosen = trees.start
-    for _ in range(40):
+    for _ in range(20):
         chosen = some_change(draw, trees, chosen)
         if not chosen.unet:
             continue

@@ -8,11 +8,10 @@ import fake_checkpoint
 import msgspec
 import pytest
 import seen
+from forms import AppForAScreen, paste
 from layer_trees import RATES, TEXT, node_at, profile_of
 from textual.widgets import Input
 
-from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.layers import LayersScreen
 from aozora_tui.screens.layers_menu import KindsMenu, PresetsMenu
@@ -21,8 +20,20 @@ from aozora_tui.screens.layers_sheet import Sheet
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.budget import forecast
+from engine.contract.nvml_reading import Reading
 
-CARD = Reading(0, "NVIDIA GeForce RTX 4070", "GPU-1", "580.95", 1 << 30, 12 << 30, 11 << 30, None, 0, 9.0, 200.0, 40)
+CARD = Reading(
+    0,
+    "NVIDIA GeForce RTX 4070",
+    "GPU-1",
+    "580.95",
+    1 << 30,
+    12 << 30,
+    11 << 30,
+    utilisation=0,
+    power=9.0,
+    power_limit=200.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +41,8 @@ def header(tmp_path_factory):
     return read_base(fake_checkpoint.write(tmp_path_factory.mktemp("base") / "sdxl.safetensors"))
 
 
-def app(**more) -> AozoraApp:
-    return AozoraApp(ticking=False, read_gpu=lambda pid: (CARD,), **more)
+def app(**more) -> AppForAScreen:
+    return AppForAScreen(ticking=False, read_gpu=lambda pid: (CARD,), **more)
 
 
 async def opened(pilot, header, extra="", answers=None) -> LayersScreen:
@@ -53,7 +64,8 @@ async def press(pilot, *keys) -> None:
 
 
 async def typed(pilot, text) -> None:
-    await press(pilot, *text)
+    await paste(pilot, text)
+    await settle(pilot)
 
 
 def lines(pilot) -> str:

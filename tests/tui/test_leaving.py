@@ -13,10 +13,7 @@ from aozora_tui.screens.ask import Ask
 OPENERS = ("action_data", "action_curves", "action_layers", "action_differ", "action_settings")
 
 
-@pytest.mark.parametrize(
-    ("opener", "key"), [*((opener, "q") for opener in OPENERS), ("action_data", "1"), ("action_data", "ctrl+c")]
-)
-async def test_changes_under_another_screen_are_asked_about(tmp_path, opener, key):
+async def test_changes_under_another_screen_are_asked_about(tmp_path):
     path = write_profile(tmp_path)
     before = path.read_text()
     made = app()
@@ -25,16 +22,23 @@ async def test_changes_under_another_screen_are_asked_about(tmp_path, opener, ke
         await pilot.press("end", "0")
         await settle(pilot)
         assert form.file.modified
-        getattr(made if opener == "action_settings" else form, opener)()
-        await settle(pilot)
-        await seen.work_done(made)
-        await settle(pilot)
-        await pilot.press(key)
-        await settle(pilot)
-        assert isinstance(made.screen, Ask) and not made._exit
-        await pilot.press("escape")
-        await settle(pilot)
-        assert form in made.screen_stack and form.file.modified and path.read_text() == before
+        for opener, key in (*((opener, "q") for opener in OPENERS), ("action_data", "1"), ("action_data", "ctrl+c")):
+            getattr(made if opener == "action_settings" else form, opener)()
+            await settle(pilot)
+            await seen.work_done(made)
+            await settle(pilot)
+            over = made.screen
+            assert over is not form, opener
+            await pilot.press(key)
+            await settle(pilot)
+            assert isinstance(made.screen, Ask) and not made._exit, (opener, key)
+            await pilot.press("escape")
+            await settle(pilot)
+            assert made.screen is over, (opener, key)
+            assert form in made.screen_stack and form.file.modified and path.read_text() == before, (opener, key)
+            while made.screen is not form:
+                made.pop_screen()
+                await settle(pilot)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])

@@ -3,8 +3,8 @@
 import fake_run
 import pytest
 import seen
+from forms import AppForAScreen
 
-from aozora_tui.app import AozoraApp
 from aozora_tui.log_times import LogTimes
 from aozora_tui.screens.log import LogScreen
 
@@ -31,7 +31,7 @@ async def opened(app, pilot, run, times=None):
 
 
 async def test_it_follows_until_scrolled_up_and_then_stands_still(run):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run)
         assert "line 299" in shown(app) and "following" in shown(app)
@@ -54,7 +54,7 @@ async def test_it_follows_until_scrolled_up_and_then_stands_still(run):
 
 
 async def test_a_search_goes_back_from_the_end_and_on_with_n(run):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(app, pilot, run)
         await pilot.press("slash", *"needle|line 1.0$", "enter")
@@ -78,7 +78,7 @@ async def test_a_search_goes_back_from_the_end_and_on_with_n(run):
 
 
 async def test_only_what_is_loud(run):
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run)
         await pilot.press("v")
@@ -99,7 +99,7 @@ async def test_times_are_known_as_far_as_the_run_told_its_logs_length(run, monke
     monkeypatch.setenv("TZ", "UTC")
     times = LogTimes()
     times.add(100, 1_700_000_000.0)
-    app = AozoraApp(ticking=False, clock=lambda: 1_700_000_060.0)
+    app = AppForAScreen(ticking=False, clock=lambda: 1_700_000_060.0)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run, times)
         await pilot.press("t", "g")
@@ -113,7 +113,7 @@ async def test_times_are_known_as_far_as_the_run_told_its_logs_length(run, monke
 
 async def test_long_lines_are_seen_by_going_right_and_a_log_that_vanishes_is_empty(run):
     run.log.write_text("x" * 100 + "END\n")
-    app = AozoraApp(ticking=False)
+    app = AppForAScreen(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run)
         assert "END" not in shown(app)
@@ -126,7 +126,7 @@ async def test_long_lines_are_seen_by_going_right_and_a_log_that_vanishes_is_emp
 
 
 async def test_a_quiet_log_sends_nothing_and_a_line_little(run):
-    app = AozoraApp(ticking=False, driver_class=seen.CountingDriver)
+    app = AppForAScreen(ticking=False, driver_class=seen.CountingDriver)
     async with app.run_test(headless=False, size=(120, 40)) as pilot:
         screen = await opened(app, pilot, run)
         app.finish_opening()

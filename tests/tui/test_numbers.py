@@ -47,6 +47,8 @@ def test_progress_time_and_checkpoints(run):
     assert said["progress"]["step"] == "210 of 1,000"
     assert said["progress"]["samples"] == "13,440, 64 a step"
     assert said["progress"]["left"].startswith("5:42:20 of training")
+    assert said["progress"]["done at"].startswith("Wed 15 Nov 05:37")
+    assert "epoch" not in said["progress"]
     assert said["progress"]["trained for"] == "1:31:00"
     assert said["progress"]["clipped"] == "1 of the last 100 steps"
     assert said["time"]["a micro-batch"] == "0.41 s now, 0.41 s in the middle, 0.41 s at worst"
@@ -56,6 +58,18 @@ def test_progress_time_and_checkpoints(run):
         ("step 200", "14 min ago, 9.13 GB, written in 8.4 s"),
         ("step 100", "57 min ago, 9.13 GB, written in 8.4 s"),
     ]
+
+
+def test_the_epoch_where_the_run_tells_how_long_one_is_and_no_time_but_of_training(run):
+    at = fake_run.trained(run, 100)
+    state = folded(run)
+    state.apply([events.Epoch(time=at, samples=1200, micro_batches=1280)])
+    said = lines_of(state, at)["progress"]
+    assert said["epoch"] == "5.00 of 50.00, each of 1,200 samples"
+    # An hour of previews moves no forecast.
+    state.apply([events.Phase(time=at + 1, name="preview"), events.Phase(time=at + 3601, name="train")])
+    state.apply([fake_run.step(101, at=at + 3627)])
+    assert state.pace == 26 and lines_of(state, at + 3627)["progress"]["left"].startswith("6:29:34 of training")
 
 
 def test_memory_against_the_forecast_and_the_disk_against_time(run):
@@ -76,12 +90,26 @@ def test_memory_against_the_forecast_and_the_disk_against_time(run):
     assert said["memory"]["forecast"] == "11.00 GiB, off by +2 %"
     assert said["memory"]["card"] == "11.00 of 12.00 GiB in use, 1.00 free"
     assert said["memory"]["host"] == "20.00 of 32.00 GiB in use, 9.00 by the run"
-    assert said["disk"] == {"free": "102 GB", "full in": "4:45:00, as it has been filled so far"}
+    assert said["disk"] == {
+        "free": "102 GB",
+        "full in": "4:45:00, as the last hours have filled it, before the run's end",
+    }
+    state.apply([machine(at + 60, disk_free=101 * GIB)])
+    assert lines_of(state, at)["disk"]["full in"] == "it does not get fuller"
 
 
 @pytest.mark.parametrize(
     ("elapsed", "free", "left"),
-    [([0, 10], [100, 90], 90), ([0, 10], [90, 100], None), ([5], [1], None), ([5, 5], [2, 1], None)],
+    [
+        ([0, 10], [100, 90], 90),
+        ([0, 10], [90, 100], None),
+        ([5], [1], None),
+        ([5, 5], [2, 1], None),
+        ([], [], None),
+        # What was before the last four hours counts no more.
+        ([0, 100_000, 100_010], [900, 100, 90], 90),
+        ([0, 100_000, 100_010], [900, 100, 100], None),
+    ],
 )
 def test_when_the_disk_is_full(elapsed, free, left):
     assert run_numbers.seconds_to_full(elapsed, free) == left

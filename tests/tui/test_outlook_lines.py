@@ -10,11 +10,11 @@ from PIL import Image
 
 from aozora_tui import cli, plain
 from aozora_tui.cards import cards, usable
-from aozora_tui.gpu import Reading
 from aozora_tui.screens.profile_text import forecast_text
 from engine.contract import events
 from engine.contract.budget import Forecast
 from engine.contract.card_rates import Rates
+from engine.contract.nvml_reading import Reading
 from engine.contract.outlook import Card, Outlook
 from engine.contract.plans import Choice
 from engine.contract.sections import Memory, Train
@@ -128,7 +128,7 @@ def profile(tmp_path):
 
 def test_check_names_plan_and_hours_in_its_lines_and_its_document(profile, capsys, monkeypatch):
     big = replace(READING, name="NVIDIA H100 80GB HBM3", memory_free=79 * GIB)
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (big,))
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: (big,))
     cli.main(["check", str(profile)])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("plan           plain with checkpointing fits 78.5 GiB of the card") for line in lines)
@@ -139,7 +139,7 @@ def test_check_names_plan_and_hours_in_its_lines_and_its_document(profile, capsy
 
 
 def test_check_warns_of_a_card_that_is_full(profile, capsys, monkeypatch):
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (replace(READING, memory_free=2 * GIB),))
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: (replace(READING, memory_free=2 * GIB),))
     profile.write_text(profile.read_text().replace('"plain"', '"auto"'))
     cli.main(["check", str(profile), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -152,7 +152,7 @@ def test_check_warns_of_a_card_that_is_full(profile, capsys, monkeypatch):
 
 
 def test_check_where_nothing_fits_tells_the_needs_of_the_leanest_plan(profile, capsys, monkeypatch):
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: (READING,))
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: (READING,))
     profile.write_text(profile.read_text().replace('"plain"', '"auto"\nlimit = 3.0'))
     cli.main(["check", str(profile), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -169,7 +169,7 @@ def test_check_where_nothing_fits_tells_the_needs_of_the_leanest_plan(profile, c
 
 
 def test_check_without_a_card_says_that_it_cannot_say(profile, capsys, monkeypatch):
-    monkeypatch.setattr("aozora_tui.gpu.read_all", lambda pid=None: ())
+    monkeypatch.setattr("engine.contract.nvml.read_all", lambda pid=None: ())
     profile.write_text(profile.read_text().replace('"plain"', '"auto"'))
     cli.main(["check", str(profile)])
     out = capsys.readouterr().out

@@ -3,7 +3,7 @@
 import fake_checkpoint
 import pytest
 import seen
-from forms import app, opened, row, settle, write_profile
+from forms import app, opened, paste, row, settle, write_profile
 
 from aozora_tui.app import AozoraApp
 from aozora_tui.screens import picker_entries
@@ -46,7 +46,8 @@ def test_completions_are_written_as_the_text_is(disk, monkeypatch):
 
 async def at_the_base(pilot, path, text):
     screen = await opened(pilot, path, "model.base")
-    await pilot.press("end", "ctrl+u", *text)
+    await pilot.press("end", "ctrl+u")
+    await paste(pilot, text)
     await settle(pilot)
     return screen
 
@@ -153,7 +154,8 @@ async def test_the_filter_narrows_as_one_types_and_escape_takes_it_away(path, di
 async def test_a_folder_is_wanted_for_a_folder(path, disk):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "model.tokenizer")
-        await pilot.press(*str(disk), "ctrl+g")
+        await paste(pilot, str(disk))
+        await pilot.press("ctrl+g")
         await seen.work_done(pilot.app)
         await settle(pilot)
         assert [line.key for line in pilot.app.screen.rows.lines] == ["./", "../", "Loras/"]

@@ -9,6 +9,7 @@ import pytest
 import seen
 from forms import app, checked, opened, row, settle, write_profile
 
+from aozora_tui.app import AozoraApp
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 
@@ -16,6 +17,11 @@ from aozora_tui.screens.home import HomeScreen
 @pytest.fixture
 def path(tmp_path):
     return write_profile(tmp_path)
+
+
+def at_home():
+    """Where the first screen is looked at too."""
+    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
 
 
 def later(path):
@@ -277,7 +283,7 @@ async def test_an_editors_text_that_is_not_utf_8_can_be_mended_or_read_as_it_is(
 async def test_an_editor_that_cannot_be_started_is_said_by_the_first_screen_and_the_form(path, monkeypatch, named):
     monkeypatch.setenv("EDITOR", named)
     monkeypatch.delenv("VISUAL", raising=False)
-    async with app().run_test(size=(80, 24)) as pilot:
+    async with at_home().run_test(size=(80, 24)) as pilot:
         monkeypatch.setattr(pilot.app, "suspend", no_terminal)
         await settle(pilot)
         home = pilot.app.screen
@@ -295,7 +301,7 @@ async def test_an_editor_that_cannot_be_started_is_said_by_the_first_screen_and_
 
 async def test_without_a_terminal_to_lend_the_editor_is_not_started_and_that_is_said(path, monkeypatch):
     monkeypatch.setenv("EDITOR", "true")
-    async with app().run_test(size=(80, 24)) as pilot:
+    async with at_home().run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         pilot.app.screen.profiles.select(str(path))
         pilot.app.screen.action_editor()
@@ -308,7 +314,7 @@ async def test_the_first_screen_shows_what_the_editor_made_of_the_file(path, tmp
     script.write_text("import pathlib, sys\np = pathlib.Path(sys.argv[1])\np.write_text(p.read_text() + '# more\\n')\n")
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", shlex.join([sys.executable, str(script)]))
-    async with app().run_test(size=(80, 24)) as pilot:
+    async with at_home().run_test(size=(80, 24)) as pilot:
         monkeypatch.setattr(pilot.app, "suspend", no_terminal)
         await settle(pilot)
         pilot.app.screen.profiles.select(str(path))

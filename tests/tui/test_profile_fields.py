@@ -5,7 +5,7 @@ import tomllib
 import fake_checkpoint
 import pytest
 import seen
-from forms import app, checked, in_view, opened, row, settle, write_profile
+from forms import app, checked, in_view, opened, paste, row, settle, write_profile
 
 from aozora_tui.screens.form import FieldRow
 from aozora_tui.screens.lines import entry_lines, row_of
@@ -119,7 +119,7 @@ async def test_a_point_may_be_written_with_commas_and_brackets(path):
             editor.clear()
             await settle(pilot)
             assert not tomllib.loads(screen.file.text).get("objective", {}).get("weight_curve")
-            await pilot.press(*line)
+            await paste(pilot, line)
             await settle(pilot)
             assert tomllib.loads(screen.file.text)["objective"]["weight_curve"] == [[500, 1]]
             assert row(screen, CURVE).problem_text == ""
@@ -129,7 +129,7 @@ async def test_a_point_may_be_written_with_commas_and_brackets(path):
 async def test_a_line_that_is_no_point_is_named_and_said_once(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, CURVE)
-        await pilot.press(*"0 0.5", "enter", "enter", *"half, 2", "enter", *"-5 1")
+        await paste(pilot, "0 0.5\n\nhalf, 2\n-5 1")
         await settle(pilot)
         said = row(screen, CURVE).problem_text.split("\n")
         assert said == [
@@ -141,7 +141,8 @@ async def test_a_line_that_is_no_point_is_named_and_said_once(path):
 async def test_a_folder_that_is_not_there_is_named_by_its_line(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "data.folders")
-        await pilot.press("end", "enter", *"/nowhere")
+        await pilot.press("end", "enter")
+        await paste(pilot, "/nowhere")
         await settle(pilot)
         await checked(pilot, screen)
         assert row(screen, "data.folders").problem_text.startswith("! line 2: /nowhere does not exist. ")
@@ -196,30 +197,33 @@ BELONGS = {
 
 
 # Each word once; beside a field that is wrong the first of each choice.
-IDLE = [(choice, word, False) for choice, words in BELONGS.items() for word in words]
-IDLE += [(choice, next(iter(words)), True) for choice, words in BELONGS.items()]
+IDLE = [(choice, words, False) for choice, words in BELONGS.items()]
+IDLE += [(choice, {next(iter(words)): next(iter(words.values()))}, True) for choice, words in BELONGS.items()]
 
 
-@pytest.mark.parametrize(("choice", "word", "wrong"), IDLE)
-async def test_fields_of_other_choices_are_not_shown_until_asked_for_and_then_faint(path, choice, word, wrong):
+@pytest.mark.parametrize(("choice", "words", "wrong"), IDLE)
+async def test_fields_of_other_choices_are_not_shown_until_asked_for_and_then_faint(path, choice, words, wrong):
     """Before anything is edited, and beside a field that is wrong."""
     section, name = choice.split(".")
     text = path.read_text().replace("500", "0") if wrong else path.read_text()
-    path.write_text(f'{text}[{section}]\n{name} = "{word}"\n')
     every = {field for fields in BELONGS[choice].values() for field in fields}
     async with app().run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, path, choice)
-        assert every & set(shown_fields(screen, section)) == set(BELONGS[choice][word])
-        assert f"{len(form_fields_of(section)) - len(shown_fields(screen, section))} setting" in seen.text(pilot.app)
-        await pilot.press("a")
-        await settle(pilot)
-        assert every <= set(shown_fields(screen, section))
-        assert {row.field.name for row in screen.query(FieldRow) if row._marks.idle} & every == every - set(
-            BELONGS[choice][word]
-        )
-        await pilot.press("a")
-        await settle(pilot)
-        assert every & set(shown_fields(screen, section)) == set(BELONGS[choice][word])
+        for word, its in words.items():
+            path.write_text(f'{text}[{section}]\n{name} = "{word}"\n')
+            screen = await opened(pilot, path, choice)
+            assert every & set(shown_fields(screen, section)) == set(its), word
+            hidden = len(form_fields_of(section)) - len(shown_fields(screen, section))
+            assert f"{hidden} setting" in seen.text(pilot.app), word
+            await pilot.press("a")
+            await settle(pilot)
+            assert every <= set(shown_fields(screen, section)), word
+            idle = {row.field.name for row in screen.query(FieldRow) if row._marks.idle}
+            assert idle & every == every - set(its), word
+            await pilot.press("a")
+            await settle(pilot)
+            assert every & set(shown_fields(screen, section)) == set(its), word
+            pilot.app.pop_screen()
+            await settle(pilot)
 
 
 def form_fields_of(section):
@@ -274,7 +278,7 @@ async def test_what_is_wrong_with_a_curve_is_said_as_it_is_typed(path):
 async def test_what_is_wrong_with_a_line_of_a_table_names_fields_not_toml(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, RATES)
-        await pilot.press(*"text_encoder.* = 0.5")
+        await paste(pilot, "text_encoder.* = 0.5")
         await settle(pilot)
         said = row(screen, RATES).problem_text
         assert "Remove it, or choose first for Trained under Text encoders." in said
@@ -332,7 +336,8 @@ async def test_a_table_is_edited_as_lines_and_written_as_a_table(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, RATES)
         assert row(screen, RATES).editor.text == "mid_block.* = 0.5"
-        await pilot.press("end", "enter", *"attn2 = 1e-1")
+        await pilot.press("end", "enter")
+        await paste(pilot, "attn2 = 1e-1")
         await settle(pilot)
         assert screen.file.text.endswith("[optimizer.rates]\n'mid_block.*' = 0.5 # half\nattn2 = 0.1\n")
         assert row(screen, RATES).problem_text == ""
@@ -349,7 +354,8 @@ async def test_the_values_of_a_table_are_those_of_toml(path):
         screen = await opened(pilot, path, "optimizer.arguments")
         lines = ("betas = [0.9, 0.99]", "safeguard_warmup = true", 'mode = "a = b"', "d0 = 1e-6", "k = 3")
         for line in lines:
-            await pilot.press(*line, "enter")
+            await paste(pilot, line)
+            await pilot.press("enter")
         await settle(pilot)
         found = tomllib.loads(screen.file.text)["optimizer"]["arguments"]
         assert found == {"betas": [0.9, 0.99], "safeguard_warmup": True, "mode": "a = b", "d0": 1e-6, "k": 3}
@@ -365,7 +371,8 @@ async def test_a_wrong_line_of_a_table_is_named_and_kept_as_it_was_typed(path):
         screen = await opened(pilot, path, RATES)
         typed = ["attn1 = 0.5", "attn1 = 1", "attn2", "x = half", "to_q = 2000", "= 3"]
         for line in typed:
-            await pilot.press(*line, "enter")
+            await paste(pilot, line)
+            await pilot.press("enter")
         await settle(pilot)
         said = row(screen, RATES).problem_text.split("\n")
         remedy = " Write mid_block.* = 0.5."

@@ -73,11 +73,11 @@ async def test_plus_and_minus_step_a_number_as_one_change(path):
         assert "550" in seen.text(pilot.app)
 
 
-@pytest.mark.parametrize("typed", ["1e-5", "-3", "+2", "1e+3", "-1.5e-7"])
-async def test_signs_can_be_typed(path, typed):
+async def test_signs_can_be_typed(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "optimizer.learning_rate")
-        await pilot.press(*["delete"] * 20, *["backspace"] * 20, *typed)
-        assert row(screen, "optimizer.learning_rate").editor.value == typed
-        await settle(pilot)
-        assert screen.file.get("optimizer.learning_rate") == float(typed)
+        for typed in ("1e-5", "-3", "+2", "1e+3", "-1.5e-7"):
+            await pilot.press("end", "ctrl+u", *typed)
+            assert row(screen, "optimizer.learning_rate").editor.value == typed
+            await settle(pilot)
+            assert screen.file.get("optimizer.learning_rate") == float(typed)

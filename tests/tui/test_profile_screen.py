@@ -13,7 +13,6 @@ from textual.keys import _character_to_key
 from textual.widgets import Input, TextArea
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.choice import Choice
 from aozora_tui.screens.form import FieldRow
@@ -21,6 +20,7 @@ from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.layers import LayersScreen
 from engine.contract import places
 from engine.contract.fields import sections
+from engine.contract.nvml_reading import Reading
 
 
 @pytest.fixture

@@ -42,36 +42,34 @@ def test_what_is_wanted_while_one_types_has_a_key_that_is_no_letter_and_terminal
     assert all(problem.severity != "error" for problem in read_keys({key.id: key.keys})[1])
 
 
-@pytest.mark.parametrize("field", FIELDS)
-async def test_redo_makes_the_change_again_from_inside_any_text_field(path, field):
+async def test_redo_makes_the_change_again_from_inside_any_text_field(path):
     async with app().run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot, path, "train.seed")
         await pilot.press("end", "7")
         made = screen.file.text
-        screen.go_to(field)
-        await settle(pilot)
-        await pilot.press("f7")
-        await settle(pilot)
-        assert screen.file.text == path.read_text() != made
-        screen.go_to(field)
-        await settle(pilot)
-        assert row(screen, field).editor.has_focus
-        await pilot.press("ctrl+y")
-        await settle(pilot)
-        assert screen.file.text == made and row(screen, "train.seed").editor.has_focus
+        for field in FIELDS:
+            screen.go_to(field)
+            await settle(pilot)
+            await pilot.press("f7")
+            assert screen.file.text == path.read_text() != made, field
+            screen.go_to(field)
+            await settle(pilot)
+            assert row(screen, field).editor.has_focus, field
+            await pilot.press("ctrl+y")
+            assert screen.file.text == made and row(screen, "train.seed").editor.has_focus, field
 
 
-@pytest.mark.parametrize("field", FIELDS)
-async def test_search_opens_from_inside_any_text_field_and_esc_comes_back_to_it(path, field):
+async def test_search_opens_from_inside_any_text_field_and_esc_comes_back_to_it(path):
     async with app().run_test(size=(80, 24)) as pilot:
-        screen = await opened(pilot, path, field)
-        await pilot.press("ctrl+r")
-        await settle(pilot)
-        assert isinstance(pilot.app.screen, SearchScreen)
-        await pilot.press("escape")
-        await settle(pilot)
-        assert pilot.app.screen is screen and row(screen, field).editor.has_focus
-        assert screen.file.text == path.read_text()
+        screen = await opened(pilot, path)
+        for field in FIELDS:
+            screen.go_to(field)
+            await settle(pilot)
+            await pilot.press("ctrl+r")
+            assert isinstance(pilot.app.screen, SearchScreen), field
+            await pilot.press("escape")
+            assert pilot.app.screen is screen and row(screen, field).editor.has_focus, field
+            assert screen.file.text == path.read_text(), field
 
 
 async def test_pictures_are_looked_at_from_inside_their_folders_field(path):

@@ -10,13 +10,13 @@ import seen
 from textual.widgets import Input
 
 from aozora_tui.app import AozoraApp
-from aozora_tui.gpu import Reading
 from aozora_tui.run_state import RunState
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.meters import card_of
 from aozora_tui.screens.run import RunScreen
 from engine.contract import events, places, rundir
+from engine.contract.nvml_reading import Reading
 
 CARD = Reading(
     index=0,

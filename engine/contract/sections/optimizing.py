@@ -171,6 +171,9 @@ class Ema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = True
     previews: Annotated[bool, about("Previews", "Draw previews with the average, not with the latest weights.")] = True
+    previews_of_both: Annotated[
+        bool, about("Both previews", "Draw each preview with the other weights too, to compare; takes twice as long.")
+    ] = False
     export: Annotated[
         Literal["average", "latest", "both"],
         about("Export", "Which weights the finished file holds; both writes two files."),
