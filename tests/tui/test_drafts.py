@@ -305,11 +305,15 @@ async def test_the_panel_fits_a_small_terminal(path):
 # -- of deleted files, and at a failure --------------------------------------------------------------------------------
 
 
+def at_home():
+    return AozoraApp(ticking=False, read_gpu=lambda pid: ())
+
+
 async def test_a_draft_whose_profile_is_gone_is_listed_and_written_again(path):
     made = await closed_from_outside(path, "7")
     path.unlink()
     assert list(drafts.of_deleted()) == [path]
-    async with app().run_test(size=(80, 24)) as pilot:
+    async with at_home().run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         line = next(line for line in seen.text(pilot.app).splitlines() if " mine " in line)
         assert "gone, draft kept" in line
@@ -326,7 +330,7 @@ async def test_a_draft_whose_profile_is_gone_is_listed_and_written_again(path):
 async def test_a_draft_of_a_deleted_profile_is_dropped_only_by_its_key(path):
     await closed_from_outside(path, "7")
     path.unlink()
-    async with app().run_test(size=(80, 24)) as pilot:
+    async with at_home().run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         pilot.app.screen.profiles.select(str(path))
         await pilot.press("X", "escape")
