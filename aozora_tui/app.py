@@ -140,7 +140,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
     def tick(self) -> None:
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
-        if isinstance(self.screen, Ticking) and not self.is_backed_up:
+        if isinstance(self.screen, Ticking):
             self.screen.tick()
 
     def watch_run(self, run: RunDir) -> None:
