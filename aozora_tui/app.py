@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
 from textual.events import Event, Key
 from textual.screen import Screen
 
@@ -54,11 +53,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
 
     CSS_PATH = "aozora.tcss"
     TITLE = "Aozora"
-    # Job control is the shell's, as everywhere: no key of ours, and none that could be moved.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings("app"),
-        Binding("ctrl+z", "suspend_process", "suspend", show=False),
-    ]
+    BINDINGS = bindings("app")
     ENABLE_COMMAND_PALETTE = True
     ALLOW_SELECT = False
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
@@ -134,6 +129,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         self._leave_on_signals()
         self.set_class(ascii_only(), "-ascii")
         self.set_keymap(dict(self.settings.own_keys))
+        self.bind("ctrl+z", "suspend_process", show=False)  # the shell's, as everywhere: no key of ours
         if self.ticking:
             self.set_interval(self.settings.tick, self.tick)
         if self.initial is not None:
@@ -151,7 +147,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
         self.around.look()
-        if isinstance(self.screen, Ticking) and not self.is_backed_up:
+        if isinstance(self.screen, Ticking):
             self.screen.tick()
 
     def watch_run(self, run: RunDir) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from textual._ansi_sequences import SYNC_END, SYNC_START
@@ -81,6 +84,10 @@ class DrawingApp(App[int], inherit_bindings=False):
             self.screen._compositor_refresh()
             self._send()
             self._begin()
+
+    def call_soon(self, call: Callable[..., object], *arguments: Any) -> None:
+        """After all that is waiting now, keys and frames too: `call_later` alone would come before them."""
+        asyncio.get_running_loop().call_soon(self.call_later, partial(call, *arguments))
 
     def action_redraw(self) -> None:
         """All of it, whatever is thought to be there."""

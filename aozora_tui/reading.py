@@ -53,9 +53,10 @@ class Reading:
         return self.taken != before
 
     def _go_on(self, later: Later) -> None:
-        self._going_on = False
+        self._going_on, unread = False, self._tail.left > 0
         self.read(later)
-        if not self._going_on or self._tail.offset - self._told >= NEWS:
+        all_read = unread and self._tail.left == 0
+        if not self._going_on or all_read or self._tail.offset - self._told >= NEWS:
             self._told = self._tail.offset
             self._news()
 

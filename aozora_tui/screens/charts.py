@@ -91,7 +91,7 @@ class ChartsScreen(AozoraScreen[None]):
 
     def _read(self) -> bool:
         """Take in what was appended; whether there is anything that was not shown yet."""
-        self._reading.read(self.app.call_later)
+        self._reading.read(self.aozora.call_soon)
         before, self._seen = self._seen, self._reading.taken
         return self._seen != before
 

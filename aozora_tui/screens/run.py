@@ -115,11 +115,11 @@ class RunScreen(AozoraScreen[None]):
 
     def _take_in(self) -> bool:
         """Read what the engine has told since, a bounded amount of it and the rest soon; whether there was anything."""
-        return self._reading.read(self.app.call_later)
+        return self._reading.read(self.aozora.call_soon)
 
     def _read_more(self) -> None:
         """Days of steps are being read, or have been."""
-        if not self._reading.behind:
+        if self._reading.share is None:
             self.aozora.tick()
         elif self.is_current:
             self._show_lines()

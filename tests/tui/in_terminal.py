@@ -19,7 +19,7 @@ from processes import until
 
 
 class Terminal:
-    """Reads in a thread, at most `rate` bytes a second (None: all there is), what `command` draws."""
+    """Reads in a thread, at most `rate` bytes a second (None: all there is; 0: nothing), what `command` draws."""
 
     def __init__(self, command: Sequence[str], *, size: tuple[int, int] = (120, 40), rate: int | None = None) -> None:
         self.size, self.rate = size, rate
@@ -85,9 +85,12 @@ class Terminal:
 
     def _read(self) -> None:
         while not self.stopped.is_set():
+            rate = self.rate
+            if rate == 0:
+                time.sleep(0.02)
+                continue
             if not select.select([self.end], [], [], 0.05)[0]:
                 continue
-            rate = self.rate
             try:
                 block = os.read(self.end, 65536 if rate is None else max(rate // 50, 1))
             except OSError:  # nobody is at the other end
