@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aozora_tui.run_state import RunState
-from aozora_tui.text import age, duration, size
+from aozora_tui.text import age, duration, home_path, size
 
 RECENT = 100  # steps that "now" is of
 DRAIN_SECONDS = 4 * 3600.0  # of the last, that the disk is judged by: a checkpoint more or less counts little in them
@@ -149,9 +149,9 @@ def _checkpoints(state: RunState, now: float) -> list[tuple[str, str]]:
 
 def _files(state: RunState, folder: Path) -> list[tuple[str, str]]:
     """Whole paths, to be copied."""
-    lines = [("export", str(folder / path)) for path in state.exports]
+    lines = [("export", home_path(folder / path)) for path in state.exports]
     latest = [sample for sample in state.samples if sample.step == state.samples[-1].step]
-    return [*lines, *((f"preview {sample.step:,}", str(folder / sample.path)) for sample in latest)]
+    return [*lines, *((f"preview {sample.step:,}", home_path(folder / sample.path)) for sample in latest)]
 
 
 def _ago(seconds: float) -> str:

@@ -4,6 +4,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 GREATEST_FACTOR = 1000  # that the engine takes
 # As the engine counts an update.
@@ -111,3 +112,8 @@ def folded(text: str, width: int, *, indent: str = "  ") -> list[str]:
 def sentence(text: str) -> str:
     """With a full stop if it ends with no sign of its own."""
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def home_path(path: Path) -> str:
+    """The whole path, `~` for home."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)

@@ -9,9 +9,9 @@ from aozora_tui.dataset_cache import CacheState, Tally
 from aozora_tui.dataset_draws import Drawing
 from aozora_tui.dataset_survey import Survey, below_a_root
 from aozora_tui.screens.data_page import Parts, paragraph
-from aozora_tui.screens.words import counted, home_path, plain
+from aozora_tui.screens.words import counted, plain
 from aozora_tui.terminal import ascii_only
-from aozora_tui.text import size
+from aozora_tui.text import home_path, size
 from aozora_tui.widgets.gauge import bar
 from engine.contract.folder import shown
 from engine.contract.sections import Profile

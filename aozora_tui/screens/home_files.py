@@ -11,8 +11,8 @@ from textual import work
 
 from aozora_tui.screens.home_lists import HomeLists
 from aozora_tui.screens.home_profiles import GONE
-from aozora_tui.screens.words import cut_path, home_path
-from aozora_tui.text import size
+from aozora_tui.screens.words import cut_path
+from aozora_tui.text import home_path, size
 from engine.contract import places
 from engine.contract.rundir import RunDir
 

@@ -11,8 +11,8 @@ from textual.content import Content
 from aozora_tui.remote import links
 from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens.base import KIND_SIGNS, KIND_STYLES
-from aozora_tui.screens.words import cut, home_path, middle, plain
-from aozora_tui.text import printable
+from aozora_tui.screens.words import cut, middle, plain
+from aozora_tui.text import home_path, printable
 from engine.contract.rundir import RunDir, State
 
 

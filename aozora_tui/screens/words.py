@@ -8,6 +8,7 @@ from textual.content import Content
 
 from aozora_tui.runs import Standing
 from aozora_tui.terminal import ascii_only
+from aozora_tui.text import home_path
 from engine.contract.rundir import LIVE_STATES
 
 # Told apart by the sign, said by the word; colour comes last.
@@ -85,11 +86,6 @@ def middle(text: str, width: int) -> str:
         return text
     end = max((width - 1) * 2 // 3, 1)
     return text[: max(width - 1 - end, 0)] + plain("\u2026") + text[len(text) - end :]
-
-
-def home_path(path: Path) -> str:
-    """The whole path, `~` for home."""
-    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def counted(number: int, thing: str) -> str:

@@ -111,7 +111,7 @@ def test_what_is_no_good_picture_is_one_sentence(tmp_path, file):
     assert said["no.png"].fault == "is missing"
     assert said["large.png"].fault == "is 5000x5000, larger than a preview can be"
     assert "not a picture" in said["text.png"].fault and "not a picture" in said["jpeg.png"].fault
-    assert "damaged" in said["half.png"].fault
+    assert "is truncated" in said["half.png"].fault
 
 
 @pytest.mark.parametrize(
