@@ -55,12 +55,14 @@ class ChartsScreen(AozoraScreen[None]):
         self._tail = Tail(run.events)
         self._smoothing, self._median = SMOOTHINGS[0], False
         self._logs: set[str] = set()
+        self._clips_at = 0.0
 
     def body(self) -> Iterable[Widget]:
         yield Grid(id="grid")
         yield Static(id="readout", markup=False)
 
     def on_mount(self) -> None:
+        self._clips_at = metrics.clip_of(self.run_dir)
         self._read()
         self.call_after_refresh(self._arrange)
 
@@ -125,7 +127,7 @@ class ChartsScreen(AozoraScreen[None]):
             chart.smoothing = self._smoothing if metric.smoothed else 0.0
             mark = plain("\u203a") if metric is self.chosen and not self.one else ""
             chart.title = f"{mark}{metric.title}"
-            chart.set_data([self._series(metric)], total)
+            chart.set_data([self._series(metric), *self._clip(metric)], total)
         self._show_words()
 
     def _series(self, metric: Metric) -> Series:
@@ -134,9 +136,16 @@ class ChartsScreen(AozoraScreen[None]):
         per_step = started.accumulate * started.batch_size if started else 1
         return Series(
             metric.title,
-            metrics.xs(history, self.axis, per_step=per_step),
+            metrics.xs(history, self.axis, per_step=per_step, of_box=metric.of_box),
             metrics.values(history, metric),
         )
+
+    def _clip(self, metric: Metric) -> Iterable[Series]:
+        """Where gradients are clipped, from end to end of what is seen."""
+        end = self._end()
+        if metric.name == "grad-norm" and end is not None and metrics.clip_line(self.state.history, self._clips_at):
+            start, stop = self.window or (0.0, end)
+            yield Series("clip", (start, max(min(stop, end), start)), (self._clips_at,) * 2, "second")
 
     def _show_words(self) -> None:
         page = (
@@ -156,8 +165,13 @@ class ChartsScreen(AozoraScreen[None]):
             return ""
         steps = history.steps
         parts = [f"step {steps.steps[index]:,}", f"after {duration(steps.elapsed[index])}"]
-        for metric in metrics.shown(history):
-            number = steps[metric.column][index] / metric.per
+        known = metrics.shown(history)
+        # The chosen one first of those that may find no room.
+        for metric in sorted(known, key=lambda each: each is not self.chosen and each.of_box):
+            at = nearest_index(history.box.elapsed, steps.elapsed[index]) if metric.of_box else index
+            if at is None:
+                continue
+            number = metrics.columns(history, metric)[metric.column][at] / metric.per
             if number == number:
                 parts.append(f"{metric.title} {short(number)}")
         text, room = parts[0], max(self.size.width - 2, 20)

@@ -29,6 +29,7 @@ HEADINGS = {
     "run": "Run",
     "charts": "Charts",
     "numbers": "Numbers",
+    "card": "Card",
     "settings": "Settings",
     "trash": "Trash",
     "log": "Log",

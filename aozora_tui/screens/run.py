@@ -187,6 +187,11 @@ class RunScreen(AozoraScreen[None]):
 
         self.app.push_screen(ChartsScreen(self.run_dir))
 
+    def action_card(self) -> None:
+        from aozora_tui.screens.card import CardScreen
+
+        self.app.push_screen(CardScreen(self.run_dir, self.state, self._take_in))
+
     def action_back(self) -> None:
         self.app.pop_screen()
 
