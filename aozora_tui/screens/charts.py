@@ -166,8 +166,8 @@ class ChartsScreen(AozoraScreen[None]):
         steps = history.steps
         parts = [f"step {steps.steps[index]:,}", f"after {duration(steps.elapsed[index])}"]
         known = metrics.shown(history)
-        # The chosen one first of those that may find no room.
-        for metric in sorted(known, key=lambda each: each is not self.chosen and each.of_box):
+        # The chosen one first: the last ones may find no room.
+        for metric in sorted(known, key=lambda each: each is not self.chosen):
             at = nearest_index(history.box.elapsed, steps.elapsed[index]) if metric.of_box else index
             if at is None:
                 continue
