@@ -74,7 +74,7 @@ class CardScreen(AozoraScreen[None]):
         yield CardPanel(ascii_only=ascii_only(), id="one")
 
     def on_mount(self) -> None:
-        self.set_timer(SOON, self.tick)
+        self.set_timer(SOON, self._first_answer)
 
     def on_screen_resume(self) -> None:
         self.tick()
@@ -83,6 +83,10 @@ class CardScreen(AozoraScreen[None]):
     def on_resize(self) -> None:
         super().on_resize()
         self.call_after_refresh(self._show)
+
+    def _first_answer(self) -> None:
+        if self._seen.at is None:
+            self.tick()
 
     def tick(self) -> None:
         """Look, and ask for the next time."""

@@ -49,6 +49,7 @@ VIEWS = (
     View("settings", "settings", keys=("9",)),
     View("run", "live"),
     View("log", "live", "run", ("l",)),
+    View("card", "live", "run", ("g",)),
     View("stop", "live", "run", ("s",)),
     View("rate", "live", "run", ("f",)),
     View("profile", "profile", field="train.accumulate"),
