@@ -28,7 +28,7 @@ from engine.contract.problems import errors
 from engine.contract.rundir import RunDir
 
 if TYPE_CHECKING:
-    from aozora_tui.card_watch import CardWatch
+    from aozora_tui.card_watch import CardWatch, Told
     from engine.contract.nvml_reading import Reading
 
 # From so many columns or rows on, the screen has this class.
@@ -103,14 +103,14 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         if not self.begun:
             self._gpu_awaited = True
             return ()
-        return self._read_gpu(pid) if self._read_gpu is not None else self.card_watch.readings(pid)
+        return self.card_watch.readings(pid)
 
     @cached_property
-    def card_watch(self) -> CardWatch:
-        """Asks the driver in the background."""
-        from aozora_tui.card_watch import CardWatch
+    def card_watch(self) -> CardWatch | Told:
+        """Asks the driver in the background; `read_gpu`, where it was given, at once."""
+        from aozora_tui.card_watch import CardWatch, Told
 
-        return CardWatch()
+        return Told(self._read_gpu) if self._read_gpu is not None else CardWatch()
 
     def on_first_frame(self) -> None:
         if self._gpu_awaited and isinstance(self.screen, Ticking):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from engine.contract.nvml import Gpus, Reading
 from engine.contract.nvml_sampler import Sample, sample
+from engine.contract.nvml_words import NO_CARD
 
 LEAST_SECONDS = 0.25  # between two questions
 PATIENCE = 2.0  # seconds that a thread which needs an answer waits for it
@@ -84,3 +85,17 @@ def with_run(reading: Reading, pid: int) -> Reading:
     """With the bytes that process `pid` holds there; None if the driver knows no such process, as in a container."""
     held = [each.bytes for each in reading.processes or () if each.pid == pid and each.bytes is not None]
     return replace(reading, run_memory=sum(held) if held else None)
+
+
+class Told:
+    """The same of a function that is asked at once, for whoever knows the readings otherwise."""
+
+    def __init__(self, read: Callable[[int | None], tuple[Reading, ...]]) -> None:
+        self.readings = read
+        self._looks = 0
+
+    def look(self) -> Seen:
+        """Each look is a second later than the one before."""
+        self._looks += 1
+        found = self.readings(None)
+        return Seen(float(self._looks), found, None if found else NO_CARD)

@@ -93,7 +93,7 @@ def _settings(args: Arguments) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
-    from aozora_tui import look, steering, trash_command, watching
+    from aozora_tui import gpu_command, look, steering, trash_command, watching
     from engine import __version__
 
     display = _switches(
@@ -149,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _profile(add("check", look.check, "list every problem of a profile, then what it will cost", document))
     add("doctor", look.doctor, "look at the driver, torch, the disk and the terminal", document)
+    gpu = add("gpu", gpu_command.gpu, "say what the cards do and who uses them", document)
+    gpu.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=gpu_command.seconds,
+        nargs="?",
+        const=gpu_command.USUAL,
+        help="a line a card again and again, until Ctrl-C",
+    )
     own = add("settings", look.settings, "say what is set, where it comes from, and what is wrong", display, document)
     one = own.add_mutually_exclusive_group()
     one.add_argument("--edit", action="store_true", help="open the file in $EDITOR; it is made if there is none")

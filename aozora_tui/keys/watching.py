@@ -15,6 +15,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("run.health", "H", "health", "warnings", "Every finding and warning whole, with what to do.", rank=10),
         Key("run.charts", "c", "charts", "charts", "Show every curve of the run, with a cursor.", rank=6),
         Key("run.samples", "v", "samples", "samples", "Look at the previews, by prompt and step.", rank=7),
+        Key("run.card", "g", "card", "card", "Show what the card does, and who uses it.", rank=10),
         Key("run.y_log", "y", "y_log", "y axis", "Switch the charts between linear and logarithmic."),
         Key("run.smooth", "z", "smooth", "smoothing", "Cycle the smoothing of the loss: off, 0.9, 0.97, 0.99."),
         Key("run.zoom_in", "plus,equals_sign", "zoom(0.5)", "zoom in", "Look at half as many steps."),
@@ -66,6 +67,15 @@ SCOPES: dict[str, tuple[Key, ...]] = {
             "From one chart to all, from the cursor to none, then back.",
             rank=10,
         ),
+    ),
+    "card": (
+        Key("card.next", "tab,j,down", "next(1)", "next card", "To the next card.", rank=1, in_palette=False),
+        move("card.before", "shift+tab,k,up", "next(-1)", "card before", "To the card before."),
+        Key("card.all", "enter", "all", "all cards", "Show the list of cards alone, or one of them too.", rank=2),
+        Key(
+            "card.record", "r", "record", "now or told", "Show what the run told of its card, or the cards now.", rank=3
+        ),
+        Key("card.back", "escape,g", "back", "back", "Back to where you were.", rank=4),
     ),
     "numbers": (
         Key("numbers.back", "escape,n", "back", "back", "Back to the run.", rank=1),

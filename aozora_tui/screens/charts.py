@@ -55,12 +55,14 @@ class ChartsScreen(AozoraScreen[None]):
         self._seen = 0
         self._smoothing, self._median = SMOOTHINGS[0], False
         self._logs: set[str] = set()
+        self._clips_at = 0.0
 
     def body(self) -> Iterable[Widget]:
         yield Grid(id="grid")
         yield Static(id="readout", markup=False)
 
     def on_mount(self) -> None:
+        self._clips_at = metrics.clip_of(self.run_dir)
         self._read()
         self.call_after_refresh(self._arrange)
 
@@ -138,7 +140,7 @@ class ChartsScreen(AozoraScreen[None]):
                 continue
             chart.y_log, chart.median = metric.name in self._logs, self._median and metric.smoothed
             chart.smoothing = self._smoothing if metric.smoothed else 0.0
-            chart.set_data([self._series(metric)], total)
+            chart.set_data([self._series(metric), *self._clip(metric)], total)
         self._show_words()
 
     def _series(self, metric: Metric) -> Series:
@@ -147,9 +149,16 @@ class ChartsScreen(AozoraScreen[None]):
         per_step = started.accumulate * started.batch_size if started else 1
         return Series(
             metric.title,
-            metrics.xs(history, self.axis, per_step=per_step),
+            metrics.xs(history, self.axis, per_step=per_step, of_box=metric.of_box),
             metrics.values(history, metric),
         )
+
+    def _clip(self, metric: Metric) -> Iterable[Series]:
+        """Where gradients are clipped, from end to end of what is seen."""
+        end = self._end()
+        if metric.name == "grad-norm" and end is not None and metrics.clip_line(self.state.history, self._clips_at):
+            start, stop = self.window or (0.0, end)
+            yield Series("clip", (start, max(min(stop, end), start)), (self._clips_at,) * 2, "second")
 
     def _show_words(self) -> None:
         page = (
@@ -169,10 +178,13 @@ class ChartsScreen(AozoraScreen[None]):
             return ""
         steps = history.steps
         parts = [f"step {steps.steps[index]:,}", f"after {duration(steps.elapsed[index])}"]
-        for metric in metrics.shown(history):
-            if metric.by_timestep:
+        known = [metric for metric in metrics.shown(history) if not metric.by_timestep]
+        # The chosen one first: the last ones may find no room.
+        for metric in sorted(known, key=lambda each: each is not self.chosen):
+            at = nearest_index(history.box.elapsed, steps.elapsed[index]) if metric.of_box else index
+            if at is None:
                 continue
-            number = steps[metric.column][index] / metric.per
+            number = metrics.columns(history, metric)[metric.column][at] / metric.per
             if number == number:
                 parts.append(f"{metric.title} {short(number)}")
         text, room = parts[0], max(self.size.width - 2, 20)

@@ -30,6 +30,7 @@ HEADINGS = {
     "charts": "Charts",
     "samples": "The previews of a run",
     "numbers": "Numbers",
+    "card": "Card",
     "settings": "Settings",
     "trash": "Trash",
     "log": "Log",

@@ -115,6 +115,11 @@ class HomeScreen(HomeFiles):
             return
         self.reload_profiles()
 
+    def action_cards(self) -> None:
+        from aozora_tui.screens.card import CardScreen
+
+        self.app.push_screen(CardScreen())
+
     def action_filter(self) -> None:
         self.filter.begin()
 

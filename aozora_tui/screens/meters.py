@@ -97,8 +97,11 @@ def on_card(state: RunState) -> bool:
 
 
 def card_of(state: RunState, readings: Sequence[Reading]) -> Reading | None:
-    """The card the run trains on: the one that holds its memory, else the first of that name, else the first."""
+    """The card the run trains on: the one that it told of, else the one that holds its memory, else the first of that
+    name, else the first."""
     name = state.started.device if state.started else ""
+    told = state.machine.card if state.machine else ""
+    known = [reading for reading in readings if told and reading.uuid == told]
     holding = [reading for reading in readings if reading.run_memory]
     named = [reading for reading in readings if reading.name == name]
-    return next(iter((*holding, *named, *readings)), None)
+    return next(iter((*known, *holding, *named, *readings)), None)

@@ -203,6 +203,11 @@ class RunScreen(AozoraScreen[None]):
 
         self.app.push_screen(SamplesScreen(self.run_dir, self.state, self._take_in))
 
+    def action_card(self) -> None:
+        from aozora_tui.screens.card import CardScreen
+
+        self.app.push_screen(CardScreen(self.run_dir, self.state, self._take_in))
+
     def action_back(self) -> None:
         self.app.pop_screen()
 

@@ -54,6 +54,7 @@ VIEWS = (
     View("log", "live", "run", ("l",)),
     View("charts", "live", "run", ("c", "right", *["pageup"] * 3)),
     View("numbers", "live", "run", ("n",)),
+    View("card", "live", "run", ("g",)),
     View("stop", "live", "run", ("s",)),
     View("rate", "live", "run", ("f",)),
     View("profile", "profile", field="train.accumulate"),

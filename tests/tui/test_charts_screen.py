@@ -8,6 +8,8 @@ import seen
 from forms import AppForAScreen
 from textual.widgets import Static
 
+from aozora_tui import metrics
+from aozora_tui.app import AozoraApp
 from aozora_tui.screens.charts import ChartsScreen
 from aozora_tui.widgets.chart import Chart
 from engine.contract import events
@@ -18,6 +20,15 @@ def run(tmp_path):
     made = fake_run.make(tmp_path, "cat-20231114-221320")
     fake_run.trained(made, 400)
     return made
+
+
+def looked(at, **said):
+    usual = {"card": "GPU-1", "card_used": 11 << 30, "card_total": 12 << 30, "power": 180.0, "utilisation": 97}
+    return events.Machine(time=at, **{"temperature": 64, **usual, **said})
+
+
+def seen_series(screen, name):
+    return screen._series(next(metric for metric in metrics.METRICS if metric.name == name))
 
 
 async def opened(app, pilot, run):
@@ -104,6 +115,54 @@ async def test_one_chart_alone_log_median_and_other_axes(run):
         assert not other.y_log and screen.chosen.name == "grad-norm"
         await pressed(pilot, "escape")
         assert len(screen.query(Chart)) == 2
+
+
+async def test_what_the_card_did_has_charts_with_the_same_axes(run):
+    for number in range(0, 400, 2):
+        at = fake_run.START + 40 + 26 * number
+        fake_run.add(run, looked(at, temperature=60 + number // 40))
+    # In the order in which an engine would have told all of it.
+    lines = sorted(run.events.read_bytes().splitlines(True), key=lambda line: events.decode(line).time)
+    run.events.write_bytes(b"".join(lines))
+    app = AozoraApp(ticking=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(app, pilot, run)
+        await pressed(pilot, *["shift+tab"] * 4)
+        assert [metric.name for metric in screen.seen] == ["vram", "gpu", "power", "heat"]
+        vram, gpu, power, heat = (seen_series(screen, name) for name in ("vram", "gpu", "power", "heat"))
+        assert set(vram.ys) == {11.0} and set(power.ys) == {180.0} and heat.ys[-1] == 69
+        assert len(vram.xs) == len(gpu.xs) == 200 and vram.xs[-1] == 398
+        await pressed(pilot, "right")
+        assert "card's memory GiB 11.00" in screen.query_one("#readout", Static).content.plain
+        await pressed(pilot, "x")
+        assert seen_series(screen, "heat").xs[-1] == pytest.approx(398 * 26 / 3600)
+        await pressed(pilot, "x")
+        assert seen_series(screen, "heat").xs[-1] == 398 * 64
+
+
+async def test_a_driver_that_tells_less_has_fewer_charts(run):
+    fake_run.add(run, looked(fake_run.START + 12_000, utilisation=None, power=None, temperature=None))
+    app = AozoraApp(ticking=False)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot, run)
+        assert [metric.name for metric in metrics.shown(screen.state.history) if metric.of_box] == ["vram"]
+
+
+@pytest.mark.parametrize(("clip", "drawn"), [(1.0, True), (0.0, False), (50.0, False)])
+async def test_the_length_at_which_gradients_are_clipped_is_a_line_where_it_can_be_seen(run, clip, drawn):
+    """The longest gradient there is 1.7."""
+    text = f'model.base = "b"\ntrain.max_grad_norm = {clip}\n[[data.folders]]\npath = "p"\n'
+    run.profile.write_text(text)
+    app = AozoraApp(ticking=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(app, pilot, run)
+        chart = next(chart for chart in screen.query(Chart) if chart.name == "grad-norm")
+        assert ("clip 1" in chart.text) == drawn
+        assert (len({row for row in chart.plotted_rows if any(style == "second" for _, style in row)}) > 1) == drawn
+        if drawn:
+            await pressed(pilot, "plus", "left_square_bracket")
+            (line,) = screen._clip(metrics.METRICS[1])
+            assert line.xs == (screen.window[0], min(screen.window[1], 400)) and "clip 1" in chart.text
 
 
 async def test_a_run_that_has_not_begun_and_one_of_another_start(tmp_path):
