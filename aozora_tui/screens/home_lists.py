@@ -33,12 +33,11 @@ from aozora_tui.screens.home_profiles import Facts, Shelf, Stamp, facts_of, stam
 from aozora_tui.screens.home_rows import StillRows
 from aozora_tui.screens.home_shares import Shares
 from aozora_tui.screens.rows import Rows
-from aozora_tui.screens.words import counted, is_live, plain
+from aozora_tui.screens.words import FAINT, counted, is_live, plain
 from engine.contract import places
 from engine.contract.rundir import RunDir
 
 DEMO = "demo.toml"
-FAINT = "$foreground 60%"
 NOTHING_FOUND = "None has that in its name or its base."
 _CHUNK = 25  # files that the thread reads between two looks at whether they are still wanted
 
@@ -97,7 +96,7 @@ class HomeLists(AozoraScreen[None]):
         return not self._runs.runs and not self._shelf.own
 
     def on_mount(self) -> None:
-        self.set_title((" Aozora ", "bold $accent"), " SDXL fine-tuning")
+        self.set_title(("Aozora ", "bold $accent"), " SDXL fine-tuning")
 
     def on_screen_resume(self) -> None:
         if self._runs.folder != places.runs_folder():

@@ -15,8 +15,8 @@ from textual.widgets import Static
 from aozora_tui.keymap import bindings
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.start_text import FAINT, page, title
-from aozora_tui.screens.words import counted, same
+from aozora_tui.screens.start_text import page, title
+from aozora_tui.screens.words import FAINT, counted, same
 
 if TYPE_CHECKING:
     from aozora_tui.screens.start_look import Look
