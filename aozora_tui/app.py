@@ -151,7 +151,8 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             return False
         if isinstance(event, Key) and isinstance(screen, AozoraScreen):
             screen.rest()
-            if event.key == "ctrl+c" and not quits and "ctrl+c" not in screen.active_bindings:
+            taken = screen.active_bindings.get("ctrl+c")
+            if event.key == "ctrl+c" and not quits and not (taken and taken.binding.id):  # Textual's own copies text
                 screen.say(f"{keys.name_while_typing('app.quit')} quits: ctrl+c is none of its keys any more")
         return True
 
@@ -189,8 +190,11 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             self.push_screen(Help((*self.screen.scopes, "app"), self.settings.keys))
 
     def action_command_palette(self) -> None:
-        super().action_command_palette()
-        self.call_after_refresh(self._still_cursor)
+        from textual.command import CommandPalette
+
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="Find a command", id="--command-palette"))
+            self.call_after_refresh(self._still_cursor)
 
     def search_themes(self) -> None:
         """Textual's list; what is chosen from it is kept."""
