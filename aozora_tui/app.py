@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import SystemCommand
-from textual.events import Event, Key
+from textual.events import Event, Key, Paste
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar
 
 from aozora_tui import runs
 from aozora_tui.around import Around
 from aozora_tui.drawing import DrawingApp
+from aozora_tui.key_names import is_text
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.settings import Settings
 from aozora_tui.terminal import ascii_only
+from aozora_tui.text import printable
 from aozora_tui.theme import THEME
+from aozora_tui.widgets.scroll_signs import ScrollSigns
 from engine.contract import places
 from engine.contract.problems import errors
 from engine.contract.rundir import RunDir
@@ -75,7 +79,8 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         super().__init__(driver_class=driver_class)
         self.initial, self.clock, self.ticking = initial, clock, ticking
         self._read_gpu, self._gpu_awaited = read_gpu, False
-        self.settings = settings or Settings()
+        self.settings = self.started_with = settings or Settings()
+        ScrollBar.renderer = ScrollSigns
         self.engine_command = engine_command
         self.recipes = recipes or places.shipped_profiles_folder()
         self.around = Around(self)
@@ -138,10 +143,25 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             self.call_after_refresh(self._tell_of_settings)
 
     async def on_event(self, event: Event) -> None:
-        """A key makes what was said before it old."""
-        if isinstance(event, Key) and not event.is_forwarded and isinstance(self.screen, AozoraScreen):
-            self.screen.rest()
+        """A key makes what was said before it old; where nothing can be seen it does nothing but quit."""
+        if isinstance(event, Key | Paste) and not event.is_forwarded and not self._is_heard(event):
+            return
         await super().on_event(event)
+
+    def _is_heard(self, event: Key | Paste) -> bool:
+        screen, keys = self.screen, self.settings.keys
+        typing = isinstance(screen, AozoraScreen) and screen.typing
+        quits = isinstance(event, Key) and event.key in keys.listed("app.quit")
+        if self.size.width < WIDTHS[1][0] or self.size.height < HEIGHTS[1][0]:
+            if quits and isinstance(event, Key) and not (typing and is_text(event.key)):
+                self.action_leave()
+            return False
+        if isinstance(event, Key) and isinstance(screen, AozoraScreen):
+            screen.rest()
+            taken = screen.active_bindings.get("ctrl+c")
+            if event.key == "ctrl+c" and not quits and not (taken and taken.binding.id):  # Textual's own copies text
+                screen.say(f"{keys.name_while_typing('app.quit')} quits: ctrl+c is none of its keys any more")
+        return True
 
     def tick(self) -> None:
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
@@ -179,8 +199,11 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             self.push_screen(Help((*self.screen.scopes, "app"), self.settings.keys))
 
     def action_command_palette(self) -> None:
-        super().action_command_palette()
-        self.call_after_refresh(self._still_cursor)
+        from textual.command import CommandPalette
+
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="Find a command", id="--command-palette"))
+            self.call_after_refresh(self._still_cursor)
 
     def search_themes(self) -> None:
         """Textual's list; what is chosen from it is kept."""
@@ -236,7 +259,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         """End the app; on the bare terminal again, say which runs go on."""
         live = [run.name for run in runs.live(places.runs_folder())]
         if live and self.initial is None:
-            names = ", ".join(live)
+            names = printable(", ".join(live))
             self.exit(0, message=f"{names}: training goes on without the app. `aozora-tui watch` comes back to it.")
         else:
             self.exit(0)

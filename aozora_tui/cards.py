@@ -31,6 +31,12 @@ def cards(readings: Sequence[Reading], *, emptied: bool = False) -> tuple[Card, 
     return (*found, *unknown)
 
 
+def at_the_start(readings: Sequence[Reading], *, limited: bool, busy: bool) -> tuple[Card, ...]:
+    """The cards as a run will find them: beside a run of ours (`busy`), whose part is free again when it ends, and
+    under a limit, which knows no moment, they count as empty."""
+    return cards(readings, emptied=limited or busy)
+
+
 def usable(memory: Memory, emptied: Sequence[Card]) -> int | None:
     """Bytes that a run may use of the card that the profile names: memory.limit, or all of it. None if that is not
     known, and on the processor."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 
+from rich.cells import cell_len
 from rich.color import Color, ColorSystem
 from rich.style import Style
 
@@ -21,7 +23,17 @@ _OFF = {
     **{"3": "23", "7": "27", "8": "28", "9": "29", "53": "55"},
 }
 _OF_BLANKS = frozenset(("4", "7", "9", "21", "51", "52", "53"))  # blanks show these too
+_STEERING = ("Cc", "Cs", "Zl", "Zp")
+_TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of writing
 LEVELS = (0, 95, 135, 175, 215, 255)
+
+
+def harmless(char: str) -> str:
+    """The character, unless it steers a terminal or cannot be sent at all (a surrogate, of a file's name that is no
+    UTF-8): then "?" where a column is kept for it, else nothing. All that is drawn goes through here."""
+    if char.isprintable() or not (char in _TURNING or unicodedata.category(char) in _STEERING):
+        return char
+    return "?" if cell_len(char) else ""
 
 
 @lru_cache(maxsize=4096)

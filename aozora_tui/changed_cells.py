@@ -18,7 +18,7 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Size
 from textual.strip import Strip
 
-from aozora_tui.cell_codes import Row, blank, codes_of
+from aozora_tui.cell_codes import Row, blank, codes_of, harmless
 from aozora_tui.cell_shift import Shift, shifts
 from aozora_tui.cell_writer import CellWriter, Piece, by_look, pieces
 
@@ -165,10 +165,10 @@ def _cells(strip: Strip) -> list[Drawn | None]:
     for text, style, control in strip:
         if control:
             continue
-        if text.isascii():
+        if text.isascii() and text.isprintable():
             cells += [(char, style) for char in text]
             continue
-        for char in text:
+        for char in map(harmless, text):
             width = cell_len(char)
             if width:
                 cells.append((char, style))

@@ -52,6 +52,17 @@ class Keys:
         key = _table()[id]
         return shown(self.own.get(id, key.keys).split(",")[0])
 
+    def listed(self, id: str) -> tuple[str, ...]:
+        """All keys of a command, as Textual names them."""
+        return tuple(self.own.get(id, _table()[id].keys).split(","))
+
+    def name_while_typing(self, id: str) -> str:
+        """What to press for it even where letters are text; where no key of it works there, its first one."""
+        keys = self.listed(id)
+        return shown(
+            next((key for key in reversed(keys) if not is_text(key) and key not in EDITING - {"ctrl+c"}), keys[0])
+        )
+
 
 def groups() -> tuple[tuple[str, ...], ...]:
     """Every set of scopes in which a key may mean one thing only."""

@@ -19,6 +19,8 @@ _BRIEF = {"text_encoder": "text 1", "text_encoder_2": "text 2", "token_embedding
 
 def printable(text: str) -> str:
     """The text with every character that could steer a terminal written out: names of files are other people's."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 

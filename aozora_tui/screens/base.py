@@ -15,6 +15,7 @@ from textual.worker import Worker, WorkerState
 from aozora_tui.drawing import DrawnScreen
 from aozora_tui.keys.key import Key
 from aozora_tui.screens.words import cut, plain, same
+from aozora_tui.text import printable
 
 if TYPE_CHECKING:
     from aozora_tui.app import AozoraApp
@@ -23,7 +24,9 @@ Result = TypeVar("Result")
 Kind = Literal["plain", "good", "warning", "error"]
 KIND_STYLES: dict[str, str] = {"plain": "", "good": "$success", "warning": "$warning", "error": "bold $error"}
 KIND_SIGNS: dict[str, str] = {"plain": "", "good": "", "warning": "! ", "error": "!! "}
-TOO_SMALL = "Aozora needs at least 60 columns and 15 rows: enlarge the window, or use `aozora-tui watch --plain`."
+TOO_SMALL = (
+    "Aozora needs at least 60 columns and 15 rows: enlarge the window, or use `aozora-tui watch --plain`. {} quits."
+)
 
 
 class KeyBar(Static):
@@ -76,7 +79,9 @@ class AozoraScreen(DrawnScreen[Result]):
         yield from self.body()
         yield Static(id="message", markup=False)
         yield KeyBar(id="keys", markup=False)
-        yield Static(TOO_SMALL, id="too-small", markup=False)
+        yield Static(
+            TOO_SMALL.format(self.aozora.settings.keys.name_while_typing("app.quit")), id="too-small", markup=False
+        )
 
     def body(self) -> Iterable[Widget]:
         """The widgets between the title and the message line."""
@@ -129,11 +134,13 @@ class AozoraScreen(DrawnScreen[Result]):
             self._show_message(*(self.aozora.around.news() or self.resting()))
 
     def _show_message(self, text: str, kind: Kind) -> None:
-        line = plain(cut(KIND_SIGNS[kind] + " ".join(text.split()), max(self.size.width - 2, 20)))
+        line = plain(cut(KIND_SIGNS[kind] + printable(" ".join(text.split())), max(self.size.width - 2, 20)))
         self.set_line("#message", Content.styled(line, KIND_STYLES[kind]))
 
     def set_title(self, *parts: str | tuple[str, str]) -> None:
-        self.set_line("#title", Content.assemble(*parts))
+        """What is in it may be called after a file."""
+        texts = [printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts]
+        self.set_line("#title", Content.assemble(*texts))
 
     def set_line(self, selector: str, content: Content) -> None:
         """Show a text of fixed size; nothing is sent if it is what is shown already."""

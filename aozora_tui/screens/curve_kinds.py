@@ -163,7 +163,7 @@ class Density(Kind):
             return (Line("x uniform", range(TIMESTEPS), [p * TIMESTEPS for p in density(objective)]),)
         if not objective.timestep_curve:
             raise ValueError("the curve has no points")
-        return (Line("how often", range(TIMESTEPS), factors(objective.timestep_curve)),)
+        return (Line("as drawn", range(TIMESTEPS), factors(objective.timestep_curve)),)
 
 
 class Weight(Kind):

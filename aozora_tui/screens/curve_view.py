@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 from aozora_tui.keys.key import Key
 from aozora_tui.screens.curve_sketch import Sketch
+from aozora_tui.screens.curve_words import DENSITY
 from aozora_tui.screens.words import cut, plain
 from aozora_tui.widgets.braille import Axes
 from aozora_tui.widgets.cells import Cell
@@ -15,12 +16,14 @@ from aozora_tui.widgets.curve_picture import Picture
 # Where there is room the keys stand under the plot: they never change, and a lower plot costs fewer bytes.
 GUIDE_ROWS = 9
 GUIDE_KEYS, GUIDE_WORDS = 14, 25  # columns
+DRAWN_TITLE = "samples by timestep, only proportions count"
 TITLES = ("learning rate over steps", "samples by timestep, 999 is noise", "weight by timestep, 999 is noise")
 
 
 def picture(sketch: Sketch) -> Picture:
     """The curve of the tab, with its points or the place that is read; or why there is none."""
     kind, profile, title = sketch.kind, sketch.profile, TITLES[sketch.tab]
+    title = DRAWN_TITLE if sketch.tab == DENSITY and sketch.is_drawn else title
     try:
         lines = kind.lines(profile)
     except ValueError as error:

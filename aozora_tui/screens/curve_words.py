@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import accumulate, groupby
 
 import msgspec
 
@@ -43,10 +44,12 @@ def percent(share: float) -> str:
     return f"{number(float(f'{100 * share:.{3 if share >= 0.1 else 2}g}'))} %"
 
 
-def reading(sketch: Sketch) -> list[str]:
-    """What the cursor is on, the most telling first. Raises ValueError for a curve that means nothing."""
+def reading(sketch: Sketch, under: Sequence[int] = ()) -> list[str]:
+    """What the cursor is on, the most telling first; `under` are the points that it hides. Raises ValueError for a
+    curve that means nothing."""
     count = len(sketch.points)
-    place = [f"point {sketch.cursor + 1} of {count}"] if count else []
+    hidden = f", over {' and '.join(f'{index + 1}' for index in under)}" if under else ""
+    place = [f"point {sketch.cursor + 1} of {count}{hidden}"] if count else []
     says = (_rate_here, _density_here, _weight_here)[sketch.tab]
     return [*place, *says(sketch.profile, sketch.at)]
 
@@ -138,8 +141,12 @@ def _rate_facts(profile: Profile) -> list[str]:
 def _density_here(profile: Profile, at: float) -> list[str]:
     table, timestep = density(profile.objective), _timestep(at)
     around = _around(timestep)
+    here = f"{percent(table[timestep])}, {number(table[timestep] * TIMESTEPS)} x uniform"
+    if profile.objective.timesteps == "curve":  # the axis is in what was drawn
+        drawn = piecewise(profile.objective.timestep_curve, timestep)
+        here = f"drawn {number(drawn)} = {number(table[timestep] * TIMESTEPS)} x uniform"
     return [
-        f"timestep {timestep}: {percent(table[timestep])}, {number(table[timestep] * TIMESTEPS)} x uniform",
+        f"timestep {timestep}: {here}",
         f"{percent(sum(table[index] for index in around))} in {around[0]}-{around[-1]}",
     ]
 
@@ -150,9 +157,24 @@ def _density_facts(profile: Profile, timestep: int) -> list[str]:
     middle = next((index for index, below in enumerate(accumulate(table)) if below >= 0.5), TIMESTEPS - 1)
     here = pictures * sum(table[index] for index in around)
     return [
+        *never_trained(table),
         f"median timestep {middle}",
         f"of {pictures:,} pictures a step {here:.1f} in {around[0]}-{around[-1]}",
     ]
+
+
+def never_trained(table: Sequence[float]) -> list[str]:
+    """A remark if there are timesteps of a density, (1000,), that are never drawn; the widest of them, and how many
+    others."""
+    spans = [list(group) for none, group in groupby(range(len(table)), key=lambda t: table[t] == 0) if none]
+    if not spans:
+        return []
+    first, *_, last = widest if len(widest := max(spans, key=len)) > 1 else widest * 2
+    where = f"timesteps {first}-{last}" if last > first else f"timestep {first}"
+    if first == 0 or last == len(table) - 1:
+        where = f"timesteps below {last + 1}" if first == 0 else f"timesteps above {first - 1}"
+    others = sum(map(len, spans)) - len(widest)
+    return [f"{where}{f' and {others:,} more' if others else ''} are never trained"]
 
 
 def _weight_here(profile: Profile, at: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from textual.containers import Horizontal
@@ -17,11 +18,11 @@ from aozora_tui.screens.curve_kinds import KINDS
 from aozora_tui.screens.curve_sketch import Sketch
 from aozora_tui.screens.curve_view import GUIDE_ROWS, fitted, guide, picture
 from aozora_tui.screens.curve_words import TYPE_HERE, facts, point_words, reading, typed_point, typed_text
+from aozora_tui.screens.words import FAINT
 from aozora_tui.terminal import ascii_only
 from aozora_tui.widgets.curve_plot import CurvePlot, CurveText
 from engine.contract.sections import Profile
 
-FAINT = "$foreground 60%"
 LABEL_WIDTH = 8
 ENTRY_WIDTH = 24
 # With the entry open, letters and arrows are its own.
@@ -251,7 +252,7 @@ class CurvesScreen(AozoraScreen[dict[str, Any] | None]):
         times = " x points" if sketch.is_drawn and not sketch.kind.drawn_word else ""
         self._show_words("#curve-shapes", sketch.kind.words, sketch.drawing.shape, width=width, more=times)
         self.plot.show(picture(sketch))
-        said, about = fitted(reading, sketch, width), fitted(facts, sketch, width)
+        said, about = fitted(partial(reading, under=self.plot.hidden), sketch, width), fitted(facts, sketch, width)
         self.query_one("#curve-numbers", CurveText).show([(said, "")], [(about, "faint")])
         if words := point_words(sketch.points):
             self._show_words("#curve-points", words, words[sketch.cursor], width=width - ENTRY_WIDTH - 2)

@@ -9,6 +9,7 @@ from aozora_tui.dataset_draws import Draw, Drawing
 from aozora_tui.dataset_survey import Placed
 from aozora_tui.screens.data_page import Parts, paragraph
 from aozora_tui.terminal import ascii_only
+from aozora_tui.text import printable
 from aozora_tui.widgets.half_blocks import Thumbnail, block_rows, sign_rows, without_colours
 from engine.contract.buckets import Placement
 from engine.contract.sections import Profile
@@ -99,7 +100,10 @@ def _caption(placed: Placed, look: Look | None, profile: Profile, width: int) ->
     heading: list[tuple[str, str]] = [("Caption", "head")]
     if look is not None and look.tokens is not None:
         heading.append((f"  {look.tokens} of {longest} tokens", "dim"))
-    lines: list[Parts] = [tuple(heading), *paragraph(caption or "(empty)", width, "" if caption else "dim")]
+    lines: list[Parts] = [
+        tuple(heading),
+        *paragraph(printable(" ".join(caption.split())) or "(empty)", width, "" if caption else "dim"),
+    ]
     if look is not None and look.tokens is not None and look.tokens > longest:
         lines += paragraph(f"What is beyond {longest} tokens is not learnt.", width, "attention")
     return lines

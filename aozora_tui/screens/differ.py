@@ -15,11 +15,10 @@ from aozora_tui.keymap import bindings
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.data_page import ending, wrapped
-from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.profile_sides import Side, Unlike, read_side, unlike
 from aozora_tui.screens.profile_text import short
 from aozora_tui.screens.rows import Column, Line, Rows
-from aozora_tui.screens.words import counted, cut
+from aozora_tui.screens.words import FAINT, counted, cut
 from engine.contract import places
 
 COLUMNS = (Column("setting", 22), Column("this profile", 20), Column("", 0))
@@ -97,11 +96,16 @@ class DifferScreen(AozoraScreen[str | None]):
         self.say(f"{found.field.label}: taken from {self._sides[self._at].name}", "good")
 
     def action_undo(self) -> None:
-        path = self.file.undo()
+        self._stepped(self.file.undo(), "Undone", "Nothing to undo")
+
+    def action_redo(self) -> None:
+        self._stepped(self.file.redo(), "Made again", "Nothing was undone since the last change")
+
+    def _stepped(self, path: str | None, done: str, nothing: str) -> None:
         self._show()
         if path is not None and path in self._found:
             self.rows.select(path)
-        self.say("Nothing to undo" if path is None else f"Undone: {path}")
+        self.say(nothing if path is None else f"{done}: {path}")
 
     def action_choose(self) -> None:
         """From the person's own profiles and the recipes; from the disk where it is none of them."""

@@ -23,7 +23,7 @@ from aozora_tui.screens.lines import KINDS as LISTS
 from aozora_tui.screens.lines import Lines, entries, entry_lines, entry_rows, pair, row_of, value_text
 from aozora_tui.screens.path_input import PathInput
 from aozora_tui.screens.profile_number import NumberInput
-from aozora_tui.screens.words import cursor_sign, same
+from aozora_tui.screens.words import FAINT, cursor_sign, same
 from engine.contract.decode import key_path
 from engine.contract.fields import FormField
 from engine.contract.problems import Problem
@@ -32,7 +32,6 @@ from engine.contract.profile_values import default_of
 LABEL_WIDTH = 26
 NUMBER_WIDTH = 12
 SWITCH = ("on", "off")
-FAINT = "$foreground 60%"
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class FieldRow(Widget):
 
     def _text_for(self, raw: Any) -> str:
         """How a value stands in the editor."""
-        return "\n".join(entry_lines(raw)) if self.field.kind in LISTS else value_text(raw)
+        return "\n".join(entry_lines(raw, self.field.kind)) if self.field.kind in LISTS else value_text(raw)
 
     def _value_of(self, text: str) -> Any:
         if self.field.kind == "switch":
@@ -206,7 +205,7 @@ class FieldRow(Widget):
             return Choice(SWITCH if kind == "switch" else self.field.choices, value_text(raw))
         if kind in LISTS:
             make_list = FolderLines if kind == "folders" else Lines
-            return make_list("\n".join(entry_lines(raw)))
+            return make_list("\n".join(entry_lines(raw, kind)))
         shown = value_text(default_of(self.field))
         if kind in ("file", "folder"):
             box: Input = PathInput(value_text(raw), only_folders=kind == "folder", placeholder=shown)

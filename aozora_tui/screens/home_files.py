@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 RUN_KEEPS_NAME = "A run keeps the name of its folder, which commands and checkpoints go by: rename its profile instead"
 RECIPE_STAYS = "A recipe comes with the program: it can be neither renamed nor deleted; {} copies it"
-_COPY_NAME = "Copies are yours: nothing else uses the name. Its runs will be called after it."
 
 
 class HomeFiles(HomeLists):
@@ -179,12 +178,13 @@ class HomeFiles(HomeLists):
             earlier = self.key_name("home.trash")
             self.say(f"Nothing was deleted since the app was opened; {earlier} shows what was before")
             return
-        thrown = self._thrown.pop()
+        thrown = self._thrown[-1]
         try:
             trash.put_back(thrown)
         except OSError as error:
-            self.say(str(error), "error")
+            self.say(str(error), "error")  # and it can be tried again
             return
+        self._thrown.pop()
         self._found_again(thrown.original)
         self.say(f"{thrown.original.name} is back", "good")
 

@@ -24,6 +24,9 @@ NAMES = (Column("profile", 0),)
 _TITLES = ("profile", "", "base", "learns", "plan", "steps", "last run")
 _LEAST = (14, 6, 10, 12, 4, 6, 8)
 _MOST = (60, 6, 36, 24, 11, 10, 12)
+_READABLE = 16  # columns that a name has at least, as long as others can go: the plan, then what it learns
+_FIRST_TO_GO = (4, 3)
+_NARROW_RUNS = 72
 _NARROW_MOST = (24, 0, 20, 13, 11, 9, 12)
 
 
@@ -44,19 +47,22 @@ def age_of(summary: RunSummary, now: float) -> str:
     return "" if summary.state == "unreadable" else age(max(seen, 0))
 
 
-def run_line(path: str, summary: RunSummary, seen: str) -> Line:
-    """`path` names the line, `seen` is its age."""
+def run_line(path: str, summary: RunSummary, seen: str, *, cells: int = len(RUN_COLUMNS)) -> Line:
+    """`path` names the line, `seen` is its age; the first `cells` columns of it."""
     style = state_style(summary.state)
-    return Line(
-        path,
-        (
-            (summary.name, "live" if style == "live" else "plain"),
-            (state_text(summary.state), style),
-            (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
-            (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
-            (seen, "dim"),
-        ),
+    found = (
+        (summary.name, "live" if style == "live" else "plain"),
+        (state_text(summary.state), style),
+        (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
+        (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
+        (seen, "dim"),
     )
+    return Line(path, found[:cells])
+
+
+def run_columns(width: int) -> tuple[Column, ...]:
+    """For a list of `width`: a name is worth more than the loss and the age."""
+    return RUN_COLUMNS if width >= _NARROW_RUNS else RUN_COLUMNS[:3]
 
 
 class RunLines:
@@ -65,23 +71,24 @@ class RunLines:
     def __init__(self) -> None:
         self._made: dict[str, tuple[RunSummary, str, Line]] = {}
 
-    def get(self, path: str, summary: RunSummary | None, now: float) -> Line:
-        """`summary` None: it was not read yet. `now` in Unix seconds."""
+    def get(self, path: str, summary: RunSummary | None, now: float, *, cells: int = len(RUN_COLUMNS)) -> Line:
+        """`summary` None: it was not read yet. `now` in Unix seconds. The first `cells` columns."""
         if summary is None:
-            return unread_run(path)
+            return unread_run(path, cells=cells)
         seen, made = age_of(summary, now), self._made.get(path)
-        if made is None or made[0] is not summary or made[1] != seen:
-            self._made[path] = made = (summary, seen, run_line(path, summary, seen))
+        if made is None or made[0] is not summary or made[1] != seen or len(made[2].cells) != cells:
+            self._made[path] = made = (summary, seen, run_line(path, summary, seen, cells=cells))
         return made[2]
 
 
-def unread_run(path: str) -> Line:
+def unread_run(path: str, *, cells: int = len(RUN_COLUMNS)) -> Line:
     """One of which only the name is known so far."""
-    return Line(path, ((printable(Path(path).name), "plain"), *((("", "plain"),) * 4)))
+    return Line(path, ((printable(Path(path).name), "plain"), *((("", "plain"),) * (cells - 1))))
 
 
-def profile_line(known: Known, *, wide: bool) -> Line:
+def profile_line(known: Known, width: int) -> Line:
     """What it learns, how and for how long, or what keeps it from that. Cells as in `profile_columns`."""
+    wide = width >= WIDE
     entry, facts = known.entry, known.facts or Facts()
     style = _style(entry)
     state = (state_text(known.last.state), state_style(known.last.state)) if known.last else ("", "plain")
@@ -96,7 +103,7 @@ def profile_line(known: Known, *, wide: bool) -> Line:
         (f"{facts.steps:,}" if facts.steps else "", style),
         state,
     ]
-    return Line(entry.key, tuple(cells if wide else (cells[0], *cells[2:])))
+    return Line(entry.key, tuple(cells[index] for index in _shown(width)))
 
 
 def only_name(entry: Entry) -> Line:
@@ -106,8 +113,7 @@ def only_name(entry: Entry) -> Line:
 
 def profile_columns(lines: Sequence[Line], width: int) -> tuple[Column, ...]:
     """As wide as what is in them, within limits; the name takes what is left of `width`."""
-    wide = width >= WIDE
-    at = [index for index in range(len(_TITLES)) if wide or index != 1]
+    wide, at = width >= WIDE, _shown(width)
     most = _MOST if wide else _NARROW_MOST
     longest = [max((len(line.cells[place][0]) for line in lines), default=0) for place in range(len(at))]
     widths = {index: min(max(longest[place], _LEAST[index]), most[index]) for place, index in enumerate(at)}
@@ -116,6 +122,15 @@ def profile_columns(lines: Sequence[Line], width: int) -> tuple[Column, ...]:
         widths[2] = max(widths[2] + spare, _LEAST[2])
     widths[0] = 0
     return tuple(Column(_TITLES[index], widths[index], right=index == 5) for index in at)
+
+
+def _shown(width: int) -> list[int]:
+    """The columns that a list of `width` has room for; it depends on nothing else, so that lines and titles agree."""
+    at = [index for index in range(len(_TITLES)) if index != 1 or width >= WIDE]
+    for index in _FIRST_TO_GO:
+        if width - 2 - GAP * len(at) - sum(_LEAST[place] for place in at[1:]) < _READABLE:
+            at.remove(index)
+    return at
 
 
 def matches(words: Collection[str], *texts: str) -> bool:

@@ -21,24 +21,23 @@ from aozora_tui.screens.home_filter import FilterLine
 from aozora_tui.screens.home_lines import (
     NAMES,
     RUN_COLUMNS,
-    WIDE,
     Known,
     RunLines,
     matches,
     only_name,
     profile_columns,
     profile_line,
+    run_columns,
 )
 from aozora_tui.screens.home_profiles import Facts, Shelf, Stamp, facts_of, stamp
 from aozora_tui.screens.home_rows import StillRows
 from aozora_tui.screens.home_shares import Shares
 from aozora_tui.screens.rows import Rows
-from aozora_tui.screens.words import counted, is_live, plain
+from aozora_tui.screens.words import FAINT, counted, is_live, plain
 from engine.contract import places
 from engine.contract.rundir import RunDir
 
 DEMO = "demo.toml"
-FAINT = "$foreground 60%"
 NOTHING_FOUND = "None has that in its name or its base."
 _CHUNK = 25  # files that the thread reads between two looks at whether they are still wanted
 
@@ -97,7 +96,7 @@ class HomeLists(AozoraScreen[None]):
         return not self._runs.runs and not self._shelf.own
 
     def on_mount(self) -> None:
-        self.set_title((" Aozora ", "bold $accent"), " SDXL fine-tuning")
+        self.set_title(("Aozora ", "bold $accent"), " SDXL fine-tuning")
 
     def on_screen_resume(self) -> None:
         if self._runs.folder != places.runs_folder():
@@ -138,9 +137,13 @@ class HomeLists(AozoraScreen[None]):
         unread = [key for key in self._in_sight("runs") if self._runs.get(key) is None]
         if unread and self._runs.read(unread, now):
             found = [key for key in found if key in self._runs.runs]
-        lines = [self._run_lines.get(key, self._runs.summary(key), now) for key in found]
-        self.runs_list.empty_text = self._no_runs() if not self.filter.words else NOTHING_FOUND
-        self.runs_list.set_lines(lines)
+        rows, columns = self.runs_list, run_columns(self.app.size.width - 2)
+        lines = [self._run_lines.get(key, self._runs.summary(key), now, cells=len(columns)) for key in found]
+        rows.empty_text = self._no_runs() if not self.filter.words else NOTHING_FOUND
+        if columns != rows.columns:
+            rows.columns = columns
+            rows.refresh()
+        rows.set_lines(lines)
         live = len(self._runs.live())
         self._show_heading("runs", len(self._runs.runs), f"{counted(live, 'run')} live" if live else "")
 
@@ -155,7 +158,7 @@ class HomeLists(AozoraScreen[None]):
         self._runs.read(newest, self.aozora.clock())
         width = self.app.size.width - 2
         if self.aozora.begun:
-            lines = [profile_line(self._known(key), wide=width >= WIDE) for key in found]
+            lines = [profile_line(self._known(key), width) for key in found]
             columns = profile_columns(lines, width)
         else:
             lines, columns = [only_name(self._shelf.entries[key]) for key in found], NAMES
@@ -268,6 +271,7 @@ class HomeLists(AozoraScreen[None]):
         self.rest(over=False)
 
     def on_resize(self) -> None:
+        self._show_runs()
         self._show_profiles(fit=True)
         self._share_out()
         self.update_keys()

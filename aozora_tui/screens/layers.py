@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 from textual import work
 from textual.containers import Horizontal
 from textual.widget import Widget
+from textual.worker import Worker, WorkerState
 
 from aozora_tui.keymap import bindings
 from aozora_tui.keys.key import Key
@@ -16,7 +17,8 @@ from aozora_tui.screens.ask import Answer, Ask
 from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.layers_asking import LayerLine
 from aozora_tui.screens.layers_cost import Cost, Pricing
-from aozora_tui.screens.layers_lines import about, here_cells, percent, whole_cells, written_rows
+from aozora_tui.screens.layers_history import History, Step
+from aozora_tui.screens.layers_lines import about, here_cells, named, percent, whole_cells, written_rows
 from aozora_tui.screens.layers_menu import KindsMenu, LayersMenu, PresetsMenu
 from aozora_tui.screens.layers_model import Chosen, Node, Tally, Trees
 from aozora_tui.screens.layers_prompt import Asked, Outcome, composed, match, no_factor, search, set_factor
@@ -28,7 +30,7 @@ from aozora_tui.widgets.cells import Cell
 from engine.contract.layers import human
 from engine.contract.safetensors_header import Header
 
-OFFERED: dict[Asked, str] = {"search": "find", "match": "choose", "factor": "set"}
+OFFERED: dict[Asked, str] = {"search": "find", "match": "apply", "factor": "set"}
 Drawn: TypeAlias = list[list[Cell]]
 
 
@@ -44,11 +46,11 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
         super().__init__()
         self.trees, self.chosen = trees, trees.start
         self._tally = Tally(trees, self.chosen)
-        self._history: list[Chosen] = []
+        self._history = History()
         self._found: tuple[int, ...] = ()
         self._pricing = Pricing(trees, header, lambda: self.aozora.read_gpu(None))
-        self._cost: tuple[Chosen, Node, Cost] | None = None
-        self._counting = False
+        self._cost: tuple[Chosen, Node, Cost | None] | None = None
+        self._counted_now: tuple[Chosen, Node] | None = None
 
     def body(self) -> Iterable[Widget]:
         yield LayerTree(self.trees, self._tally)
@@ -82,15 +84,15 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
         return [Key(key.id, key.keys, key.action, labels.get(key.id, key.label), key.help, key.rank) for key in named]
 
     def offers(self, action: str) -> bool:
-        needed = {"found": bool(self._found), "undo": bool(self._history)}
+        needed = {"found": bool(self._found), "undo": bool(self._history), "redo": self._history.undone}
         return needed.get(action, True)
 
     # -- choosing ------------------------------------------------------------------------------------------------------
 
-    def choose(self, chosen: Chosen) -> None:
-        """One change, which undo takes back."""
+    def choose(self, chosen: Chosen, what: str) -> None:
+        """One change, which undo takes back, in words: `Middle block frozen`."""
         if chosen != self.chosen:
-            self._history.append(self.chosen)
+            self._history.changed(self.chosen, what)
             self._take(chosen)
 
     def on_layer_tree_toggled(self, event: LayerTree.Toggled) -> None:
@@ -100,36 +102,44 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
             toggle = self.key_name("tree.toggle")
             self.say(f"A text encoder learns whole or not at all: {toggle} on {whole}", "warning")
             return
-        self.choose(self.trees.toggle(self.chosen, node))
+        after = self.trees.toggle(self.chosen, node)
+        learns = node.encoder in after.encoders if node.encoder else bool(node.mask & after.unet)
+        self.choose(after, f"{named(node)} {'trained' if learns else 'frozen'}")
         left = [name for name in self.chosen.rates if name.startswith(f"{node.encoder}.")] if node.encoder else []
         if left and node.encoder not in self.chosen.encoders:
             self.say(f"{node.label} rests; its rates stay in optimizer.rates: {', '.join(left)}", "warning")
 
     def action_all(self) -> None:
-        self.choose(self.trees.choose(self.chosen, self.trees.speller.every))
+        self.choose(self.trees.choose(self.chosen, self.trees.speller.every), "all of the UNet trained")
 
     def action_none(self) -> None:
-        self.choose(self.trees.choose(self.chosen, 0))
+        self.choose(self.trees.choose(self.chosen, 0), "all of the UNet frozen")
 
     def action_invert(self) -> None:
-        self.choose(self.trees.choose(self.chosen, self.trees.speller.every & ~self.chosen.unet))
+        swapped = self.trees.speller.every & ~self.chosen.unet
+        self.choose(self.trees.choose(self.chosen, swapped), "trained and frozen swapped")
 
     def action_undo(self) -> None:
-        if self._history:
-            self._take(self._history.pop())
-        else:
-            self.say("There is no change to take back")
+        self._step(self._history.undo(self.chosen), "Undone", "There is no change to take back")
+
+    def action_redo(self) -> None:
+        self._step(self._history.redo(self.chosen), "Made again", "Nothing was taken back since the last change")
+
+    def _step(self, step: Step | None, done: str, nothing: str) -> None:
+        if step is not None:
+            self._take(step[0])
+        self.say(f"{done}: {step[1]}" if step is not None else nothing)
 
     def action_kinds(self) -> None:
-        self._open(KindsMenu(self.trees, self.chosen))
+        self._open(KindsMenu(self.trees, self.chosen), "the choice of kinds")
 
     def action_presets(self) -> None:
-        self._open(PresetsMenu(self.trees, self.chosen))
+        self._open(PresetsMenu(self.trees, self.chosen), "the ready-made selection")
 
-    def _open(self, menu: LayersMenu) -> None:
+    def _open(self, menu: LayersMenu, what: str) -> None:
         def answered(chosen: Chosen | None) -> None:
             if chosen is not None:
-                self.choose(chosen)
+                self.choose(chosen, what)
 
         self.app.push_screen(menu, answered)
 
@@ -164,7 +174,8 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
     # -- typing --------------------------------------------------------------------------------------------------------
 
     def action_search(self) -> None:
-        self._ask("search", "", partial(search, self.trees))
+        keys = f"{self.key_name('layers.next')} and {self.key_name('layers.previous')}"
+        self._ask("search", "", partial(search, self.trees, keys=keys))
 
     def action_match(self) -> None:
         self._ask("match", "", partial(match, self.trees, self.chosen))
@@ -184,7 +195,7 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
 
     def action_found(self, by: int) -> None:
         if not self._found:
-            self.say("Nothing is looked for: / finds a layer by its name")
+            self.say(f"Nothing is looked for: {self.key_name('layers.search')} finds a layer by its name")
             return
         at = self.layer_tree.cursor_node.index
         ahead = [index for index in self._found if (index > at if by > 0 else index < at)]
@@ -213,12 +224,13 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
         self.update_keys()
 
     def _answer(self) -> None:
-        asked, outcome = self.line.asked, self.line.outcome
+        asked, outcome, text = self.line.asked, self.line.outcome, self.line.typed
         if outcome.wrong:
             return  # what is wrong stands beside it
         self._close_line()
         if outcome.chosen is not None:
-            self.choose(outcome.chosen)
+            factor_of = f"factor {text} on {named(self.layer_tree.cursor_node)}"
+            self.choose(outcome.chosen, factor_of if asked == "factor" else f"match {text}")
         elif asked == "search":
             self._found = outcome.found
             self.layer_tree.mark(self._found)
@@ -262,10 +274,11 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
     def _here(self, _width: int, _height: int) -> Drawn:
         if self._cost is None:
             return [[("counting what it costs", "dim")]]
-        return [here_cells(self._cost[2], self._cost[1])]
+        _, node, cost = self._cost
+        return [here_cells(cost, node) if cost else [("what it costs is not known", "warning")]]
 
     def _whole(self, width: int, _height: int) -> Drawn:
-        return [whole_cells(self._cost[2], width)] if self._cost else []
+        return [whole_cells(self._cost[2], width)] if self._cost and self._cost[2] else []
 
     def _written(self, width: int, height: int) -> Drawn:
         return written_rows(self.trees.written(self.chosen), self.changes, width=width, height=height)
@@ -275,8 +288,8 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
     def _count_cost(self) -> None:
         """Of the layer under the cursor, one after the other; what was known before stands for that moment."""
         node, known = self.layer_tree.cursor_node, self._cost
-        if not self._counting and (known is None or known[0] is not self.chosen or known[1] is not node):
-            self._counting = True
+        if self._counted_now is None and (known is None or known[0] is not self.chosen or known[1] is not node):
+            self._counted_now = self.chosen, node
             self._count(self.chosen, node)
 
     @work(thread=True, group="cost", exit_on_error=False)
@@ -284,8 +297,13 @@ class LayersScreen(AozoraScreen[dict[str, Any] | None]):
         cost = self._pricing.of(chosen, node)
         self.app.call_from_thread(self._counted, chosen, node, cost)
 
-    def _counted(self, chosen: Chosen, node: Node, cost: Cost) -> None:
-        self._counting, self._cost = False, (chosen, node, cost)
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """The next layer may be counted again; Textual asks the base class too, which says what was wrong."""
+        if event.worker.group == "cost" and event.state is WorkerState.ERROR and self._counted_now is not None:
+            self._counted(*self._counted_now, None)
+
+    def _counted(self, chosen: Chosen, node: Node, cost: Cost | None) -> None:
+        self._counted_now, self._cost = None, (chosen, node, cost)
         if self.is_mounted:
             self.query_one("#layer-here", Sheet).redraw()
             self.query_one("#layer-whole", Sheet).redraw()

@@ -71,6 +71,10 @@ class LayerLine(Horizontal):
         """Of what is typed now."""
         return self._of(self._line.value)
 
+    @property
+    def typed(self) -> str:
+        return self._line.value.strip()
+
     def redraw(self) -> None:
         self._line.redraw()
 

@@ -59,15 +59,13 @@ class Pricing:
         return Cost(learn.device - rest.device, learn.host - rest.host, ahead, usable, cpu)
 
     def _whole(self, chosen: Chosen) -> tuple[Outlook, int | None]:
-        from aozora_tui.cards import cards, usable
+        from aozora_tui.cards import at_the_start, cards, usable
         from engine.contract.outlook import look_ahead
 
         if self._known is None or self._known[0] != chosen:
             profile, readings = self._profile(chosen), self._read()
-            emptied = cards(readings, emptied=True)
-            # As the form has it: what a run of ours holds is free again when it ends, and a limit knows no moment.
-            as_empty = profile.memory.limit or runs.live(places.runs_folder())
-            found = emptied if as_empty else cards(readings)
+            emptied, busy = cards(readings, emptied=True), bool(runs.live(places.runs_folder()))
+            found = at_the_start(readings, limited=bool(profile.memory.limit), busy=busy)
             ahead = look_ahead(profile, self._forecaster(profile, chosen), found)
             self._known = (chosen, ahead, usable(profile.memory, emptied))
         return self._known[1:]

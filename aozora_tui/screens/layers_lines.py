@@ -41,6 +41,12 @@ def percent(part: int, whole: int) -> str:
     return "< 0.1 %" if share < 0.05 else f"{min(share, 99.9):.1f} %"
 
 
+def named(node: Node) -> str:
+    """In a sentence: labels alone are the same in many blocks."""
+    path = node.layer.path
+    return f"{node.label} ({printable(path)})" if path and not (node.encoder and node.parent < 0) else node.label
+
+
 def name_cells(node: Node, counted: Counted, seen: Seen, width: int) -> list[Cell]:
     mark = cursor_sign(here=seen.cursor == "cursor") if seen.cursor else " "
     sign = {None: "  ", True: "- ", False: "+ "}[seen.opened]

@@ -14,7 +14,8 @@ from engine.contract.layers import Layer
 from engine.contract.patterns import ENCODERS, matcher, trained_encoders
 from engine.contract.sections import Layers, Optimizer, Profile, TextEncoders
 from engine.contract.spelling import Speller, Spelling, bits
-from engine.contract.text_tensors import learning_text
+from engine.contract.text_tensors import learning_text, published_name
+from engine.contract.unet_names import UNET_PREFIX, to_published
 
 RATES = dict(zip(ENCODERS, ("rate", "rate_2"), strict=True))
 _TRAIN = {(): "none", ENCODERS[:1]: "first", ENCODERS[1:]: "second", ENCODERS: "both"}
@@ -104,6 +105,18 @@ class Trees:
         if pattern not in self._matched:
             self._matched[pattern] = bits(map(matcher(pattern), self.names))
         return self._matched[pattern]
+
+    @cached_property
+    def published(self) -> tuple[str, ...]:
+        """What a single file calls each of `names`, with its prefix."""
+        count = len(self.unet.tensors)
+        unet = (UNET_PREFIX + to_published(name) for name in self.names[:count])
+        return (*unet, *map(published_name, self.names[count:]))
+
+    def matched_in_file(self, pattern: str) -> int:
+        """The tensors that a pattern means by their names in a single file, with or without the prefix."""
+        meant = matcher(pattern)
+        return bits(meant(name) or meant(name.removeprefix(UNET_PREFIX)) for name in self.published)
 
     def network(self, node: Node) -> Node:
         """The whole that it is a part of."""

@@ -12,10 +12,10 @@ from aozora_tui.text import factor, read_factor
 from engine.contract.layers import human
 from engine.contract.patterns import encoders_meant, mend
 from engine.contract.spelling import Spelling, bits
-from engine.contract.unet_names import to_published
 
 Asked = Literal["search", "match", "factor"]
 SIGNS = "+-="
+MATCH_HINT = "attn2 or depth:0-1 trains, -attn2 freezes, =attn2 trains it alone"
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,19 @@ class Outcome:
 
 def found(trees: Trees, text: str) -> list[int]:
     """The layers whose label or path has the text; of those whose path says it, the outermost. A published file's own
-    names (`input_blocks.4`) are understood too."""
+    names (`input_blocks.4`, `conditioner.embedders.0`) are understood too."""
     wanted = text.strip().lower()
     if not wanted:
         return []
-    count = len(trees.unet.tensors)
-    published = bits(wanted in to_published(name) for name in trees.names[:count]) if "_" in wanted else 0
+    published = bits(wanted in name for name in trees.published) if "_" in wanted or "." in wanted else 0
     return [node.index for node in trees.nodes if _is_meant(trees, node, wanted, published)]
 
 
-def search(trees: Trees, text: str) -> Outcome:
-    """Nothing looked for is found nowhere, and marks nothing."""
+def search(trees: Trees, text: str, *, keys: str) -> Outcome:
+    """Nothing looked for is found nowhere, and marks nothing. `keys` go through what is found."""
     hits = found(trees, text)
     if hits:
-        return Outcome(f"{counted(len(hits), 'layer')}: n and N go through them", found=tuple(hits))
+        return Outcome(f"{counted(len(hits), 'layer')}: {keys} go through them", found=tuple(hits))
     return Outcome("no layer is called that", wrong=True) if text.strip() else Outcome("a part of a name")
 
 
@@ -58,20 +57,24 @@ def _is_meant(trees: Trees, node: Node, wanted: str, published: int) -> bool:
 
 
 def match(trees: Trees, chosen: Chosen, text: str) -> Outcome:
-    """Patterns apart by blanks: each is trained too; with `-` before it frozen, with `=` trained alone."""
+    """Patterns apart by blanks: each is trained too; with `-` before it frozen, with `=` trained alone. Names of a
+    published file are taken for the layers that they mean."""
     words = text.split()
     if not words:
-        return Outcome("a pattern: attn2, mid_block.*, depth:0-1; -attn2 freezes, =attn2 trains nothing else")
+        return Outcome(MATCH_HINT)
     unet = 0 if any(word[0] == "=" for word in words) else chosen.unet
     train, freeze, meant = list(chosen.spelling.train), list(chosen.spelling.freeze), 0
     for word in words:
         sign, pattern = (word[0], word[1:]) if word[0] in SIGNS else ("+", word)
         matched = trees.speller.matched(pattern) if pattern else 0
+        ours = bool(matched)
+        matched = matched or (trees.matched_in_file(pattern) & trees.speller.every if pattern else 0)
         if not matched:
             return Outcome(_nothing(trees, pattern), wrong=True)
         meant |= matched
         unet = unet & ~matched if sign == "-" else unet | matched
-        (freeze if sign == "-" else train).append(pattern)
+        if ours:  # the engine does not know the others
+            (freeze if sign == "-" else train).append(pattern)
     after = trees.choose(chosen, unet, Spelling(tuple(train), tuple(freeze)))
     size = human(_parameters(trees, meant))
     share = percent(_parameters(trees, unet), trees.unet.parameters)
@@ -110,7 +113,7 @@ def composed(trees: Trees, chosen: Chosen, node: Node) -> list[tuple[str, float]
 
 
 def _nothing(trees: Trees, pattern: str) -> str:
-    if encoders_meant(pattern):
+    if encoders_meant(pattern) or (pattern and trees.matched_in_file(pattern)):
         return "a text encoder learns as a whole: train it on its own line"
     words = sorted({part for name in trees.unet.tensors for part in name.split(".") if not part.isdecimal()})
     return f"matches nothing. {mend(pattern, words)}" if pattern else "a pattern follows the sign"

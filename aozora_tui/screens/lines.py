@@ -19,6 +19,7 @@ from aozora_tui.toml_edit import spelt
 KINDS = ("texts", "folders", "points", "table")
 MOST_LINES = 6
 LINE_END = "␤"  # stands for the end of a line inside one entry of a list
+_BLANK = re.compile(r'"[\s"]*"')  # an entry of blanks alone, which would be a line without an entry
 
 
 class Lines(TextArea, inherit_bindings=False):
@@ -57,16 +58,19 @@ class Lines(TextArea, inherit_bindings=False):
         super().action_cursor_up(select)
 
 
-def entry_lines(raw: Any) -> list[str]:
-    """A plain TOML list or table as lines."""
+def entry_lines(raw: Any, kind: str = "") -> list[str]:
+    """A plain TOML list or table as lines; of texts one that would not be seen is in quotes."""
     if isinstance(raw, dict):
         return [name if value == {} else f"{name} = {_toml(value)}" for name, value in raw.items()]
     listed = raw if isinstance(raw, list | tuple) else []
+    if kind == "texts":
+        return [_quoted(str(entry)).replace("\n", LINE_END) for entry in listed]
     return [_line_of(entry).replace("\n", LINE_END) for entry in listed]
 
 
 def entries(kind: str, text: str, before: Any) -> list[Any] | dict[str, Any]:
-    """Lines as a plain TOML list or table; empty ones count for nothing. `before` is what they were made from."""
+    """Lines as a plain TOML list or table; empty ones count for nothing, `""` is an empty text. `before` is what they
+    were made from."""
     lines = [text.split("\n")[index] for index in entry_rows(text)]
     if kind == "table":
         return _table(lines)
@@ -74,7 +78,7 @@ def entries(kind: str, text: str, before: Any) -> list[Any] | dict[str, Any]:
         return _folders(lines, before)
     if kind == "points":
         return [[number(part) for part in re.split(r"[\s,\[\]]+", line) if part] for line in lines]
-    return [line.replace(LINE_END, "\n") for line in lines]
+    return [(line[1:-1] if _BLANK.fullmatch(line) else line).replace(LINE_END, "\n") for line in lines]
 
 
 def pair(line: str) -> tuple[str, Any]:
@@ -107,6 +111,10 @@ def value_text(raw: Any) -> str:
     if isinstance(raw, bool):
         return "on" if raw else "off"
     return spelt(raw) if isinstance(raw, float) else str(raw)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if not text.strip(" ") or _BLANK.fullmatch(text) else text
 
 
 def _table(lines: Sequence[str]) -> dict[str, Any]:

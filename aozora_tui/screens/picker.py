@@ -11,11 +11,10 @@ from textual.content import Content
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
-from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.picker_base import Chooser
 from aozora_tui.screens.picker_entries import THIS, Entry, about_file, is_diffusers, list_folder
 from aozora_tui.screens.rows import Column, Line
-from aozora_tui.screens.words import cut_path
+from aozora_tui.screens.words import FAINT, cut_path
 from aozora_tui.text import size
 from engine.contract import places
 

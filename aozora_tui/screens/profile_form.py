@@ -24,7 +24,7 @@ from aozora_tui.pictures_look import PicturesLook
 from aozora_tui.profile_file import ProfileFile
 from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.forecast_bar import OTHER, forecast_bar
-from aozora_tui.screens.form import FAINT, FieldRow, Marks
+from aozora_tui.screens.form import FieldRow, Marks
 from aozora_tui.screens.profile_section import SectionForm
 from aozora_tui.screens.profile_sides import alike, run_values
 from aozora_tui.screens.profile_text import (
@@ -39,7 +39,7 @@ from aozora_tui.screens.profile_text import (
 )
 from aozora_tui.screens.rows import Column, Rows
 from aozora_tui.screens.verdict import Verdict, idle_fields, judge
-from aozora_tui.screens.words import cut_path
+from aozora_tui.screens.words import FAINT, cut_path
 from engine.contract import places
 from engine.contract.atomic import Interrupted
 from engine.contract.fields import FormField, form_fields, sections

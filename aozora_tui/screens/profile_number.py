@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal, InvalidOperation
 
 from textual.events import Key
@@ -15,6 +16,7 @@ from engine.contract.profile_values import default_of
 PIXELS = 64  # a picture's side goes in buckets' steps
 SMALL = 20  # below it whole numbers are counted one by one
 ONE = Decimal(1)
+MOST_DIGITS, MOST_EXPONENT = 18, 300  # of whole numbers as TOML has them; of the others
 
 
 class NumberInput(Input):
@@ -32,7 +34,7 @@ class NumberInput(Input):
         """Whether the text is a number and the cursor is where no sign can follow."""
         before = self.value[: self.cursor_position]
         return (
-            self.selection.is_empty and _read(self.value) is not None and before.strip()[-1:].lower() not in ("", "e")
+            self.selection.is_empty and _parsed(self.value) is not None and before.strip()[-1:].lower() not in ("", "e")
         )
 
 
@@ -41,14 +43,16 @@ def stepped(field: FormField, text: str, by: int) -> str | None:
     that is empty; None if it is no number, or at the end of its range.
 
     A step is one of the leading digit: 1e-5, 2e-5, and down from there 9e-6. Whole numbers go by one, from 20 on by
-    half of the leading digit's worth, or by what they must be a multiple of. Shares near one go by what is missing.
+    half of the leading digit's worth, or by what they must be a multiple of, and always to a multiple of the step.
+    Shares near one go by what is missing.
     """
-    value = _read(text.strip() or spelt_default(field))
+    whole = field.kind == "integer"
+    value = _read(text.strip() or spelt_default(field), MOST_DIGITS if whole else MOST_EXPONENT)
     if value is None:
         return None
     low, high = _bounds(field)
-    if field.kind == "integer":
-        found = value + by * _whole_step(field, value, by)
+    if whole:
+        found = _next_multiple(value, _whole_step(field, value, by), by)
     else:
         found = value + by * _step(field, value, by if value >= 0 else -by)
     meta = unwrap(field.annotation)[1]
@@ -57,7 +61,9 @@ def stepped(field: FormField, text: str, by: int) -> str | None:
     outside = (meta.gt is not None and found <= _decimal(meta.gt)) or (
         meta.lt is not None and found >= _decimal(meta.lt)
     )
-    return None if found == value or outside else _spelt(found, text)
+    if found == value or outside:
+        return None
+    return f"{int(found)}" if whole else _spelt(found, text)
 
 
 def spelt_default(field: FormField) -> str:
@@ -74,6 +80,11 @@ def _whole_step(field: FormField, value: Decimal, by: int) -> Decimal:
         return ONE
     unit = _unit(size)
     return (unit / 10 if by < 0 and size == unit else unit) / 2
+
+
+def _next_multiple(value: Decimal, step: Decimal, by: int) -> Decimal:
+    place = value / step
+    return step * (math.floor(place) + 1 if by > 0 else math.ceil(place) - 1)
 
 
 def _step(field: FormField, value: Decimal, by: int) -> Decimal:
@@ -100,7 +111,12 @@ def _bounds(field: FormField) -> tuple[Decimal | None, Decimal | None]:
     meta = unwrap(field.annotation)[1]
     low = meta.ge if meta.ge is not None else meta.gt
     high = meta.le if meta.le is not None else meta.lt
-    return (None if low is None else _decimal(low), None if high is None else _decimal(high))
+    lowest, highest = (None if end is None else _decimal(end) for end in (low, high))
+    if meta.multiple_of and field.kind == "integer":
+        grid = Decimal(meta.multiple_of)
+        lowest = None if lowest is None else math.ceil(lowest / grid) * grid
+        highest = None if highest is None else math.floor(highest / grid) * grid
+    return lowest, highest
 
 
 def _unit(size: Decimal) -> Decimal:
@@ -112,7 +128,15 @@ def _decimal(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
-def _read(text: str) -> Decimal | None:
+def _read(text: str, most: int) -> Decimal | None:
+    """A number of at most so many digits before the point, and about as many zeros behind it."""
+    found = _parsed(text)
+    if found is None or not found:
+        return found if found is None else Decimal(0)
+    return found if abs(found.adjusted()) < most else None
+
+
+def _parsed(text: str) -> Decimal | None:
     try:
         found = Decimal(text.strip())
     except InvalidOperation:

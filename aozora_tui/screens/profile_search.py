@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from textual.content import Content
 
-from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.picker_base import Chooser
 from aozora_tui.screens.profile_text import Known, help_text, short
 from aozora_tui.screens.rows import Column, Line
+from aozora_tui.screens.words import FAINT
 from engine.contract.fields import FormField, form_fields, sections
 
 ABOUT_LINES = 5

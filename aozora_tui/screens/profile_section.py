@@ -10,8 +10,8 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from aozora_tui.screens.form import FAINT, FieldRow
-from aozora_tui.screens.words import counted, same
+from aozora_tui.screens.form import FieldRow
+from aozora_tui.screens.words import FAINT, counted, same
 from engine.contract.fields import FormField, Section
 
 

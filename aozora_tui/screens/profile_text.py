@@ -11,10 +11,9 @@ from textual.content import Content
 
 from aozora_tui.cards import none_fits
 from aozora_tui.screens.field_words import EXAMPLES, OVER_TIMESTEPS
-from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.lines import entry_lines, value_text
 from aozora_tui.screens.rows import Line
-from aozora_tui.screens.words import counted, cut, plain
+from aozora_tui.screens.words import FAINT, counted, cut, plain
 from aozora_tui.text import size
 from engine.contract.fields import FormField, Section, form_fields
 from engine.contract.layers import human

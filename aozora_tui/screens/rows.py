@@ -17,6 +17,7 @@ from textual.strip import Strip
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.words import cursor_sign, cut
+from aozora_tui.text import printable
 
 STYLES = ("header", "cursor", "blurred", "plain", "dim", "live", "good", "attention", "bad")
 GAP = 2
@@ -162,7 +163,7 @@ class Rows(ScrollView, can_focus=True):
         segments = [Segment(f"{mark} ", self._style("plain", over))]
         for column, (text, style) in zip(self.columns, cells, strict=True):
             room = column.width or max(width - 1 - fixed, 4)
-            shown = cut(text, room)
+            shown = cut(printable(text), room)
             padded = f"{shown:>{room}}" if column.right else f"{shown:<{room}}"
             segments.append(Segment(padded + " " * GAP, self._style(style, over)))
         return Strip(segments).adjust_cell_length(width, self._style("plain", over))

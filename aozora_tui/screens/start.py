@@ -18,8 +18,8 @@ from aozora_tui import runs
 from aozora_tui.keymap import bindings
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.start_text import FAINT, page, title
-from aozora_tui.screens.words import counted, same
+from aozora_tui.screens.start_text import page, title
+from aozora_tui.screens.words import FAINT, counted, same
 from aozora_tui.text_file import Stamp, stamp_of
 from engine.contract.atomic import Interrupted
 from engine.contract.problems import ProfileError

@@ -13,14 +13,13 @@ from aozora_tui.screens.field_words import EXAMPLES
 from aozora_tui.screens.forecast_bar import OTHER, forecast_bar
 from aozora_tui.screens.lines import entry_lines, value_text
 from aozora_tui.screens.start_look import LastRun, Look
-from aozora_tui.screens.words import counted, plain, state_text
+from aozora_tui.screens.words import FAINT, counted, plain, state_text
 from aozora_tui.text import duration, printable, size
 from engine.contract.layers import human
 from engine.contract.outlook import Outlook
 from engine.contract.profile_values import Difference
 from engine.contract.sections import Profile
 
-FAINT = "$foreground 60%"
 HEADING = "bold $primary"
 _LABEL = 9  # columns; one more, and at 80 of them the bar of the card's memory has no room for its words
 _GIB = 1 << 30

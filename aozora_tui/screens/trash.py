@@ -16,9 +16,8 @@ from aozora_tui import trash
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.ask import Answer, Ask
 from aozora_tui.screens.base import AozoraScreen, Kind
-from aozora_tui.screens.form import FAINT
 from aozora_tui.screens.rows import Column, Line, Rows
-from aozora_tui.screens.words import counted, cut_path
+from aozora_tui.screens.words import FAINT, counted, cut_path
 from aozora_tui.text import age, printable, size
 from aozora_tui.trash import Thrown
 
@@ -175,7 +174,7 @@ class TrashScreen(AozoraScreen[tuple[Path, ...]]):
         self.rows.set_lines([self._line(key, thrown) for key, thrown in self._entries.items()])
         weight = sum(self._weights.get(key, 0) for key in self._entries)
         facts = f"{_counted(len(self._entries))}, {size(weight)}" if self._entries and self._weights else ""
-        self.set_title((" Trash ", "bold $accent"), f" {facts}")
+        self.set_title(("Trash ", "bold $accent"), f" {facts}")
         self._show_places()
         self.rest(over=False)
         self.update_keys()

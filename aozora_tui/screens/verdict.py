@@ -66,11 +66,11 @@ class Verdict:
 def judge(text: str, path: Path, readings: Sequence[Reading], *, busy: bool = False) -> Verdict:
     """`busy`: a run of ours is active. What it holds is free again when it ends, and what a limit leaves does not
     depend on the moment: then the cards count as empty."""
-    from aozora_tui.cards import cards, usable, with_leanest
+    from aozora_tui.cards import at_the_start, cards, usable, with_leanest
     from engine.contract.check import check_text
 
     seen, emptied = ProfileFile(path, text, None), cards(readings, emptied=True)
-    found = emptied if busy or seen.get("memory.limit") else cards(readings)
+    found = at_the_start(readings, limited=bool(seen.get("memory.limit")), busy=busy)
     checked = with_leanest(check_text(text, path, found), path.parent, found)
     if checked.profile is None or checked.outlook is None:
         return Verdict(seen, checked)

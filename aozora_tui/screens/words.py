@@ -34,6 +34,7 @@ _STYLES: dict[Standing, str] = {
     "elsewhere": "attention",
     "unreadable": "bad",
 }
+FAINT = "$foreground 60%"  # the style of what matters less
 _ASCII = {"\u203a": ">", "\u2039": "<", "·": "-", "…": "~", "✓": "+"}
 
 

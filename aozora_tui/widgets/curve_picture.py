@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,14 +67,26 @@ def _mark(rows: list[list[Cell]], picture: Picture, area: Area) -> None:
     point, cursor, below = SIGNS[area.ascii_only]
     if not area.plot_width or not area.plot_height:
         return
-    for place in picture.points:
-        x, y = _cell(place, picture.axes, area)
-        rows[y][x] = (point, "point")
+    many = Counter(_cell(place, picture.axes, area) for place in picture.points)
+    for (x, y), count in many.items():
+        rows[y][x] = (point if count == 1 else f"{min(count, 9)}", "point")
     if picture.cursor is not None:
         x, y = _cell(picture.cursor, picture.axes, area)
         rows[y][x] = (cursor, "cursor")
         if area.footer == 2:
             rows[area.top + area.plot_height][x] = (below, "cursor")
+
+
+def hidden(picture: Picture, area: Area) -> list[int]:
+    """The indices of the points that the cursor, being on another one, lies over."""
+    if picture.cursor is None or not area.plot_width or not area.plot_height:
+        return []
+    here = _cell(picture.cursor, picture.axes, area)
+    return [
+        index
+        for index, place in enumerate(picture.points)
+        if place != picture.cursor and _cell(place, picture.axes, area) == here
+    ]
 
 
 def _cell(place: tuple[float, float], axes: Axes, area: Area) -> tuple[int, int]:

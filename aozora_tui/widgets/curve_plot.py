@@ -11,7 +11,7 @@ from textual.message import Message
 from aozora_tui.widgets.braille import GUTTER, Area
 from aozora_tui.widgets.cells import Cell, Row, blank, cells
 from aozora_tui.widgets.curve_canvas import Canvas
-from aozora_tui.widgets.curve_picture import STYLES, Picture, rows_of
+from aozora_tui.widgets.curve_picture import STYLES, Picture, hidden, rows_of
 
 
 class CurvePlot(Canvas):
@@ -47,6 +47,11 @@ class CurvePlot(Canvas):
     def show(self, picture: Picture) -> None:
         self._picture = picture
         self.redraw()
+
+    @property
+    def hidden(self) -> list[int]:
+        """The indices of the points under the one that is chosen."""
+        return hidden(self._picture, Area(*self.size, self.ascii_only)) if self._picture is not None else []
 
     def draw(self, width: int, height: int) -> tuple[Row, ...]:
         if self._picture is None:

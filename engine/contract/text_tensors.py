@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from engine.contract.part_names import NOT_LOADED, stacked_parts, text_2_to_flat
+from engine.contract.part_names import NOT_LOADED, stack_of, stacked_parts, text_2_to_flat, text_2_to_published
 from engine.contract.patterns import factors
 from engine.contract.safetensors_header import TEXT_2_PREFIX, TEXT_PREFIX, Header
 from engine.contract.sections import Profile, TextEncoders
@@ -43,6 +43,17 @@ def text_tensors(header: Header) -> dict[str, TextTensor]:
             shape = shape[::-1]
         found.update(dict.fromkeys(names, TextTensor(published, shape)))
     return found
+
+
+def published_name(name: str) -> str:
+    """What a single file calls the tensor that training calls `name`, or the stack that it is a third of."""
+    if name.startswith(FIRST):
+        return TEXT_PREFIX + name.removeprefix(FIRST)
+    flat = name.removeprefix(SECOND)
+    if flat == "text_projection.weight":
+        return f"{TEXT_2_PREFIX}text_projection"
+    flat = flat.removeprefix("text_model.")
+    return TEXT_2_PREFIX + (stack_of(flat) or text_2_to_published(flat))
 
 
 def learning_text(names: Iterable[str], settings: TextEncoders) -> frozenset[str]:
