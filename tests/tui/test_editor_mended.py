@@ -6,6 +6,7 @@ import stat
 import sys
 
 import fake_checkpoint
+import fake_run
 import pytest
 import seen
 from layer_trees import trees_of
@@ -161,6 +162,18 @@ async def test_names_of_profiles_are_readable_at_the_least_size():
     async with app.run_test(size=(60, 15)) as pilot:
         await settle(pilot)
         assert "a-long-name-x" in seen.text(app)
+
+
+async def test_the_lists_follow_a_window_that_grows_and_shrinks():
+    own_profile("a-long-name-x")
+    fake_run.trained(fake_run.make(places.runs_folder(), "a-long-name-x-20231112-101010"), 3, steps=20)
+    app = home()
+    async with app.run_test(size=(120, 40)) as pilot:
+        for size in ((60, 15), (80, 24), (60, 15), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+            assert "a-long-name-x-20231112" in seen.text(app)
+        assert "loss" in seen.text(app)
 
 
 async def test_ascii_terminals_get_ascii_alone(monkeypatch):
