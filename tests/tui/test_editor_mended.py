@@ -13,6 +13,7 @@ from layer_trees import trees_of
 from rich.segment import Segment
 from test_home import home, own_profile
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.events import Key
 from textual.strip import Strip
 
 from aozora_tui import editor, settings
@@ -24,6 +25,8 @@ from aozora_tui.screens.layers_open import layers_screen
 from aozora_tui.screens.layers_prompt import MATCH_HINT, found, match
 from aozora_tui.screens.lines import entries, entry_lines
 from aozora_tui.screens.profile_number import stepped
+from aozora_tui.screens.run import RunScreen
+from aozora_tui.screens.settings import SettingsScreen
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.fields import form_fields
@@ -243,3 +246,16 @@ async def test_the_settings_screen_follows_its_file_and_says_what_changed():
         app.tick()
         await settle(pilot)
         assert "wrong and left out" in seen.words(app)
+
+
+async def test_a_key_and_a_tick_may_come_before_a_new_screen_has_anything_in_it():
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        run = fake_run.make(places.runs_folder(), "one")
+        for screen in (SettingsScreen(), RunScreen(run)):
+            app.push_screen(screen)
+            assert app.screen is screen and not screen.is_mounted
+            app.tick()
+            await app.on_event(Key("down", None))
+            await settle(pilot)
+        assert isinstance(app.screen, RunScreen)
