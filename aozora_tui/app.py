@@ -156,7 +156,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             if quits and isinstance(event, Key) and not (typing and is_text(event.key)):
                 self.action_leave()
             return False
-        if isinstance(event, Key) and isinstance(screen, AozoraScreen):
+        if isinstance(event, Key) and isinstance(screen, AozoraScreen) and screen.is_mounted:
             screen.rest()
             taken = screen.active_bindings.get("ctrl+c")
             if event.key == "ctrl+c" and not quits and not (taken and taken.binding.id):  # Textual's own copies text
@@ -167,7 +167,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""
         runs.reap()
         self.around.look()
-        if isinstance(self.screen, Ticking):
+        if isinstance(self.screen, Ticking) and self.screen.is_mounted:
             self.screen.tick()
 
     def watch_run(self, run: RunDir) -> None:

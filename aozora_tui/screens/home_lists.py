@@ -140,10 +140,10 @@ class HomeLists(AozoraScreen[None]):
         rows, columns = self.runs_list, run_columns(self.app.size.width - 2)
         lines = [self._run_lines.get(key, self._runs.summary(key), now, cells=len(columns)) for key in found]
         rows.empty_text = self._no_runs() if not self.filter.words else NOTHING_FOUND
-        if columns != rows.columns:
-            rows.columns = columns
-            rows.refresh()
+        changed, rows.columns = columns != rows.columns, columns
         rows.set_lines(lines)
+        if changed:
+            rows.refresh()
         live = len(self._runs.live())
         self._show_heading("runs", len(self._runs.runs), f"{counted(live, 'run')} live" if live else "")
 

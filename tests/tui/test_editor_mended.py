@@ -6,12 +6,14 @@ import stat
 import sys
 
 import fake_checkpoint
+import fake_run
 import pytest
 import seen
 from layer_trees import trees_of
 from rich.segment import Segment
 from test_home import home, own_profile
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.events import Key
 from textual.strip import Strip
 
 from aozora_tui import editor, settings
@@ -23,6 +25,8 @@ from aozora_tui.screens.layers_open import layers_screen
 from aozora_tui.screens.layers_prompt import MATCH_HINT, found, match
 from aozora_tui.screens.lines import entries, entry_lines
 from aozora_tui.screens.profile_number import stepped
+from aozora_tui.screens.run import RunScreen
+from aozora_tui.screens.settings import SettingsScreen
 from engine.contract import places
 from engine.contract.base_checkpoint import read_base
 from engine.contract.fields import form_fields
@@ -163,6 +167,18 @@ async def test_names_of_profiles_are_readable_at_the_least_size():
         assert "a-long-name-x" in seen.text(app)
 
 
+async def test_the_lists_follow_a_window_that_grows_and_shrinks():
+    own_profile("a-long-name-x")
+    fake_run.trained(fake_run.make(places.runs_folder(), "a-long-name-x-20231112-101010"), 3, steps=20)
+    app = home()
+    async with app.run_test(size=(120, 40)) as pilot:
+        for size in ((60, 15), (80, 24), (60, 15), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+            assert "a-long-name-x-20231112" in seen.text(app)
+        assert "loss" in seen.text(app)
+
+
 async def test_ascii_terminals_get_ascii_alone(monkeypatch):
     monkeypatch.setenv("AOZORA_ASCII", "1")
     app = home()
@@ -230,3 +246,16 @@ async def test_the_settings_screen_follows_its_file_and_says_what_changed():
         app.tick()
         await settle(pilot)
         assert "wrong and left out" in seen.words(app)
+
+
+async def test_a_key_and_a_tick_may_come_before_a_new_screen_has_anything_in_it():
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        run = fake_run.make(places.runs_folder(), "one")
+        for screen in (SettingsScreen(), RunScreen(run)):
+            app.push_screen(screen)
+            assert app.screen is screen and not screen.is_mounted
+            app.tick()
+            await app.on_event(Key("down", None))
+            await settle(pilot)
+        assert isinstance(app.screen, RunScreen)
