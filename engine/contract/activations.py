@@ -45,6 +45,13 @@ def kept(every: Sequence[Block], keep: int) -> float:
     return KEPT_INPUTS * sum(block.input for block in every[max(0, len(every) - keep) :])
 
 
+def as_many(every: Sequence[Block], keep: int, share: float) -> int:
+    """How many may keep theirs for a picture of `share` of the pixels, where `keep` may for a whole one: what it takes
+    together is no more. None if none may."""
+    most = kept(every, keep)
+    return max((count for count in range(keep, len(every) + 1) if kept(every, count) * share <= most), default=keep)
+
+
 def share_kept(every: Sequence[Block], keep: int) -> float:
     """Of the transformer blocks' work, the part that is done once: a block's is linear in its tokens, and for these
     widths nearly in its inputs' square root."""

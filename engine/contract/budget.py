@@ -4,12 +4,12 @@ What of it was measured stands in `calibration`."""
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from engine.contract import activations, calibration
 from engine.contract.budget_stages import DEEPEST, DEEPEST_GROUPED, unit_sizes, widest_pair
 from engine.contract.layers import Layer
 from engine.contract.learning_cost import (
-    VISITORS,
     checkpoint_bytes,
     export_bytes,
     host_bytes,
@@ -84,6 +84,12 @@ class Forecaster:
     def blocks(self) -> list[activations.Block]:
         return activations.blocks(self._root)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of a step's activations that wait between the units of stage-major."""
+        pictures = self.pixels * self._profile.train.accumulate
+        return round(calibration.WAITING * pictures * self._size / 2)
+
     def under(self, choice: Choice) -> Forecast:
         profile, learning = self._profile, self.learning
         choice = within(choice, profile.train.accumulate)
@@ -99,7 +105,7 @@ class Forecaster:
             weights=resident.weights,
             gradients=resident.sums,
             optimizer=state_bytes(profile, learning) + self._places(resident),
-            activations=round(max(self._passes(choice), beside)),
+            activations=round(max(self._passes(choice) + choice.staying, beside)),
             overhead=self._overhead(choice) if profile.memory.device != "cpu" else 0,
             host=host_bytes(profile, learning) + resident.host,
             checkpoint=checkpoint,
@@ -121,16 +127,15 @@ class Forecaster:
         return self._staged[grouped]
 
     def _stages(self, deepest: int) -> _Resident:
-        profile, learning, size = self._profile, self.learning, self._size
+        learning, size = self.learning, self._size
         sizes = list(zip(self._root.tensors, self._root.sizes, strict=True))
         region = widest_pair(unit_sizes(sizes, deepest=deepest))
         sums = widest_pair(unit_sizes(sizes, self._trained, deepest=deepest))
         unet = sum(elements for name, elements in sizes if name in self._trained)
-        waiting = calibration.WAITING * self.pixels * profile.train.accumulate * size / 2
         return _Resident(
             weights=size * (learning.held + region - self._root.parameters),
             sums=4 * (learning.parameters - unet + sums),
-            host=size * self._root.parameters + 4 * unet + round(waiting),
+            host=size * self._root.parameters + 4 * unet + self.waiting,
             visiting=size + 4,
             lent=size * region + 4 * sums,
         )
@@ -143,16 +148,24 @@ class Forecaster:
         slots = calibration.RING_SLOTS * min(calibration.RING_SLOT_BYTES, largest)
         return _Resident(
             weights=self._size * learning.held,
-            sums=max(slots, 2 * largest) + 4 * (learning.parameters - sum(hosted)),
+            sums=max(slots, 4 * self._pair) + 4 * (learning.parameters - sum(hosted)),
             host=4 * sum(hosted),
         )
+
+    @cached_property
+    def _pair(self) -> int:
+        """Elements of the two widest that follow each other in a sweep, of those that visit the device."""
+        unet = [size for name, size in zip(self._root.tensors, self._root.sizes, strict=True) if name in self._trained]
+        text = list(self.learning.sizes[len(unet) :])
+        large = [size for size in unet + text if size >= calibration.RING_SMALL]
+        return max([*large, *map(sum, pairwise(large))], default=0)
 
     def _places(self, resident: _Resident) -> int:
         """For what visits in an update, as far as nothing lends its memory meanwhile."""
         if self._profile.memory.device == "cpu":
             return 0
         visiting = sum(resting_bytes(self._profile)) + resident.visiting
-        return max(0, VISITORS * visiting * self.learning.widest - resident.lent)
+        return max(0, visiting * self._pair - resident.lent)
 
     @staticmethod
     def _overhead(choice: Choice) -> int:

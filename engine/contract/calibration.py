@@ -17,7 +17,7 @@ KEPT_INPUTS = 27.2
 
 # The ring: slots of 16 MiB, gradients that wait to be added, and sums of small tensors stay on the card.
 RING_SLOTS, RING_SLOT_BYTES = 4, 16 * MIB
-RING_PENDING = 128 * MIB
+RING_PENDING = 64 * MIB
 RING_SMALL = 1 << 16  # elements
 
 # Stage-major. Activations of the greediest unit: half of a deep attention, and where units are smaller a shallow one.
@@ -27,6 +27,7 @@ UNIT_ACTIVATIONS, UNIT_ACTIVATIONS_GROUPED = 375 * MIB, 341 * MIB
 UNIT_BUFFERS = 115 * MIB
 UNIT_SLACK = 0.11 * GIB
 WAITING = 220_000_000  # host memory of a picture between the units
+STAYING_MARGIN = 0.25 * GIB  # of the card, that activations which may stay on it leave alone
 MOST_TOGETHER = 8  # micro-batches in a group that is chosen, not written
 
 # Context, library modules, allocator slack, recorded graphs: the card's used memory over what torch has allocated.

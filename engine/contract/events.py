@@ -49,7 +49,7 @@ class Started(Event, frozen=True, kw_only=True):
 class Planned(Event, frozen=True, kw_only=True):
     """The memory plan of this start, and `why` this one. Forecast bytes: `needs` of the card, of which the run may use
     `room`, and `host` memory; a step's seconds by `rates` that were "measured", "published" or "guessed". 0 and empty
-    on a processor."""
+    on a processor. `staying`: bytes of activations that stay on the card where stage-major would send them away."""
 
     plan: str
     checkpointing: bool
@@ -61,6 +61,7 @@ class Planned(Event, frozen=True, kw_only=True):
     room: int = 0
     step_seconds: float = 0.0
     rates: str = ""
+    staying: int = 0
 
 
 class Epoch(Event, frozen=True, kw_only=True):

@@ -16,13 +16,12 @@ from engine.contract.unet_names import unet_names
 # is made of a bf16 weight, and beside it the half that a split one gives back.
 PIECES_BYTES = 4 * (32 << 20)
 WHOLE_BYTES = {"split": 6, "fp32": 0, "stochastic": 4, "nearest": 4}
-# In host memory, for each trained parameter of a bf16 network. What rests there visits the card by way of two places,
-# each as large as the widest tensor.
+# In host memory, for each trained parameter of a bf16 network. What rests there visits the card by way of
+# the two ends of memory that has room for any two that follow each other.
 MASTER_BYTES = {"split": 2, "fp32": 4, "stochastic": 0, "nearest": 0}
 MOMENTS_BYTES = {"fp32": 8, "bf16": 4}
 MOMENTUM_BYTES = 2
 AVERAGE_BYTES = 4
-VISITORS = 2
 HOST_OVERHEAD, HOST_OVERHEAD_ON_CPU = 2 << 30, 1 << 30
 COUNT_BYTES = 8  # a number of steps
 # An imported optimizer has fp32 parameters and gradients of its own on the device, and state, of which 4 bytes is the

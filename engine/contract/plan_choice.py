@@ -2,10 +2,10 @@
 nearly as fast."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.contract.budget import Forecast, Forecaster
-from engine.contract.calibration import GIB, MARGIN, MOST_TOGETHER
+from engine.contract.calibration import GIB, MARGIN, MOST_TOGETHER, STAYING_MARGIN
 from engine.contract.card_rates import Rates
 from engine.contract.plans import LEAST_GROUP, Choice, as_written
 from engine.contract.sections import Memory, Profile
@@ -93,14 +93,17 @@ def choose(profile: Profile, forecaster: Forecaster, room: Room, rates: Rates) -
         written = as_written(profile)
         return Chosen(forecaster.under(written), None, f"{written}, as far as the profile says it")
     best = [_first_fitting(forecaster, forms, room) for forms in _families(profile, forecaster)]
-    fitting = [(step_seconds(profile, forecaster, cost.choice, rates), cost) for cost in best if room.fits(cost)]
+    if memory.plan == "auto" or memory.limit:  # whoever names the plan alone may want the rest of the card for others
+        best = [_filled(forecaster, cost, room.card) for cost in best]
+    fitting = [(_likely(profile, forecaster, cost, rates), cost) for cost in best if room.fits(cost)]
     if fitting:
-        fastest = min(step for step, _ in fitting)
-        step, cost = next(entry for entry in fitting if entry[0] <= NEARLY * fastest)
-        reason = "is the fastest" if step == fastest else "is simpler than any faster one"
+        fastest = min(likely for likely, _ in fitting)
+        likely, cost = next(entry for entry in fitting if entry[0] <= NEARLY * fastest)
+        step = step_seconds(profile, forecaster, cost.choice, rates)
+        reason = "is the fastest" if likely == fastest else "is simpler than any faster one"
         fits = f"fits {_gib(room.card)} GiB of the card: it needs {_gib(cost.device)}"
         why = f"{cost.choice} {reason} that {fits}" if memory.plan == "auto" else f"{cost.choice} {fits}"
-        if cost.choice.group > 1:  # how many shapes a step's pictures have is not known yet
+        if cost.choice.group > 1:
             why += "; the time is that with full groups"
         return Chosen(cost, step, why)
     if memory.plan == "auto":
@@ -152,6 +155,21 @@ def _first_fitting(forecaster: Forecaster, forms: list[Choice], room: Room) -> F
         else:
             low = middle + 1
     return forecaster.under(forms[low])
+
+
+def _likely(profile: Profile, forecaster: Forecaster, cost: Forecast, rates: Rates) -> float:
+    """Seconds of a step by which plans are compared: with groups half full, since how many shapes a step's pictures
+    have is not known yet."""
+    half = replace(cost.choice, group=-(-cost.choice.group // 2))
+    return step_seconds(profile, forecaster, half, rates)
+
+
+def _filled(forecaster: Forecaster, cost: Forecast, card: int) -> Forecast:
+    """In stage-major what of the card is left over takes activations that would wait on the host."""
+    spare = card - cost.device - round(STAYING_MARGIN)
+    if cost.choice.plan != "stage-major" or spare <= 0:
+        return cost
+    return forecaster.under(replace(cost.choice, staying=min(spare, forecaster.waiting)))
 
 
 def _refusal(costs: list[Forecast], room: Room) -> str:

@@ -12,12 +12,14 @@ PlanName = Literal["plain", "fast", "resident", "stage-major"]
 
 @dataclass(frozen=True)
 class Choice:
-    """`checkpointing` counts in plain, `keep` (blocks) in fast, `group` (micro-batches) in stage-major."""
+    """`checkpointing` counts in plain, `keep` (blocks) in fast, `group` (micro-batches) and `staying` (bytes of a
+    step's activations that stay on the card between units) in stage-major."""
 
     plan: PlanName
     checkpointing: bool = True
     keep: int = 0
     group: int = 1
+    staying: int = 0
 
     def __str__(self) -> str:
         match self.plan:

@@ -59,7 +59,7 @@ def _link_seconds(profile: Profile, forecaster: Forecaster, choice: Choice, rate
             return 0.0
         case "stage-major":
             times = profile.train.accumulate
-            waiting = calibration.WAITING * forecaster.pixels * size / 2
+            waiting = max(0, forecaster.waiting - choice.staying) / times
             up = 2.5 * waiting + 2 * size * learning.total / times
             down = 1.9 * waiting + 4 * learning.parameters / times
             return max(up, down) / rates.both

@@ -135,7 +135,7 @@ class Batches:
             raise ValueError(f"conditional_dropout is a share from 0 to 1, not {conditional_dropout}")
         self._cache = cache
         self._items = items
-        self._order = order
+        self.order = order
         self._conditions = conditions
         self._seed = seed
         self._dropout = conditional_dropout
@@ -144,7 +144,7 @@ class Batches:
 
     def load(self, micro: int) -> Batch:
         """Raises CacheError, naming the picture and the remedy, when an entry is missing or damaged."""
-        slots = self._order.batch_at(micro)
+        slots = self.order.batch_at(micro)
         items = [self._items[slot.index] for slot in slots]
         dropped = [is_dropped(self._seed, slot.position, self._dropout) for slot in slots]
         batch = Batch(

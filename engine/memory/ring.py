@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.memory.chunks import Chunk, make_chunks
 from engine.memory.lanes import Lane, Lanes, Mark
-from engine.optim.hosted import ALIGNED, aligned
+from engine.optim.hosted import ALIGNED, End, aligned, widest_pair
 from engine.optim.slabs import Slabs
 
 SLOTS = 4  # at least: one arrives, one is added to, one leaves, and one is in reserve
@@ -32,7 +32,7 @@ class Sizes:
 
     chunk: int = 1 << 22
     small: int = 1 << 16
-    pending: int = 128 << 20
+    pending: int = 64 << 20
 
 
 @dataclass
@@ -43,7 +43,7 @@ class _Slot:
 
 @dataclass
 class _Place:
-    memory: Tensor
+    end: End
     name: str | None = None  # whose sum it holds, unchanged; None: anybody's
     arrived: Mark = None
 
@@ -75,13 +75,12 @@ class Ring:
         self._chunks = make_chunks(hosted, dtype, device, slabs=slabs, chunk=self._sizes.chunk)
         self.pinned = slabs.page_locked
 
-        # The slots and, between two windows, the two places from which an update reads are the same memory. Once the
-        # ring has settled no lane uses it any more: it can be freed as what only the computation uses.
-        largest = aligned(max(hosted.values(), default=0))
-        slot = max(ALIGNED, min(self._sizes.chunk, largest))
-        memory = torch.empty(max(SLOTS * slot, 2 * largest), dtype=dtype, device=device)
+        # The slots and, between two windows, the two ends from which an update reads are the same memory. Once the ring
+        # has settled no lane uses it any more: it can be freed as what only the computation uses.
+        slot = max(ALIGNED, min(self._sizes.chunk, aligned(max(hosted.values(), default=0))))
+        memory = torch.empty(max(SLOTS * slot, widest_pair(hosted.values())), dtype=dtype, device=device)
         self._slots = [_Slot(part) for part in torch.split(memory, slot) if len(part) == slot]
-        self._places = [_Place(memory[:largest]), _Place(memory[largest : 2 * largest])]
+        self._places = [_Place(End(memory, far)) for far in (False, True)]
         self._next = 0
 
         self._lanes = lanes(device)
@@ -171,9 +170,10 @@ class Ring:
         place.name = None  # the caller may change it
         # The computation must not read before the sum has arrived.
         self._lanes.computing().wait(place.arrived)
-        if then is not None and then != name:
+        elements = self._shapes[name].numel()
+        if then is not None and then != name and not other.end.meets(self._shapes[then].numel(), elements):
             self._bring(other, then)
-        return place.memory[: self._shapes[name].numel()].view(self._shapes[name])
+        return place.end.of(elements).view(self._shapes[name])
 
     def after(self, names: Iterable[str]) -> dict[str, str]:
         """Which of `names` comes after which, of those that rest on the host, if they are asked for in this order."""
@@ -252,8 +252,9 @@ class Ring:
     def _bring(self, place: _Place, name: str) -> None:
         # The computation may still be using what this place held; it has waited for the sums to be in host memory.
         self._arriving.wait(self._lanes.computing().mark())
+        memory = place.end.of(self._shapes[name].numel())
         for chunk in self._chunks[name]:
-            self._arriving.run(partial(place.memory[chunk.part].copy_, chunk.resting, non_blocking=True))
+            self._arriving.run(partial(memory[chunk.part].copy_, chunk.resting, non_blocking=True))
         place.name, place.arrived = name, self._arriving.mark()
 
     def _measured(self) -> set[str]:

@@ -22,13 +22,15 @@ FEWER = 10  # blocks that keep their activations, where memory did not suffice
 
 MakeRing = Callable[[Mapping[str, torch.Size], torch.dtype, torch.device], Ring]
 Collect = Callable[[str, Tensor], None]
+AsMany = Callable[[int, torch.Size], int]
 
 
 class RingPlan(OnLearner):
     """`unet`, and with trained text encoders the `conditioner`, compute in bf16 or fp32 where they are; the tensors
     named in `trained` learn, the others are frozen. The last `keep` transformer blocks keep their activations, the
-    others are computed twice. Losses and sums are PlainPlan's, bit for bit; the norm is
-    added up in another order. Raises ValueError if there are fewer blocks.
+    others are computed twice; `keep` is for the largest latents, `as_many(keep, shape)` for those of a `shape`. Losses
+    and sums are PlainPlan's, bit for bit; the norm is added up in another order. Raises ValueError if there are fewer
+    blocks.
 
     A micro-batch's loss is read before its backward pass: a window with one that is not finite goes no further than
     to the losses of the others. With a `recorder` passes of frequent shapes are recorded and replayed, the ring with
@@ -42,6 +44,7 @@ class RingPlan(OnLearner):
         make_optimizer: MakeOptimizer,
         *,
         keep: int,
+        as_many: AsMany = lambda keep, _: keep,
         conditioner: nn.Module | None = None,
         master: MasterKind = "split",
         ema: Ema | None = None,
@@ -50,6 +53,7 @@ class RingPlan(OnLearner):
         ring: MakeRing = Ring,
     ) -> None:
         recompute(unet, keep=keep)
+        self._keeping, self._as_many = keep, as_many
         self.name = "fast" if keep else "resident"
         self._keep = keep
         self._unet, self._conditioner = unet, conditioner
@@ -108,7 +112,6 @@ class RingPlan(OnLearner):
         if not self._keep:
             return None
         self._keep = max(0, self._keep - FEWER)
-        recompute(self._unet, keep=self._keep)
         self._micro_step.forget()
         return f"keep = {self._keep}" if self._keep else 'plan = "resident"'
 
@@ -119,6 +122,7 @@ class RingPlan(OnLearner):
     def _learn(self, asked: Judged, *, last: bool) -> tuple[Tensor, list[float]]:
         """The losses, and if they are finite the gradients of their sum are on their way to the others."""
         ring = self._ring
+        self._recompute_for(asked.micro.noisy_latents.shape)
         # What a recorded way back does with a gradient depends on which sums are still missing, and on the measuring.
         variant = frozenset(ring.missing), last
         answer = self._micro_step(
@@ -132,6 +136,12 @@ class RingPlan(OnLearner):
             if ring.passes == passes:
                 ring.replayed(answer.noted, last=last)
         return answer.losses, host
+
+    def _recompute_for(self, shape: torch.Size) -> None:
+        keep = self._as_many(self._keep, shape) if self._keep else 0
+        if keep != self._keeping:
+            recompute(self._unet, keep=keep)
+            self._keeping = keep
 
     @torch.no_grad()
     def _answer(self, asked: Judged) -> tuple[Tensor, list[float]]:

@@ -54,6 +54,10 @@ class Shelf(Protocol):
         """Nothing is wanted any more; also after an exception."""
         ...
 
+    def send_all(self) -> bool:
+        """From now on nothing stays on the device that could wait in host memory. Whether any did."""
+        ...
+
 
 class DeviceShelf:
     """Nothing moves."""
@@ -75,6 +79,9 @@ class DeviceShelf:
 
     def clear(self) -> None:
         pass
+
+    def send_all(self) -> bool:
+        return False
 
 
 class Side:
@@ -112,10 +119,12 @@ class Side:
 
 class HostShelf:
     """Host memory, page-locked where the system grants it; one window's tensors side by side, the next's in the same
-    memory."""
+    memory. The first ones stay on the device as long as they are together no more than `staying` bytes."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, staying: int = 0) -> None:
         self._device = device
+        self._room = staying
+        self._stay: set[Place] = set()
         self._arriving, self._leaving = Side(device), Side(device)
         self._memory = _Memory(page_locked=device.type == "cuda")
         self._held: deque[Place] = deque()
@@ -127,6 +136,10 @@ class HostShelf:
         assert place.shape == tensor.shape and place.tensor.dtype == tensor.dtype
         self.drop(place)
         place.held = tensor
+        if tensor.nbytes <= self._room:
+            self._stay.add(place)
+            self._room -= tensor.nbytes
+            return place
         if not soon:
             self._send(place)
             return place
@@ -136,9 +149,14 @@ class HostShelf:
         return place
 
     def drop(self, place: Place) -> None:
-        if place.held is not None:
+        if place.held is None:
+            return
+        if place in self._stay:
+            self._stay.remove(place)
+            self._room += place.held.nbytes
+        else:
             self._held.remove(place)
-            place.held = None
+        place.held = None
 
     def fetch(self, wanted: Sequence[Place], then: Sequence[Place] = ()) -> list[Tensor]:
         tensors = []
@@ -157,12 +175,17 @@ class HostShelf:
         # What is on its way still reads and writes memory that is about to be given to others.
         self._arriving.finish()
         self._leaving.finish()
-        for place in self._held:
-            place.held = None
-        self._held.clear()
+        for place in [*self._held, *self._stay]:
+            self.drop(place)
         self._going.clear()
         self._coming.clear()
         self._memory.restart()
+
+    def send_all(self) -> bool:
+        self.clear()
+        stayed = self._room > 0
+        self._room = 0
+        return stayed
 
     def _send(self, place: Place) -> None:
         tensor, place.held = place.held, None

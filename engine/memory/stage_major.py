@@ -22,6 +22,8 @@ from engine.optim.optimizer import MakeOptimizer
 # them small again; without groups more of them would only be more to do for the processor.
 DEEPEST, DEEPEST_GROUPED = 5, 2
 
+ON_THE_HOST = "all activations in host memory"  # what comes before smaller groups; no setting of its own
+
 MakeResidency = Callable[[ByUnit, Mapping[str, nn.Parameter], torch.device], Residency]
 
 
@@ -35,10 +37,10 @@ class StageMajorPlan(OnLearner):
     rounding.
 
     `group` is how many micro-batches of one shape a unit takes as one batch, `window` how many a step has (for
-    `reserve`). No unit has more than `deepest` transformer blocks (0: whole attentions). With `keep_activations` what
-    waits between units stays on the card. With a `recorder` the units' work is recorded, for each shape of group, and
-    replayed. `tick` is called before each piece of work, and may raise, which discards the window. Raises ValueError
-    for a UNet that is not of SDXL's make.
+    `reserve`). No unit has more than `deepest` transformer blocks (0: whole attentions). Of what waits
+    between units, up to `staying` bytes stay on the card. With a `recorder` the units' work is recorded, for each shape
+    of group, and replayed. `tick` is called before each piece of work, and may raise, which discards the window. Raises
+    ValueError for a UNet that is not of SDXL's make.
     """
 
     name = "stage-major"
@@ -57,7 +59,7 @@ class StageMajorPlan(OnLearner):
         group: int = 1,
         window: int = 1,
         deepest: int | None = None,
-        keep_activations: bool = False,
+        staying: int = 0,
         recorder: Recorder | None = None,
         tick: Callable[[], None] = nothing,
         residency: MakeResidency | None = None,
@@ -75,7 +77,7 @@ class StageMajorPlan(OnLearner):
         elif device.type == "cpu":
             self._residency = Here(parameters)
         else:
-            self._residency = Streamed(units, parameters, device, keep_activations=keep_activations)
+            self._residency = Streamed(units, parameters, device, staying=staying)
         rooms = self._residency.rooms
         self._learner = Learner(parameters, make_optimizer, device, master=master, ema=ema, seed=seed, rooms=rooms)
         self._collector = Collector(parameters, self._residency)
@@ -122,6 +124,8 @@ class StageMajorPlan(OnLearner):
         self._residency.shelf.reserve(self._window)
 
     def cheaper(self) -> str | None:
+        if self._residency.shelf.send_all():
+            return ON_THE_HOST
         if self._group == 1:
             return None
         self._group //= 2

@@ -86,7 +86,7 @@ class Here:
 
 class Streamed:
     """The units of `units` rest in host memory and visit the card, the next while one is at work; `trained` tensors of
-    other networks stay on the card, where they are, and so do their sums. So do activations with `keep_activations`.
+    other networks stay on the card, where they are, and so do their sums. So do `staying` bytes of activations.
 
     Sums of a unit are on the card while it is at work, and leave it while the next one is.
     """
@@ -97,9 +97,9 @@ class Streamed:
         trained: Mapping[str, nn.Parameter],
         device: torch.device,
         *,
-        keep_activations: bool = False,
+        staying: int = 0,
     ) -> None:
-        self.shelf: Shelf = DeviceShelf() if keep_activations else HostShelf(device)
+        self.shelf: Shelf = HostShelf(device, staying=staying)
         every = {name: parameter for parameters in units.values() for name, parameter in parameters}
         dtypes = {parameter.dtype for parameter in every.values()}
         if len(dtypes) != 1:

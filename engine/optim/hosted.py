@@ -1,7 +1,8 @@
 """Named tensors that rest in host memory and visit the device one after another, the next on its way meanwhile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,9 +15,9 @@ NEAR = 1 << 16  # elements; of SDXL's tensors half are smaller, 1.6 million elem
 
 class HostTensors:
     """Zeros of `shapes` and `dtype` in host memory, all there from the start, or what is `resting` there already; on
-    CUDA two places on the card as well, each as large as the largest of them: in `room` (of that dtype, for others to
-    use while nothing is fetched), if that is large enough. What is `near` stays on the card: the smallest tensors, if
-    they do not rest already.
+    CUDA memory on the card as well, for any two that follow each other: `room` (of that dtype, for others to use while
+    nothing is fetched), if that is large enough. What is `near` stays on the card: the smallest tensors, if they do not
+    rest already.
 
     What `fetch` returns is the caller's, to be read and changed on the current stream, until the next `fetch` or until
     it is given to `store`. `pinned` says whether copies run beside the computation; page-locked memory can be refused.
@@ -44,10 +45,10 @@ class HostTensors:
         self._after = dict(zip(shapes, list(shapes)[1:], strict=False))
         self._visits: _Visits | None = None
         if device.type == "cuda":
-            largest = aligned(max((shape.numel() for shape in travels.values()), default=0))
-            if room is None or len(room) < 2 * largest:
-                room = torch.empty(2 * largest, dtype=dtype, device=device)
-            self._visits = _Visits([room[:largest], room[largest : 2 * largest]])
+            total = widest_pair(shape.numel() for shape in travels.values())
+            if room is None or len(room) < total:
+                room = torch.empty(total, dtype=dtype, device=device)
+            self._visits = _Visits(room)
 
     def after(self, name: str) -> str | None:
         """The name that follows in the order of `shapes`, the order in which they are best fetched."""
@@ -109,10 +110,33 @@ def aligned(elements: int) -> int:
     return -(-elements // ALIGNED) * ALIGNED
 
 
+def widest_pair(elements: Iterable[int]) -> int:
+    """What the two widest take that follow each other; the widest alone may take more than that."""
+    sizes = [aligned(each) for each in elements]
+    return max([*sizes, *map(sum, pairwise(sizes))], default=0)
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of `memory`, where tensors lie one at a time."""
+
+    memory: Tensor
+    far: bool
+
+    def of(self, elements: int) -> Tensor:
+        start = len(self.memory) - aligned(elements) if self.far else 0
+        return self.memory[start : start + elements]
+
+    def meets(self, elements: int, others: int) -> bool:
+        """Whether so many here and `others` at the other end are more than there is room for."""
+        return aligned(elements) + aligned(others) > len(self.memory)
+
+
 @dataclass
 class _Slot:
-    memory: Tensor
+    end: End
     filled: torch.cuda.Event
+    held: int = 0  # elements
     name: str | None = None  # whose value it holds, unchanged; None: anybody's
 
 
@@ -123,15 +147,14 @@ class _Visits:
     filled is the one that was stored last.
     """
 
-    def __init__(self, places: Sequence[Tensor]) -> None:
-        self._device = places[0].device
+    def __init__(self, memory: Tensor) -> None:
+        self._device = memory.device
         self._arriving = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._leaving = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        for place in places:
-            # When this is freed, the allocator has to wait for the side streams too before it hands the memory on.
-            place.record_stream(self._arriving)
-            place.record_stream(self._leaving)
-        self._slots = [_Slot(place, torch.cuda.Event()) for place in places]  # type: ignore[no-untyped-call]
+        # When this is freed, the allocator has to wait for the side streams too before it hands the memory on.
+        memory.record_stream(self._arriving)
+        memory.record_stream(self._leaving)
+        self._slots = [_Slot(End(memory, far), torch.cuda.Event()) for far in (False, True)]  # type: ignore[no-untyped-call]
 
     def fetch(self, name: str, resting: Tensor) -> Tensor:
         self._slots.reverse()
@@ -141,11 +164,12 @@ class _Visits:
         slot.name = None  # the caller may change it: from now on only a store says what `name` is
         # The update must not read before the copy has arrived.
         torch.cuda.current_stream(self._device).wait_event(slot.filled)
-        return slot.memory[: resting.numel()].view(resting.shape)
+        return slot.end.of(resting.numel()).view(resting.shape)
 
     def prefetch(self, name: str, resting: Tensor) -> None:
-        _, slot = self._slots
-        self._fill(slot, name, resting)
+        near, slot = self._slots
+        if not slot.end.meets(resting.numel(), near.held):
+            self._fill(slot, name, resting)
 
     def store(self, name: str, tensor: Tensor, resting: Tensor) -> None:
         # The update must have written the tensor before it is copied.
@@ -173,6 +197,6 @@ class _Visits:
         # ... or its result may still be leaving from it; and the host's copy of `name` must be there to be read.
         self._arriving.wait_stream(self._leaving)
         with torch.cuda.stream(self._arriving):
-            slot.memory[: resting.numel()].copy_(resting.view(-1), non_blocking=True)
+            slot.end.of(resting.numel()).copy_(resting.view(-1), non_blocking=True)
         slot.filled.record(self._arriving)
-        slot.name = name
+        slot.name, slot.held = name, resting.numel()

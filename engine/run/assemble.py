@@ -1,6 +1,6 @@
 """A run's parts, put together: networks, plan, objective, pace, and the loop that holds them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engine import __version__
-from engine.contract import events
+from engine.contract import activations, events
 from engine.contract.learning_cost import export_bytes
 from engine.contract.order import Order
 from engine.contract.plans import Choice
@@ -90,13 +90,15 @@ def assemble(
     shown = {weights: partial(plan.shown, average=weights != "latest") for weights in previewed_weights(profile)}
 
     steering = Steering(session.run.path / STEERING)
+    batches = _batches(profile, dataset, device)
+    session.emit(events.Epoch(samples=batches.order.samples_per_epoch, micro_batches=batches.order.batches_per_epoch))
     return Training(
         session=session,
         profile=profile,
         plan=plan,
         objective=objective,
         pace=Pace(profile, trained, factors=rates, stopping=text, steering=steering, losses=losses),
-        batches=_batches(session, profile, dataset, device),
+        batches=batches,
         clock=Clock() if compiles(profile, device) else None,
         draw=lambda step: previewer.draw(plan.predict, step, shown),
         state=_state(profile, base, dataset),
@@ -126,7 +128,8 @@ class _Making:
             if choice.checkpointing:
                 recompute(unet, keep=0)
             return PlainPlan(unet, self.trained, self.make_optimizer, **self._shared())
-        return RingPlan(unet, self.trained, self.make_optimizer, keep=choice.keep, **self._shared())
+        as_many = partial(_as_many, activations.blocks(self.base.layers), self.profile)
+        return RingPlan(unet, self.trained, self.make_optimizer, keep=choice.keep, as_many=as_many, **self._shared())
 
     def _staged(self, choice: Choice) -> Plan:
         return StageMajorPlan(
@@ -135,6 +138,7 @@ class _Making:
             self.make_optimizer,
             device=self.device,
             group=choice.group,
+            staying=choice.staying,
             window=self.profile.train.accumulate,
             tick=self.session.check,
             **self._shared(),
@@ -160,6 +164,12 @@ class _Making:
             "seed": profile.train.seed,
             "recorder": self._recorder(),
         }
+
+
+def _as_many(blocks: Sequence[activations.Block], profile: Profile, keep: int, shape: torch.Size) -> int:
+    """A bucket of fewer pixels, or a batch that is not full, leaves room for more blocks' activations."""
+    largest = profile.train.batch_size * (profile.data.resolution // 8) ** 2
+    return activations.as_many(blocks, keep, min(1.0, shape[0] * shape[2] * shape[3] / largest))
 
 
 class _Shared(TypedDict):
@@ -209,7 +219,7 @@ def _warn_of_nearest(session: Session, profile: Profile, plan: Plan, factors: Ma
     session.warn("nearest-master", text, 'Write optimizer.master = "split" unless that is what you study.')
 
 
-def _batches(session: Session, profile: Profile, dataset: Dataset, device: torch.device) -> Batches:
+def _batches(profile: Profile, dataset: Dataset, device: torch.device) -> Batches:
     train, items = profile.train, dataset.items
     sampled = profile.data.latents == "sampled"
     order = Order(
@@ -218,7 +228,6 @@ def _batches(session: Session, profile: Profile, dataset: Dataset, device: torch
         seed=train.seed,
         batch_size=train.batch_size,
     )
-    session.emit(events.Epoch(samples=order.samples_per_epoch, micro_batches=order.batches_per_epoch))
     return Batches(
         dataset.cache,
         items,

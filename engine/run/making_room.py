@@ -5,6 +5,7 @@ import gc
 import torch
 
 from engine.memory.plan import Plan
+from engine.memory.stage_major import ON_THE_HOST
 from engine.run.session import Session
 
 NO_GROUPS = "group = 1"
@@ -24,5 +25,7 @@ def make_room(session: Session, plan: Plan) -> bool:
     remedy = "End other programs on the card, or write that into the profile's [memory]."
     if like == NO_GROUPS:  # from the start, parts of the UNet would be larger
         remedy = "End other programs on the card, train fewer layers, or lower data.resolution or train.batch_size."
+    if like == ON_THE_HOST:
+        remedy = "End other programs on the card, or set memory.limit to what they leave free."
     session.warn("out-of-memory", text, remedy)
     return True

@@ -87,6 +87,7 @@ def _planned(cost: Forecast, why: str) -> events.Planned:
         checkpointing=choice.checkpointing,
         keep=choice.keep,
         group=choice.group,
+        staying=choice.staying,
         host=cost.host,
         why=why,
     )

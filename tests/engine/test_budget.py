@@ -90,12 +90,12 @@ def test_the_ring_holds_no_sum_but_those_of_small_tensors(sdxl: Layer, header: H
         for plan, keep in (("fast", 60), ("resident", 0), ("plain", 0))
     )
     small = sum(size for size in sdxl.sizes if size < 1 << 16)
-    assert fast.gradients == resident.gradients == 2 * 4 * WIDEST + 4 * small
+    assert fast.gradients == resident.gradients == 4 * PAIR + 4 * small
     assert fast.host - plain.host == resident.host - plain.host == 4 * (UNET - small)
     assert plain.weights == fast.weights == resident.weights
     # 54 deep blocks of 70.5 MiB and 6 shallow ones of 140.5 keep them, less what all keep, their inputs of 2.5 and 5.
     kept = (54 * 68 + 6 * 135.5) * 2**20
-    assert fast.activations - resident.activations == pytest.approx(kept - 128 * 2**20, rel=0.01)
+    assert fast.activations - resident.activations == pytest.approx(kept - 64 * 2**20, rel=0.01)
 
 
 def test_the_last_blocks_keep_first(sdxl: Layer, header: Header):
@@ -158,6 +158,7 @@ def test_the_disk_that_the_export_takes_follows_its_form(sdxl: Layer, header: He
 # What other settings add to the usual run: Adafactor over a split master in bf16
 
 WIDEST = 1280 * 2560 * 9  # up_blocks.0.resnets.0.conv1
+PAIR = WIDEST + 1280 * 1280 * 9  # before it comes mid_block.resnets.1.conv2
 FIRST, SECOND = 123_060_480, 694_659_840
 EMBEDDING, EMBEDDING_2 = 49_408 * 768, 49_408 * 1280
 # CLIP-L's last layer, of width 768 and 3072 inside, and the norm behind it: nobody reads what they compute.
@@ -196,13 +197,13 @@ IMPORTED = {"kind": "imported", "import_path": "torch.optim.NAdam"}
 @pytest.mark.parametrize(
     ("sections", "host", "device", "checkpoint"),
     [
-        # Bytes a parameter in host memory and in a checkpoint, bytes an element of the widest tensor on the card.
-        ({"optimizer": {"master": "fp32"}}, 2, 2 * 2, 0),
-        ({"optimizer": {"master": "stochastic"}}, -2, -2 * 2, 0),
-        ({"optimizer": {"master": "nearest"}}, -2, -2 * 2, 0),
-        ({"optimizer": {"momentum": 0.9}}, 2, 2 * 2, 2),
-        ({"optimizer": {"kind": "adamw"}}, 8, 2 * 8, 8),
-        ({"optimizer": {"kind": "adamw", "moments": "bf16", "momentum": 0.9}}, 4, 2 * 4, 4),
+        # Bytes a parameter in host memory and in a checkpoint, bytes an element of the widest two neighbours on the card.
+        ({"optimizer": {"master": "fp32"}}, 2, 2, 0),
+        ({"optimizer": {"master": "stochastic"}}, -2, -2, 0),
+        ({"optimizer": {"master": "nearest"}}, -2, -2, 0),
+        ({"optimizer": {"momentum": 0.9}}, 2, 2, 2),
+        ({"optimizer": {"kind": "adamw"}}, 8, 8, 8),
+        ({"optimizer": {"kind": "adamw", "moments": "bf16", "momentum": 0.9}}, 4, 4, 4),
         ({"ema": {"decay": 0.999}}, 4 + 2, 0, 4),
         ({"model": {"precision": "fp32"}, "ema": {"decay": 0.999}}, 4 + 4 - 2, None, 4),
     ],
@@ -217,7 +218,7 @@ def test_what_is_kept_beside_the_weights_is_counted_where_it_is_kept(
     assert cost.host - usual.host == host * UNET + counts
     assert cost.checkpoint == (4 + checkpoint) * UNET + factored + counts
     if device is not None:
-        assert cost.device - usual.device == device * WIDEST + factored - FACTORED
+        assert cost.device - usual.device == device * PAIR + factored - FACTORED
 
 
 @pytest.mark.parametrize("part", ["conv_in", "attn2", "mid_block.*"])

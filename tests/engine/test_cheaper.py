@@ -1,5 +1,7 @@
 """Plans that make do with less memory in the middle of a run, and compute the same."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from engine.memory.plain import PlainPlan
 from engine.memory.plan import Plan
 from engine.memory.ring_plan import RingPlan
 from engine.memory.stage_major import StageMajorPlan
+from engine.memory.streaming import Streamed
 from engine.optim.adamw import AdamW, AdamWSettings
 from tests.engine.tiny_sdxl import MIXED, SHORT, Again, names, sdxl_like, window
 
@@ -31,6 +34,11 @@ def ring(keep: int, recorder: Recorder | None = None) -> RingPlan:
 def staged(group: int, recorder: Recorder | None = None) -> StageMajorPlan:
     net = sdxl_like(3)
     return StageMajorPlan(net, names(net), adamw, device=CPU, group=group, recorder=recorder)
+
+
+def on_the_host(staying: int) -> StageMajorPlan:
+    net = sdxl_like(3)
+    return StageMajorPlan(net, names(net), adamw, device=CPU, group=2, residency=partial(Streamed, staying=staying))
 
 
 def weights(plan: Plan, *, cheaper_before: int | None) -> dict[str, Tensor]:
@@ -72,6 +80,15 @@ def test_smaller_groups_are_the_same_numbers_as_smaller_groups_from_the_start(re
         each.update(lambda _: 1e-3, max_grad_norm=0)
     ours, theirs = plan.weights(), small.weights()
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_activations_go_to_the_host_before_groups_get_smaller():
+    ours, theirs = on_the_host(staying=1 << 30), staged(2)
+    assert weights(ours, cheaper_before=1).keys() == theirs.shapes.keys()
+    expected = weights(theirs, cheaper_before=None)
+    assert [name for name, tensor in ours.weights().items() if not torch.equal(tensor, expected[name])] == []
+    assert on_the_host(staying=1 << 30).cheaper() == "all activations in host memory"
+    assert on_the_host(staying=0).cheaper() == "group = 1"
 
 
 def test_each_time_a_little_less_until_nothing_is_left():

@@ -291,9 +291,8 @@ def drawn(profile: Profile, base: Checkpoint, place: Path, conditioner: Conditio
     session = session_in(place)
     dataset = prepare(session, profile, base, CPU)
     unet = load_unet(base, CPU, torch.float32)
-    Previewer(session, profile, base, dataset, CPU, conditioner=conditioner).draw(
-        partial(predict, unet), 7, nullcontext
-    )
+    previewer = Previewer(session, profile, base, dataset, CPU, conditioner=conditioner)
+    previewer.draw(partial(predict, unet), 7, {"latest": nullcontext})
     assert not [warned for warned in of_type(session.run, events.Warned) if warned.code == "preview-failed"]
     return [np.asarray(Image.open(path)) for path in sorted(session.run.samples.glob("*.png"))]
 

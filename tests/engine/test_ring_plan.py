@@ -5,6 +5,7 @@ import math
 import weakref
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,10 +18,12 @@ from engine.memory.chunks import lay_out
 from engine.memory.micro_step import predict
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Judged, Plan, global_norm
+from engine.memory.recompute import transformer_blocks
 from engine.memory.ring import Ring, Sizes
 from engine.memory.ring_plan import RingPlan
 from engine.model.conditioner import trainable
 from engine.optim.adamw import AdamW, AdamWSettings
+from engine.optim.hosted import aligned
 from engine.optim.slabs import Slabs
 from tests.engine.late_lanes import LateLanes
 from tests.engine.summing import Noting, sums
@@ -82,6 +85,23 @@ def test_losses_norm_and_sums_are_the_plain_plans_bit_for_bit(keep: int):
     for seed in range(2):
         compare(ours, theirs, window(seed=seed))
     assert ours.name == ("fast" if keep else "resident")
+
+
+def test_a_smaller_picture_lets_more_blocks_keep_their_activations():
+    net, asked = sdxl_like(3), window(MIXED)
+    every = transformer_blocks(net)
+    plan = ring_plan(net, keep=1, as_many=lambda keep, shape: len(every) if shape[0] == 1 else keep)
+    done: list[nn.Module] = []
+    for block in every:
+        block.register_forward_pre_hook(lambda block, _: done.append(block))
+    counts = []
+    plan.gradient(asked, lambda *_: None)
+    for each in asked:
+        done.clear()
+        plan.gradient([each], ignore)
+        counts.append(len(done))
+    assert counts == [len(every) if size == 1 else 2 * len(every) - 1 for size, *_ in MIXED]
+    compare(plan, plain(sdxl_like(3)), asked)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -323,12 +343,30 @@ def test_a_tensor_that_has_two_gradients_in_one_pass_is_a_fault_that_shows():
 
 
 def test_slots_and_places_are_the_same_memory():
-    """Four slots of the greatest chunk, or two of the largest tensors, whichever is more; nothing is paid twice."""
+    """Four slots of the greatest chunk, or the widest two neighbours, whichever is more; nothing is paid twice."""
     for shape, elements in (((1000, 1000), 2_000_384), ((300,), 2048), ((3,), 1024)):
-        ring = Ring({"a": torch.Size(shape)}, torch.float32, CPU, sizes=Sizes(chunk=4096, small=100))
-        places = [part.memory for part in (*ring._slots, *ring._places)]
+        ring = Ring(dict.fromkeys("ab", torch.Size(shape)), torch.float32, CPU, sizes=Sizes(chunk=4096, small=100))
+        places = [*(slot.memory for slot in ring._slots), *(place.end.memory for place in ring._places)]
         assert {part.untyped_storage().nbytes() for part in places} == {4 * elements}
         assert len({part.untyped_storage().data_ptr() for part in places}) == 1 and len(ring._slots) >= 4
+
+
+@pytest.mark.parametrize("order", ["abc", "cba", "acb", "bac", "aca"])
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_sums_that_have_no_room_beside_each_other_come_one_after_another(order: str, seed: int | None):
+    shapes = {"a": torch.Size([5000]), "b": torch.Size([300]), "c": torch.Size([5000])}
+    ring = Ring(shapes, torch.float32, CPU, sizes=Sizes(chunk=256, small=1, pending=0), lanes=late(seed))
+    assert len(ring._places[0].end.memory) == aligned(5000) + aligned(300)
+    given = {name: torch.randn(shape) for name, shape in shapes.items()}
+    with ring.window("abc"), ring.backward(last=True):
+        for name, gradient in given.items():
+            ring.collect(name, gradient.clone())
+    ring.norm()
+    for name, then in pairwise([*order, None]):
+        got = ring.sum(name, then)
+        assert torch.equal(got, given[name])
+        got.fill_(-1.0)
+    ring.settle()
 
 
 # The layout

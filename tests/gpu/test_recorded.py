@@ -46,11 +46,9 @@ def ring(recorder: Recorder | None) -> Plan:
     return RingPlan(net, names(net), adamw, keep=1, recorder=recorder, ring=partial(Ring, sizes=sizes))
 
 
-def stage_major(recorder: Recorder | None, *, keep: bool = False) -> Plan:
+def stage_major(recorder: Recorder | None, *, staying: int = 0) -> Plan:
     net = sdxl_like(3, torch.bfloat16)
-    return StageMajorPlan(
-        net, names(net), adamw, device=CARD, recorder=recorder, group=2, deepest=1, keep_activations=keep
-    )
+    return StageMajorPlan(net, names(net), adamw, device=CARD, recorder=recorder, group=2, deepest=1, staying=staying)
 
 
 def sums(plan: Plan) -> dict[str, Tensor]:
@@ -62,7 +60,7 @@ def sums(plan: Plan) -> dict[str, Tensor]:
     return {name: plan._residency.sum(name, None).cpu() for name in learning}
 
 
-@pytest.mark.parametrize("make", [plain, ring, stage_major, partial(stage_major, keep=True)])
+@pytest.mark.parametrize("make", [plain, ring, stage_major, partial(stage_major, staying=1 << 30)])
 def test_windows_of_mixed_shapes(make: Make):
     ours, theirs = make(CudaRecorder(CARD)), make(None)
     windows = [SHORT, MIXED, [(2, 16, 12), *SHORT], MIXED[::-1]]

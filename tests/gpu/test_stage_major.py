@@ -27,6 +27,7 @@ pytestmark = [
 
 CARD = torch.device("cuda")
 LATE = 1_000_000  # cycles of the card's clock
+SOME = 1 << 14  # bytes: fewer than wait
 
 
 def adamw(shapes, device) -> AdamW:
@@ -80,10 +81,10 @@ def delays(residency: Streamed, at: str) -> Callable[[], None]:
 def streamed(net: nn.Module, late: str, **options) -> StageMajorPlan:
     """`net` rests in host memory."""
     hold_up: list[Callable[[], None]] = []
-    keep = options.pop("keep_activations", False)
+    staying = options.pop("staying", 0)
 
     def make(units, trained, device) -> Streamed:
-        residency = Streamed(units, trained, device, keep_activations=keep)
+        residency = Streamed(units, trained, device, staying=staying)
         hold_up.append(delays(residency, late))
         return residency
 
@@ -106,11 +107,11 @@ def sums(plan: StageMajorPlan) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("late", "group", "keep_activations"),
-    [("computing", 1, False), ("copying", 2, False), ("copying", 1, True)],
+    ("late", "group", "staying"),
+    [("computing", 1, 0), ("copying", 2, 0), ("copying", 1, 1 << 30), ("copying", 2, SOME), ("computing", 1, SOME)],
 )
-def test_streaming_is_bitwise_what_stays_on_the_card(late: str, group: int, keep_activations: bool):
-    moving = streamed(sdxl_like(3, torch.bfloat16), late, group=group, keep_activations=keep_activations)
+def test_streaming_is_bitwise_what_stays_on_the_card(late: str, group: int, staying: int):
+    moving = streamed(sdxl_like(3, torch.bfloat16), late, group=group, staying=staying)
     net = sdxl_like(3, torch.bfloat16).to(CARD)
     still = StageMajorPlan(
         net, names(net), adamw, device=CARD, residency=lambda _, trained, __: Here(trained), group=group, deepest=1
