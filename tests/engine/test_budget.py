@@ -197,7 +197,7 @@ IMPORTED = {"kind": "imported", "import_path": "torch.optim.NAdam"}
 @pytest.mark.parametrize(
     ("sections", "host", "device", "checkpoint"),
     [
-        # Bytes a parameter in host memory and in a checkpoint, bytes an element of the widest two neighbours on the card.
+        # Bytes a parameter in host memory and in a checkpoint, bytes an element of the widest neighbours on the card.
         ({"optimizer": {"master": "fp32"}}, 2, 2, 0),
         ({"optimizer": {"master": "stochastic"}}, -2, -2, 0),
         ({"optimizer": {"master": "nearest"}}, -2, -2, 0),
