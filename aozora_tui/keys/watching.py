@@ -130,7 +130,7 @@ SCOPES: dict[str, tuple[Key, ...]] = {
             "beside",
             "beside",
             "Side by side with the untouched model, and with the other weights if both have drawn.",
-            rank=4,
+            rank=5,
         ),
         Key("samples.weights", "e", "weights", "weights", "Show what the latest or the average weights drew.", rank=6),
         Key("samples.in", "plus,equals_sign", "zoom(2)", "zoom", "Look at half as much of the picture.", rank=5),
@@ -149,6 +149,6 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         move("samples.pan_up", "K", "pan(0, -1)", "up", "Look further up, when zoomed in."),
         move("samples.pan_down", "J", "pan(0, 1)", "down", "Look further down, when zoomed in."),
         Key("samples.draw", "m", "sample_now", "draw now", "Draw the previews after the present step.", rank=10),
-        Key("samples.back", "escape,v", "back", "back", "From a part to the whole, to the grid, to the run.", rank=11),
+        Key("samples.back", "escape,v", "back", "back", "From a part to the whole, to the grid, to the run.", rank=4),
     ),
 }
