@@ -51,8 +51,9 @@ class Ticking(Protocol):
 
 
 class AozoraApp(DrawingApp, inherit_bindings=False):
-    """`initial` is the run to open on, `settings` what the person set. `clock` gives Unix seconds; `read_gpu` is asked
-    at every tick of a live run. `engine_command` replaces `python -m engine`, `recipes` the folder of shipped profiles.
+    """`initial` is the run to open on, or `comparing` several of them; `settings` what the person set. `clock` gives
+    Unix seconds; `read_gpu` is asked at every tick of a live run. `engine_command` replaces `python -m engine`,
+    `recipes` the folder of shipped profiles.
     """
 
     CSS_PATH = "aozora.tcss"
@@ -68,6 +69,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         self,
         initial: RunDir | None = None,
         *,
+        comparing: Sequence[RunDir] = (),
         settings: Settings | None = None,
         clock: Callable[[], float] = time.time,
         read_gpu: Callable[[int | None], tuple[Reading, ...]] | None = None,
@@ -78,6 +80,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
     ) -> None:
         super().__init__(driver_class=driver_class)
         self.initial, self.clock, self.ticking = initial, clock, ticking
+        self.comparing = tuple(comparing)
         self._read_gpu, self._gpu_awaited = read_gpu, False
         self.settings = self.started_with = settings or Settings()
         ScrollBar.renderer = ScrollSigns
@@ -91,7 +94,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             self.stylesheet.set_variables(self.get_css_variables())
 
     def get_default_screen(self) -> Screen[None]:
-        if self.initial is not None:
+        if self.initial is not None or self.comparing:
             from aozora_tui.screens.beneath import Beneath
 
             return Beneath()
@@ -139,6 +142,10 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             self.set_interval(self.settings.tick, self.tick)
         if self.initial is not None:
             self.watch_run(self.initial)
+        elif self.comparing:
+            from aozora_tui.screens.compare import CompareScreen
+
+            self.push_screen(CompareScreen(self.comparing))
         if self.settings.problems:
             self.call_after_refresh(self._tell_of_settings)
 
@@ -322,8 +329,10 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
                 return
 
 
-def run_app(initial: RunDir | None = None, *, settings: Settings | None = None) -> int:
-    """Open the app, on a run if one is given, and wait until it is closed. Returns the exit code."""
-    app = AozoraApp(initial, settings=settings.with_keys() if settings else None)
+def run_app(
+    initial: RunDir | None = None, *, comparing: Sequence[RunDir] = (), settings: Settings | None = None
+) -> int:
+    """Open the app, on a run or on several that are compared, and wait until it is closed. Returns the exit code."""
+    app = AozoraApp(initial, comparing=comparing, settings=settings.with_keys() if settings else None)
     app.run(mouse=app.settings.look.mouse)
     return app.return_code or 0

@@ -93,7 +93,7 @@ def _settings(args: Arguments) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
-    from aozora_tui import gpu_command, look, steering, trash_command, watching
+    from aozora_tui import compare_command, gpu_command, look, steering, trash_command, watching
     from engine import __version__
 
     display = _switches(
@@ -132,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     _run(watch, "by default the newest")
     _elsewhere(watch)
     add("runs", commands.list_runs, "list every run", document)
+    compared = add(
+        "compare", compare_command.compare, "lay runs over each other, and say what differs", display, document
+    )
+    compared.add_argument("--plain", action="store_true", help="print the table, also on a terminal")
+    compared.add_argument("runs", metavar="RUN", nargs="+", help="its name, a beginning of it, or its folder")
     deleted = add("trash", trash_command.trash, "list what was deleted, or delete it for good", document)
     deleted.add_argument("--empty", action="store_true", help="delete all of it for good; asks first")
     deleted.add_argument("--yes", action="store_true", help="with --empty: do not ask")

@@ -123,7 +123,12 @@ def open_app(run: "RunDir", context: Context) -> int:
     return end(run, ending)
 
 
-def _show(run: "RunDir | None", context: Context) -> int:
+def open_compared(runs: "Sequence[RunDir]", context: Context) -> int:
+    """The app on several runs side by side."""
+    return _show(None, context, comparing=runs)
+
+
+def _show(run: "RunDir | None", context: Context, *, comparing: "Sequence[RunDir]" = ()) -> int:
     """The app. What it begins with is there to stay: looking for garbage in it would take a tenth of the time until
     the first frame, with which that begins."""
     import gc
@@ -132,7 +137,7 @@ def _show(run: "RunDir | None", context: Context) -> int:
     try:
         from aozora_tui.app import run_app
 
-        return run_app(run, settings=context.settings)
+        return run_app(run, comparing=comparing, settings=context.settings)
     finally:
         gc.enable()
 

@@ -23,6 +23,7 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
     ("profile", "list", "choice"),
     ("layers", "tree"),
     ("picker", "list"),
+    ("pick", "list"),
     ("differ", "list"),
     ("settings", "list"),
     ("trash", "list"),

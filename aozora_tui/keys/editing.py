@@ -19,6 +19,8 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("home.trash", "T", "trash", "trash", "See what was deleted, also long ago, and put it back.", rank=13),
         Key("home.demo", "D", "demo", "demo", "Start the demo: a small model, trained to its end in minutes.", rank=11),
         Key("home.editor", "E", "editor", "editor", "Open the selected profile's file in $EDITOR."),
+        Key("home.mark", "space", "mark", "mark", "Mark the run, to compare it with others, or no longer.", rank=6),
+        Key("home.compare", "x", "compare", "compare", "Compare the marked runs and the selected one.", rank=10),
         Key("home.cards", "c", "cards", "cards", "Show what the cards do and who uses them."),
         Key("home.clear", "escape", "clear", "show all", "Show all profiles and runs again.", rank=12),
     ),

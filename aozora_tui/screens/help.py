@@ -28,6 +28,8 @@ HEADINGS = {
     "data": "Pictures and captions",
     "run": "Run",
     "charts": "Charts",
+    "compare": "Comparing runs",
+    "pick": "Choosing runs",
     "samples": "The previews of a run",
     "numbers": "Numbers",
     "card": "Card",

@@ -16,8 +16,8 @@ from aozora_tui.keymap import SCOPES, bindings
 from aozora_tui.keys.key import Key
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import Kind
-from aozora_tui.screens.home_files import HomeFiles
 from aozora_tui.screens.home_lists import DEMO
+from aozora_tui.screens.home_marks import HomeMarks
 from aozora_tui.screens.rows import Rows
 from aozora_tui.screens.words import cut_path, is_live
 from engine.contract import places
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from engine.contract.check import Checked
 
 _ON_PROFILES = frozenset({"start", "edit", "duplicate", "rename", "editor"})
+_ON_RUNS = frozenset({"mark", "compare"})
 _NOT_TYPING = frozenset(key.action for key in SCOPES["home"]) - {"clear", "switch"}
 TO_BEGIN = "Press {} to start the demo: it builds a small model and trains it to its end."
 
 
-class HomeScreen(HomeFiles):
+class HomeScreen(HomeMarks):
     """Keys act on the entry under the cursor of the list that has the focus."""
 
     BINDINGS = bindings("home")
@@ -42,6 +43,8 @@ class HomeScreen(HomeFiles):
         if self.filter.words and not self.profiles.lines and not self.runs_list.lines:
             shown = self.key_name("home.clear")
             return f"Nothing has that in its name or its base: {shown} shows everything again.", "warning"
+        if self.marked:
+            return self.told_of_marks(), "plain"
         selected = self._selected() if self.runs_list.has_focus else None
         if selected is not None and selected.failure:
             return f"{selected.failure}. {selected.remedy}", "warning"
@@ -66,6 +69,8 @@ class HomeScreen(HomeFiles):
             return bool(self.filter.words)
         if action == "put_back":
             return bool(self._thrown)
+        if action in _ON_RUNS:
+            return self._on_runs
         return action not in _ON_PROFILES or not self._on_runs
 
     def more_commands(self) -> Iterable[SystemCommand]:

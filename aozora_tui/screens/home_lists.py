@@ -32,7 +32,7 @@ from aozora_tui.screens.home_lines import (
 from aozora_tui.screens.home_profiles import Facts, Shelf, Stamp, facts_of, stamp
 from aozora_tui.screens.home_rows import StillRows
 from aozora_tui.screens.home_shares import Shares
-from aozora_tui.screens.rows import Rows
+from aozora_tui.screens.rows import Line, Rows
 from aozora_tui.screens.words import FAINT, counted, is_live, plain
 from engine.contract import places
 from engine.contract.rundir import RunDir
@@ -141,11 +141,15 @@ class HomeLists(AozoraScreen[None]):
         lines = [self._run_lines.get(key, self._runs.summary(key), now, cells=len(columns)) for key in found]
         rows.empty_text = self._no_runs() if not self.filter.words else NOTHING_FOUND
         changed, rows.columns = columns != rows.columns, columns
-        rows.set_lines(lines)
+        rows.set_lines(self.with_marks(lines))
         if changed:
             rows.refresh()
         live = len(self._runs.live())
         self._show_heading("runs", len(self._runs.runs), f"{counted(live, 'run')} live" if live else "")
+
+    def with_marks(self, lines: Sequence[Line]) -> Sequence[Line]:
+        """The lines of runs; marked ones show it."""
+        return lines
 
     def _show_profiles(self, *, fit: bool = False) -> None:
         """`fit`: how wide the columns are may change."""

@@ -198,6 +198,11 @@ class RunScreen(AozoraScreen[None]):
 
         self.app.push_screen(ChartsScreen(self.run_dir, self._reading))
 
+    def action_compare(self) -> None:
+        from aozora_tui.screens.compare import CompareScreen
+
+        self.app.push_screen(CompareScreen([self.run_dir]))
+
     def action_samples(self) -> None:
         from aozora_tui.screens.samples import SamplesScreen
 

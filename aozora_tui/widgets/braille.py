@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aozora_tui.widgets.cells import Cell, Row, blank, cells
 from aozora_tui.widgets.columns import Column
+from aozora_tui.widgets.run_marks import LETTERS, RUN_STYLES, SIGNS
 from aozora_tui.widgets.scale import linear_ticks, log_ticks, nice_step, tick_labels, whole
 
 GUTTER = 7  # y labels and the axis; constant, so that old columns stay put when labels get longer
@@ -16,8 +17,22 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 # How each style is told from the others without colour: dots on and off along the line, its ASCII glyph, its mark in
 # the title row.
 DASHES: Mapping[str, tuple[int, int]] = {"second": (6, 2), "third": (1, 1), "fourth": (3, 2)}
-GLYPHS: Mapping[str, str] = {"raw": ".", "smooth": "*", "second": "+", "third": "o", "fourth": "x"}
-MARKS: Mapping[str, str] = {"raw": "⠂⠐", "smooth": "⠒⠒", "second": "⠒ ", "third": "⠂⠂", "fourth": "⠐⠒"}
+GLYPHS: Mapping[str, str] = {
+    "raw": ".",
+    "smooth": "*",
+    "second": "+",
+    "third": "o",
+    "fourth": "x",
+    **dict(zip(RUN_STYLES, LETTERS, strict=True)),
+}
+MARKS: Mapping[str, str] = {
+    "raw": "⠂⠐",
+    "smooth": "⠒⠒",
+    "second": "⠒ ",
+    "third": "⠂⠂",
+    "fourth": "⠐⠒",
+    **dict(zip(RUN_STYLES, SIGNS, strict=True)),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,8 +184,12 @@ class Chart(KeptStyles):
         layers = [Layer(trace.columns.by_dot, trace.style, trace.scatter) for trace in traces]
         # Dots at the bottom, and the first series on top of the others.
         layers = [layer for layer in layers if layer.scatter] + [layer for layer in layers[::-1] if not layer.scatter]
-        rows = draw(layers, Axes(self._x_range(), self._y_range, self.y_log), area, title=title)
-        return self._marked(rows, area)
+        axes = Axes(self._x_range(), self._y_range, self.y_log)
+        return self._marked(self._over(draw(layers, axes, area, title=title), traces, axes, area), area)
+
+    def _over(self, rows: tuple[Row, ...], traces: Sequence[Trace], axes: Axes, area: Area) -> tuple[Row, ...]:  # noqa: ARG002  (for subclasses)
+        """With what lies over the lines."""
+        return rows
 
     def _title_cells(self, traces: Sequence[Trace], width: int) -> list[Cell]:
         """Title, then for each trace how it is drawn, whose it is, and its newest value; whole or not at all."""

@@ -57,6 +57,9 @@ VIEWS = (
     View("card", "live", "run", ("g",)),
     View("stop", "live", "run", ("s",)),
     View("rate", "live", "run", ("f",)),
+    View("compare", "compare", keys=("right", *["pageup"] * 4)),
+    View("compare-table", "compare", "compare", ("enter",), leave=("escape",)),
+    View("compare-runs", "compare", "compare", ("a",)),
     View("profile", "profile", field="train.accumulate"),
     View("search", "profile", "profile", ("escape", "slash", *"memory"), field="train.accumulate"),
     View("differ", "profile", "profile", ("escape", "v", "shift+tab"), field="train.accumulate"),
@@ -142,6 +145,7 @@ async def opened(
         stack.enter_context(fake_run.engine_alive(live))
         app = AozoraApp(
             live if area == "live" else None,
+            comparing=gallery_files.write_compared(live) if area == "compare" else (),
             settings=gallery_files.own_settings() if area == "settings" else None,
             ticking=False,
             clock=lambda: now,

@@ -79,6 +79,30 @@ def write_runs() -> tuple[RunDir, float]:
     return live, now + 7
 
 
+def write_compared(live: RunDir) -> tuple[RunDir, ...]:
+    """The live run and two that tried other settings."""
+    tries = {
+        "portraits-20231112-090000": ("learning_rate = 2e-5", 1000, 0.94, 24.0),
+        "portraits-20231113-174211": ("learning_rate = 5e-6", 640, 1.06, 27.0),
+    }
+    told = PROFILE.replace('"BASE"', '"/data/base.safetensors"').replace('"TOKENIZER"', '"/data/tokenizer"')
+    told = told.replace('"PICTURES"', '"/data/portraits"')
+    made = []
+    for name, (line, upto, factor, pace) in tries.items():
+        run = fake_run.make(live.path.parent, name)
+        fake_run.add(run, fake_run.started(run, at=fake_run.START + 40))
+        for number in range(1, upto + 1):
+            step = fake_run.step(number + 9 * upto % 40, at=fake_run.START + 40 + pace * number)
+            fake_run.add(run, structs.replace(step, step=number, loss=step.loss * factor))
+        made.append(run)
+        run.profile.write_text(told.replace("[save]", f"[optimizer]\n{line}\n\n[save]"))
+    at = fake_run.START + 24041
+    fake_run.add(made[0], events.Finished(time=at, step=1000, reason="finished", seconds=24000))
+    fake_run.add(made[1], events.Finished(time=at, step=640, reason="stopped", seconds=17280))
+    live.profile.write_text(told.replace("accumulate = 64", "accumulate = 32"))
+    return (live, *made)
+
+
 def _tell_of_the_box(run: RunDir, now: float) -> None:
     gib = 1 << 30
     planned = events.Planned(

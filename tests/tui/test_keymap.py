@@ -104,7 +104,7 @@ def test_what_holds_on_a_screen_is_known_to_hold_together(screen):
 
 def test_where_arrows_move_the_keys_of_vim_do_too():
     """But for arrows that go on working while letters are typed, and where the letter opens or closes a run's log."""
-    typed = {"picker.down", "picker.up", "run.right", "log.right"}
+    typed = {"picker.down", "picker.up", "pick.down", "pick.up", "run.right", "log.right"}
     for keys in SCOPES.values():
         for key in keys:
             names = set(key.keys.split(","))
