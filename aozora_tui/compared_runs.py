@@ -20,7 +20,6 @@ from aozora_tui.widgets.traces import Series
 from engine.contract import events, places, rundir
 from engine.contract.rundir import RunDir
 
-MOST_RUNS = 8  # as many as there are markers and colours that anybody can tell apart
 CHUNK = 1 << 18  # bytes whose events stay in a processor's cache
 TURN = 4 * CHUNK  # of a run that goes on, at a tick
 GONE = "its folder is gone"

@@ -8,8 +8,9 @@ from textual import work
 from textual.message import Message
 from textual.worker import get_current_worker
 
-from aozora_tui.compared_runs import MOST_RUNS, ComparedRun, distinct, labels
+from aozora_tui.compared_runs import ComparedRun, distinct, labels
 from aozora_tui.screens.base import AozoraScreen, Kind
+from aozora_tui.widgets.run_marks import MOST_RUNS
 from engine.contract.rundir import RunDir
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aozora_tui.compared_runs import MOST_RUNS
 from aozora_tui.screens.home_files import HomeFiles
 from aozora_tui.screens.rows import Line
 from aozora_tui.screens.words import counted
+from aozora_tui.widgets.run_marks import MOST_RUNS
 
 SIGN = "* "
 

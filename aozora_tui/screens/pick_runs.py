@@ -11,13 +11,14 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from aozora_tui import runs
-from aozora_tui.compared_runs import MOST_RUNS, is_run
+from aozora_tui.compared_runs import is_run
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.path_input import PathInput, completions
 from aozora_tui.screens.picker_base import Chooser
 from aozora_tui.screens.rows import Column, Line, Rows
 from aozora_tui.screens.words import FAINT, counted, cut, cut_path, state_text
 from aozora_tui.text import age, printable
+from aozora_tui.widgets.run_marks import MOST_RUNS
 from aozora_tui.widgets.scale import short
 from engine.contract import places, rundir
 from engine.contract.rundir import RunDir

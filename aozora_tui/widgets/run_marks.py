@@ -3,11 +3,13 @@
 # One column wide in every terminal of ours; filled ones first, for they are seen best.
 SIGNS = ("●", "▲", "■", "◆", "○", "△", "□", "◇")
 LETTERS = ("A", "B", "C", "D", "E", "F", "G", "H")  # where only ASCII arrives
+MOST_RUNS = len(SIGNS)
 RUN_STYLES = tuple(f"run-{place}" for place in range(len(SIGNS)))
-# Okabe and Ito's palette (2008), for the colour-blind, as near as the 256 colours have it and readable on dark and on
-# light ground: orange, sky blue, bluish green, reddish purple, yellow, vermilion, blue, and the text's own.
-DARK = ("#ffaf00", "#5fafff", "#00af87", "#d787af", "#ffff5f", "#d75f00", "#0087d7", "#d0d0d0")
-LIGHT = ("#af5f00", "#0087d7", "#00875f", "#af5f87", "#87875f", "#d75f00", "#005faf", "#303030")
+# After Okabe and Ito's palette for the colour-blind (2008): orange, sky blue, bluish green, reddish purple, yellow,
+# vermilion, blue, and the text's own; of the 256 colours those near them that differ most for those without red or
+# green cones, on dark and on light ground.
+DARK = ("#ffaf00", "#5fd7ff", "#00875f", "#d75faf", "#ffff87", "#d75f00", "#0087ff", "#ffffff")
+LIGHT = ("#af8700", "#0087ff", "#005f5f", "#d75faf", "#87875f", "#af0000", "#0000af", "#000000")
 
 
 def css(widget: str, component: str) -> str:
