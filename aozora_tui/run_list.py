@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aozora_tui import runs
+from aozora_tui import run_notes, runs
 from aozora_tui.runs import RunSummary
 from engine.contract import rundir
 from engine.contract.rundir import RunDir
@@ -32,7 +32,7 @@ class Looked:
 
 def look(run: RunDir, now: float) -> Looked | None:
     """Read one run; None if its folder is gone. About a millisecond on a local disk."""
-    signature = runs.signature(run)
+    signature = _signature(run)
     summary = runs.look_at(run, now=now)
     return None if summary is None else Looked(summary, _base(run), signature)
 
@@ -134,7 +134,7 @@ class RunList:
     def _is_old(self, key: str) -> bool:
         looked = self._looked.get(key)
         ended = looked is not None and looked.summary.state in ENDED
-        return not ended or looked is None or looked.signature != runs.signature(self.runs[key])
+        return not ended or looked is None or looked.signature != _signature(self.runs[key])
 
     def _list_again(self) -> list[str]:
         """The runs that are new."""
@@ -162,6 +162,11 @@ class RunList:
         self._began = {key: path for key, path in self._began.items() if key in self.runs}
         for key, run in self.runs.items():
             self._named.setdefault(stem_of(run.name), []).append(key)
+
+
+def _signature(run: RunDir) -> tuple[int, ...]:
+    """Changes with the run, or with what a person notes on it."""
+    return (*runs.signature(run), *run_notes.stamp(run))
 
 
 def _base(run: RunDir) -> str:

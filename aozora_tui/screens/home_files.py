@@ -43,7 +43,8 @@ class HomeFiles(HomeLists):
 
     def _ask_for_name(self, recipe: Path) -> None:
         from aozora_tui.profile_file import free_path
-        from aozora_tui.screens.ask_name import AskName, wrong_with
+        from aozora_tui.profile_names import wrong_with
+        from aozora_tui.screens.ask_name import AskName
 
         folder = places.profiles_folder()
 
@@ -87,7 +88,8 @@ class HomeFiles(HomeLists):
         if self.is_recipe(path):
             self.say(RECIPE_STAYS.format(self.key_name("home.duplicate")), "warning")
             return
-        from aozora_tui.screens.ask_name import AskName, wrong_with
+        from aozora_tui.profile_names import wrong_with
+        from aozora_tui.screens.ask_name import AskName
 
         def named(name: str | None) -> None:
             if name is not None and name != path.stem:
