@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,15 @@ class RunList:
     def live(self) -> list[str]:
         """Among those that were read."""
         return [key for key, looked in self._looked.items() if looked.summary.state in rundir.LIVE_STATES]
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether one of those that were read has any."""
+        return any(looked.summary.tags for looked in self._looked.values())
+
+    def tags(self) -> Sequence[str]:
+        """Every tag of those that were read, the most used first."""
+        return run_notes.most_used(looked.summary.tags for looked in self._looked.values())
 
     def refresh(self, seen: Collection[str], now: float) -> None:
         """List the folder if it has changed; then read those of `seen`, those that may live and a slice of the others,

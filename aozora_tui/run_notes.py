@@ -22,6 +22,7 @@ from engine.contract.events import UNREADABLE
 from engine.contract.rundir import RunDir
 
 NAME = "notes.json"
+MEND = "mend that file or take it away; nothing is written over it"
 MOST_TAGS, LONGEST_TAG, LONGEST_NOTE = 12, 24, 500  # of a note and a tag, characters
 _MOST_BYTES = 1 << 16
 _SHOWN = 32  # characters of what was refused
@@ -68,7 +69,7 @@ def change(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), 
         raise ValueError(reason)
     before = read(run)
     if before.trouble:
-        raise ValueError(f"{before.trouble}: mend that file or take it away, nothing was written over it")
+        raise ValueError(f"{before.trouble}: {MEND}")
     taken = frozenset(remove)
     tags = tuple(dict.fromkeys(tag for tag in (*before.tags, *add) if tag not in taken))
     if len(tags) > MOST_TAGS:
@@ -182,10 +183,9 @@ def _write(run: RunDir, notes: Notes) -> None:
         os.utime(run.path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def known(found: Iterable[Notes]) -> Sequence[str]:
-    """Every tag in use, the most used first."""
+def most_used(found: Iterable[Collection[str]]) -> Sequence[str]:
+    """Every tag of several runs, the most used first."""
     count: dict[str, int] = {}
-    for notes in found:
-        for each in notes.tags:
-            count[each] = count.get(each, 0) + 1
+    for each in (tag for tags in found for tag in tags):
+        count[each] = count.get(each, 0) + 1
     return sorted(count, key=lambda each: (-count[each], each))

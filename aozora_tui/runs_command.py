@@ -199,7 +199,7 @@ def _readable(run: "RunDir") -> "Notes":
 
     notes = run_notes.read(run)
     if notes.trouble:
-        raise ValueError(f"{notes.trouble}: mend that file or take it away")
+        raise ValueError(f"{notes.trouble}: {run_notes.MEND}")
     return notes
 
 

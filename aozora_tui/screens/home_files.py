@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual import work
 
-from aozora_tui.screens.home_lists import HomeLists
+from aozora_tui.screens.home_order import HomeOrder
 from aozora_tui.screens.home_profiles import GONE
 from aozora_tui.screens.words import cut_path
 from aozora_tui.text import home_path, size
@@ -25,7 +25,7 @@ RUN_KEEPS_NAME = "A run keeps the name of its folder, which commands and checkpo
 RECIPE_STAYS = "A recipe comes with the program: it can be neither renamed nor deleted; {} copies it"
 
 
-class HomeFiles(HomeLists):
+class HomeFiles(HomeOrder):
     """Nothing is overwritten and nothing removed: what is deleted can be put back."""
 
     def __init__(self) -> None:

@@ -179,5 +179,4 @@ def test_a_copy_of_a_run_elsewhere_cannot_be_tagged(run):
 
 
 def test_the_tags_in_use_are_known_most_used_first():
-    found = [Notes(tags=("b", "a")), Notes(tags=("a",)), Notes(tags=("c",)), Notes()]
-    assert run_notes.known(found) == ["a", "b", "c"]
+    assert run_notes.most_used([("b", "a"), ("a",), ("c",), ()]) == ["a", "b", "c"]
