@@ -25,16 +25,26 @@ class AskLine(ModalScreen[str | None]):
     #line { background: $panel; }
     #line-wrong { height: 1; margin-bottom: 1; }
     """
-    selecting = True  # whether the first key replaces what is there
 
-    def __init__(self, title: str, first: str, *, wrong: Callable[[str], str], about: str, accept: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        first: str,
+        *,
+        wrong: Callable[[str], str],
+        about: str,
+        accept: str,
+        selected: bool = True,
+    ) -> None:
+        """`selected`: what is typed first replaces what is there; else it is put behind that."""
         super().__init__()
         self.question, self.first, self.wrong, self.about, self.accept = title, first, wrong, about, accept
+        self.selected = selected
 
     def compose(self) -> ComposeResult:
         with Vertical(id="ask"):
             yield Static(Content.styled(self.question, "bold"), id="ask-title")
-            box = Input(self.first, compact=True, id="line", select_on_focus=self.selecting)
+            box = Input(self.first, compact=True, id="line", select_on_focus=self.selected)
             box.cursor_blink = False
             yield box
             yield Static(self._outcome(self.first), id="line-wrong")

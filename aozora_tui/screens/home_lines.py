@@ -39,10 +39,10 @@ class RunLayout:
     columns: tuple[Column, ...]
     room: int
 
-    @property
-    def tags_apart(self) -> bool:
-        """Whether tags have a column of their own; else they stand behind the name where that leaves room."""
-        return _TAGS in self.columns
+    def shows_tags(self, summary: RunSummary) -> bool:
+        """Whether the line has all the tags: in a column of their own, or behind the name where that leaves room."""
+        tags = told(summary.tags)
+        return len(tags) <= _TAGS.width if _TAGS in self.columns else len(summary.name) + 1 + len(tags) <= self.room
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def age_of(summary: RunSummary, now: float) -> str:
 def run_line(path: str, summary: RunSummary, seen: str, weight: int | None, layout: RunLayout) -> Line:
     """`path` names the line, `seen` is its age, `weight` its bytes on the disk."""
     style, tags = state_style(summary.state), told(summary.tags)
-    behind = tags and not layout.tags_apart and len(summary.name) + 1 + len(tags) <= layout.room
+    behind = tags and _TAGS not in layout.columns and layout.shows_tags(summary)
     cells = {
         "run": (f"{summary.name} {tags}" if behind else summary.name, "live" if style == "live" else "plain"),
         "tags": (tags, "dim"),

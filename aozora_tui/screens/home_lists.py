@@ -316,6 +316,7 @@ class HomeLists(AozoraScreen[None]):
         self._show_runs()
         self._show_profiles(fit=True)
         self._share_out()
+        self.rest(over=False)
         self.update_keys()
 
     def on_filter_line_changed(self) -> None:

@@ -21,14 +21,14 @@ class HomeNotes(HomeMarks):
 
     def told_of(self, summary: RunSummary) -> tuple[str, Kind]:
         """Of the selected run what its line has no room for; "" if that is nothing."""
-        tags = "" if self._run_layout.tags_apart else run_notes.told(summary.tags)
+        tags = "" if self._run_layout.shows_tags(summary) else run_notes.told(summary.tags)
         if summary.failure:
             # The note is the person's own, and what the run says of its failure stands whole on its screen.
-            said = [summary.note, f"{summary.failure}. {summary.remedy}"]
-            return "   ".join(part for part in said if part), "warning"
+            said = [f"{tags} {summary.note}".strip(), f"{summary.failure}. {summary.remedy}"]
+            return " | ".join(part for part in said if part), "warning"
         if summary.notes_trouble:
             return summary.notes_trouble, "warning"
-        return "   ".join(part for part in (tags, summary.note) if part), "plain"
+        return f"{tags} {summary.note}".strip(), "plain"
 
     def action_tag(self) -> None:
         if (run := self._run_to_note()) is None:
@@ -42,7 +42,7 @@ class HomeNotes(HomeMarks):
             tags = run_notes.tags_of(text)
             return run_notes.change(run, add=tags, remove=set(before) - set(tags))
 
-        self._ask(run, f"Tags of {run.name}", " ".join(before), about, run_notes.tags_of, write)
+        self._ask(run, f"Tags of {run.name}", "".join(f"{tag} " for tag in before), about, run_notes.tags_of, write)
 
     def action_note(self) -> None:
         if (run := self._run_to_note()) is None:
@@ -87,7 +87,8 @@ class HomeNotes(HomeMarks):
             self._show_runs()
             self.rest()
 
-        self.app.push_screen(AskLine(title, first, wrong=wrong, about=about, accept="write it"), answered)
+        asked = AskLine(title, first, wrong=wrong, about=about, accept="write it", selected=False)
+        self.app.push_screen(asked, answered)
 
     def _run_to_note(self) -> RunDir | None:
         """The selected run, unless nothing can be noted on it; then why is said."""

@@ -12,7 +12,7 @@ from textual.worker import Worker, get_current_worker
 
 from aozora_tui import disk_use
 from aozora_tui.disk_use import Stamp, Use
-from aozora_tui.run_order import ORDERS, Order
+from aozora_tui.run_order import Order
 from aozora_tui.screens.home_lists import HomeLists
 
 CYCLE: tuple[Order, ...] = ("newest", "name", "state", "loss", "step", "size")
@@ -43,7 +43,7 @@ class HomeOrder(HomeLists):
         self._order = order
         self._show_runs()
         self.weigh()
-        self.say(f"Runs: {ORDERS[order]}")
+        self.rest()
 
     def weigh(self) -> None:
         """Have looked at what is not known, the selected run first."""
