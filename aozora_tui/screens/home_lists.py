@@ -140,11 +140,11 @@ class HomeLists(AozoraScreen[None]):
 
     def _show_runs(self) -> None:
         words, now = self.filter.words, self.aozora.clock()
-        found = self._in_order(key for key in self._runs.runs if not words or self._run_matches(key, words))
-        self._listed["runs"] = found
+        matching = [key for key in self._runs.runs if not words or self._run_matches(key, words)]
+        self._listed["runs"] = found = self._in_order(matching)
         unread = [key for key in self._in_sight("runs") if self._runs.get(key) is None]
         if unread and self._runs.read(unread, now):
-            found = [key for key in found if key in self._runs.runs]
+            self._listed["runs"] = found = self._in_order(key for key in matching if key in self._runs.runs)
         by_size = self._order == "size"
         layout = run_layout(self.app.size.width - 2, tagged=self._runs.has_tags, weighed=by_size)
         weights = [self._uses.bytes(key) if by_size else None for key in found]
