@@ -22,7 +22,6 @@ from engine.contract.events import UNREADABLE
 from engine.contract.rundir import RunDir
 
 NAME = "notes.json"
-MEND = "mend that file or take it away; nothing is written over it"
 MOST_TAGS, LONGEST_TAG, LONGEST_NOTE = 12, 24, 500  # of a note and a tag, characters
 _MOST_BYTES = 1 << 16
 _SHOWN = 32  # characters of what was refused
@@ -56,7 +55,7 @@ def read(run: RunDir) -> Notes:
         reason = error.strerror or str(error)
     except ValueError as error:
         reason = str(error)
-    return Notes(trouble=f"{_file(run)} cannot be read: {printable(reason)}")
+    return Notes(trouble=f"{NAME} of {printable(run.name)} cannot be read: {printable(reason)}")
 
 
 def change(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), note: str | None = None) -> Notes:
@@ -69,7 +68,7 @@ def change(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), 
         raise ValueError(reason)
     before = read(run)
     if before.trouble:
-        raise ValueError(f"{before.trouble}: {MEND}")
+        raise ValueError(f"{before.trouble}. {mend(run)}")
     taken = frozenset(remove)
     tags = tuple(dict.fromkeys(tag for tag in (*before.tags, *add) if tag not in taken))
     if len(tags) > MOST_TAGS:
@@ -78,6 +77,11 @@ def change(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), 
     if after != before:
         _write(run, after)
     return after
+
+
+def mend(run: RunDir) -> str:
+    """What to do about trouble with the file."""
+    return f"Mend {printable(str(run.path / NAME))} or take it away: nothing is written over it"
 
 
 def why_not(run: RunDir) -> str:
@@ -134,10 +138,6 @@ def _is_tag(text: str) -> bool:
     """Letters of any language, and digits; a mark only behind one of them."""
     bare = re.sub("[-_.]", "", text)
     return bare.isalnum() and text[0] not in "-_." and text == text.lower() and len(text) <= LONGEST_TAG
-
-
-def _file(run: RunDir) -> str:
-    return printable(str(run.path / NAME))
 
 
 def _shown(text: str) -> str:

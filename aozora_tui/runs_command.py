@@ -125,7 +125,7 @@ def _remarks(found: "Sequence[RunSummary]") -> list[str]:
 
     lines = [f"{run.name} crashed: {run.remedy}" for run in found if run.state == "crashed"]
     lines += [f"{run.name}: {run.failure}. {run.remedy}" for run in found if run.state == "unreadable"]
-    lines += [f"{run.name}: {run.notes_trouble}" for run in found if run.notes_trouble]
+    lines += [run.notes_trouble for run in found if run.notes_trouble]
     lines += [f"{run.name}: {run.note}" for run in found if run.note]
     return [printable(line) for line in lines]
 
@@ -199,7 +199,7 @@ def _readable(run: "RunDir") -> "Notes":
 
     notes = run_notes.read(run)
     if notes.trouble:
-        raise ValueError(f"{notes.trouble}: {run_notes.MEND}")
+        raise ValueError(f"{notes.trouble}. {run_notes.mend(run)}")
     return notes
 
 

@@ -97,7 +97,7 @@ class HomeNotes(HomeMarks):
             self.say(f"Select a run first: {self.key_name('home.switch')} goes to the other list", "warning")
             return None
         trouble = run_notes.read(run).trouble
-        reason = run_notes.why_not(run) or (f"{trouble}: {run_notes.MEND}" if trouble else "")
+        reason = run_notes.why_not(run) or (f"{trouble}. {run_notes.mend(run)}" if trouble else "")
         if reason:
             self.say(reason, "warning")
         return None if reason else run

@@ -145,7 +145,8 @@ def test_what_cannot_be_is_said_in_a_sentence_and_exits_with_2(three, call, word
 
 
 def test_a_damaged_file_is_said_by_every_command_and_hides_no_run(three, call):
-    (three[1].path / "notes.json").write_text("{")
+    path = three[1].path / "notes.json"
+    path.write_text("{")
     for words in (
         ("tag", "cat"),
         ("tag", "cat", "best"),
@@ -154,11 +155,12 @@ def test_a_damaged_file_is_said_by_every_command_and_hides_no_run(three, call):
         ("note", "cat", "--clear"),
     ):
         code, out, err = call(*words)
-        assert code == 2 and "notes.json cannot be read" in err and "mend that file" in err and not out
+        assert code == 2 and "notes.json of cat-20231112-101010 cannot be read" in err and not out
+        assert f"Mend {path} or take it away" in err
     out = call("runs")[1]
     assert len([line for line in out.splitlines() if "-202311" in line.split()[0]]) >= 3
-    assert "cat-20231112-101010: " in out and "notes.json cannot be read" in out
-    assert (three[1].path / "notes.json").read_text() == "{"
+    assert "notes.json of cat-20231112-101010 cannot be read" in out
+    assert path.read_text() == "{"
 
 
 def test_an_escape_in_a_note_written_by_hand_does_not_reach_the_terminal(three, call):

@@ -292,7 +292,7 @@ async def test_a_damaged_file_is_said_and_not_written_over(three):
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("tab")
         await settle(pilot)
-        assert "cannot be read" in message(app) and "eel-2023" in line_of(app, "eel")
+        assert "notes.json of eel-20231113-101010 cannot be read" in message(app) and "eel-2023" in line_of(app, "eel")
         for key in ("t", "i"):
             await pilot.press(key)
             await pilot.pause()
