@@ -93,7 +93,7 @@ def _settings(args: Arguments) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
-    from aozora_tui import compare_command, gpu_command, look, steering, trash_command, watching
+    from aozora_tui import compare_command, gpu_command, look, runs_command, steering, trash_command, watching
     from engine import __version__
 
     display = _switches(
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     watch = add("watch", watching.watch, "follow a run: live, ended or crashed", display, lines)
     _run(watch, "by default the newest")
     _elsewhere(watch)
-    add("runs", commands.list_runs, "list every run", document)
+    runs_command.add_commands(add, document)
     compared = add(
         "compare", compare_command.compare, "lay runs over each other, and say what differs", display, document
     )

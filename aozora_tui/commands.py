@@ -192,37 +192,6 @@ def resume(context: Context) -> int:
     return _attend(restart, context, offset=offset)
 
 
-def list_runs(context: Context) -> int:
-    import msgspec
-
-    from aozora_tui import runs, text
-    from engine.contract import places
-
-    found = runs.list_summaries(places.runs_folder())
-    if context.args.json:
-        say(to_json(msgspec.to_builtins(found)))
-        return 0
-    if not found:
-        say(f"there are no runs in {places.runs_folder()}: `aozora-tui demo` starts the first")
-        return 0
-    rows = [("RUN", "STATE", "STEP", "LOSS", "LAST SIGN", "FOLDER")]
-    for run in found:
-        loss = "-" if run.loss is None else f"{run.loss:.4f}"
-        step = f"{run.step}/{run.steps}" if run.steps else "-"
-        seen = text.age(run.age)
-        sign = "-" if run.state == "unreadable" else seen if seen == "now" else f"{seen} ago"
-        state = run.state if run.factor == 1 else f"{run.state} x{text.factor(run.factor)}"
-        rows.append((run.name, state, step, loss, sign, run.folder))
-    for line in text.table([[text.printable(cell) for cell in row] for row in rows]):
-        say(line)
-    for run in found:
-        if run.state == "crashed":
-            say(f"{run.name} crashed: {run.remedy}")
-        if run.state == "unreadable":
-            say(f"{run.name}: {run.failure}. {run.remedy}")
-    return 0
-
-
 # -- shared ------------------------------------------------------------------------------------------------------------
 
 

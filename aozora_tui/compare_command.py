@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def compare(context: Context) -> int:
     """1 if one of the runs cannot be read."""
-    from aozora_tui.compared_runs import ComparedRun, distinct, find, labels
+    from aozora_tui.compared_runs import ComparedRun, distinct, labels
+    from aozora_tui.find_run import find
     from aozora_tui.widgets.run_marks import MOST_RUNS
 
     args = context.args

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from aozora_tui.run_state import RunState
 from aozora_tui.runs import Standing
 from aozora_tui.text import printable
 from aozora_tui.widgets.traces import Series
-from engine.contract import events, places, rundir
+from engine.contract import events
 from engine.contract.rundir import RunDir
 
 CHUNK = 1 << 18  # bytes whose events stay in a processor's cache
@@ -140,21 +139,6 @@ def labels(found: Sequence[RunDir]) -> list[str]:
             depth += 1
         names.append(printable(links.title(run) if depth == 1 else "/".join(own[-depth:])))
     return names
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a run has left anything there."""
-    return any((folder / name).exists() for name in ("events.jsonl", "run.json", "profile.toml"))
-
-
-def find(said: str) -> RunDir:
-    """The run of that name, or the folder of one anywhere. Raises ValueError with what is wrong with it."""
-    runs_folder = places.runs_folder()
-    here = os.sep not in said and not (runs_folder / said).is_dir() and is_run(Path(said))
-    run = rundir.find(runs_folder, f".{os.sep}{said}" if here else said)
-    if not is_run(run.path):
-        raise ValueError(f"{run.path} is no run: it has no events.jsonl, run.json or profile.toml")
-    return run
 
 
 def distinct(found: Sequence[RunDir]) -> list[RunDir]:

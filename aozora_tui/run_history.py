@@ -1,11 +1,14 @@
 """What of a run's whole event file still counts. No Textual."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from aozora_tui.run_state import RunState
 from engine.contract import events
 from engine.contract.rundir import RunDir
+
+_BLOCK = 1 << 20
 
 
 def rate_factor(run: RunDir) -> float:
@@ -29,8 +32,29 @@ def _told(run: RunDir, *words: bytes) -> Iterator[events.AnyEvent]:
         if not run.events.is_file():  # a pipe would hang whoever opens it
             return
         with run.events.open("rb") as file:
-            for line in file:
-                if any(word in line for word in words) and (event := events.decode(line)) is not None:
+            for line in _lines_with(words, file):
+                if (event := events.decode(line)) is not None:
                     yield event
     except OSError:
         return
+
+
+def _lines_with(words: Sequence[bytes], file: BinaryIO) -> Iterator[bytes]:
+    """In their order. Looking for words in a block takes a fifth of the time that looking at each line does."""
+    left = b""
+    while block := file.read(_BLOCK):
+        block, _, left = (left + block).rpartition(b"\n")
+        yield from _within(words, block)
+    yield from _within(words, left)
+
+
+def _within(words: Sequence[bytes], block: bytes) -> Iterator[bytes]:
+    starts = set()
+    for word in words:
+        at = block.find(word)
+        while at >= 0:
+            starts.add(block.rfind(b"\n", 0, at) + 1)
+            at = block.find(word, at + len(word))
+    for start in sorted(starts):
+        end = block.find(b"\n", start)
+        yield block[start : end if end >= 0 else len(block)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aozora_tui import runs
+from aozora_tui import run_notes, runs
 from aozora_tui.runs import RunSummary
 from engine.contract import rundir
 from engine.contract.rundir import RunDir
@@ -32,7 +32,7 @@ class Looked:
 
 def look(run: RunDir, now: float) -> Looked | None:
     """Read one run; None if its folder is gone. About a millisecond on a local disk."""
-    signature = runs.signature(run)
+    signature = _signature(run)
     summary = runs.look_at(run, now=now)
     return None if summary is None else Looked(summary, _base(run), signature)
 
@@ -95,6 +95,15 @@ class RunList:
         """Among those that were read."""
         return [key for key, looked in self._looked.items() if looked.summary.state in rundir.LIVE_STATES]
 
+    @property
+    def has_tags(self) -> bool:
+        """Whether one of those that were read has any."""
+        return any(looked.summary.tags for looked in self._looked.values())
+
+    def tags(self) -> Sequence[str]:
+        """Every tag of those that were read, the most used first."""
+        return run_notes.most_used(looked.summary.tags for looked in self._looked.values())
+
     def refresh(self, seen: Collection[str], now: float) -> None:
         """List the folder if it has changed; then read those of `seen`, those that may live and a slice of the others,
         if they have changed. `now` in Unix seconds. Raises OSError if the folder cannot be listed."""
@@ -134,7 +143,7 @@ class RunList:
     def _is_old(self, key: str) -> bool:
         looked = self._looked.get(key)
         ended = looked is not None and looked.summary.state in ENDED
-        return not ended or looked is None or looked.signature != runs.signature(self.runs[key])
+        return not ended or looked is None or looked.signature != _signature(self.runs[key])
 
     def _list_again(self) -> list[str]:
         """The runs that are new."""
@@ -162,6 +171,11 @@ class RunList:
         self._began = {key: path for key, path in self._began.items() if key in self.runs}
         for key, run in self.runs.items():
             self._named.setdefault(stem_of(run.name), []).append(key)
+
+
+def _signature(run: RunDir) -> tuple[int, ...]:
+    """Changes with the run, or with what a person notes on it."""
+    return (*runs.signature(run), *run_notes.stamp(run))
 
 
 def _base(run: RunDir) -> str:

@@ -48,10 +48,14 @@ def steps(path: Path, told: Sequence[events.AnyEvent]) -> int:
             return event.steps
     try:
         with path.open("rb") as file:
-            block = file.read(_WINDOWS[-1])
+            for window in _WINDOWS:
+                file.seek(0)
+                found = (event for event in _decoded(file.read(window)) if isinstance(event, events.Started))
+                if (started := next(found, None)) is not None:
+                    return started.steps
     except FileNotFoundError:
-        return 0
-    return next((event.steps for event in _decoded(block) if isinstance(event, events.Started)), 0)
+        pass
+    return 0
 
 
 def _decoded(block: bytes) -> Iterator[events.AnyEvent]:

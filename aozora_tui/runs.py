@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
-from aozora_tui import run_tail
+from aozora_tui import run_notes, run_tail
 from aozora_tui.engine_process import ENGINE, PACKAGES, environment
 from aozora_tui.remote import links
 from aozora_tui.text import printable
@@ -38,7 +38,9 @@ _exit_codes: dict[Path, int] = {}
 class RunSummary(Struct, frozen=True, kw_only=True):
     """One run in a list. `age` is in seconds since the last event, or since the folder was made if there is none;
     `steps` is 0 and `loss` None until known. `failure` and `remedy` are filled for a run that failed, crashed or cannot
-    be read; `factor`, on the learning rate by command, in `list_summaries` alone: it takes the whole file."""
+    be read; `factor`, on the learning rate by command, in `list_summaries` alone: it takes the whole file. `tags` and
+    `note` are the person's, `notes_trouble` says why they cannot be read; `bytes` is what the folder takes on the disk,
+    where that was asked for."""
 
     name: str
     state: Standing
@@ -51,6 +53,10 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     failure: str = ""
     remedy: str = ""
     factor: float = 1.0
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    notes_trouble: str = ""
+    bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 def launch(profile: Path, *, engine_command: Sequence[str] | None = None) -> RunDir:
@@ -166,6 +172,7 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
     state = state_now(run, now=clock)
     last = recent[-1].time if recent else None
     failure, remedy = _trouble(run, state, recent)
+    notes = run_notes.read(run)
     return RunSummary(
         name=run.name,
         state=state,
@@ -177,6 +184,9 @@ def summary(run: RunDir, *, now: float | None = None) -> RunSummary:
         last_event=last,
         failure=failure,
         remedy=remedy,
+        tags=notes.tags,
+        note=notes.note,
+        notes_trouble=notes.trouble,
     )
 
 
@@ -198,6 +208,7 @@ def look_at(run: RunDir, *, now: float | None = None) -> RunSummary | None:
         if not run.path.exists():
             return None
         reason = str(error)
+    notes = run_notes.read(run)
     return RunSummary(
         name=printable(run.name),
         state="unreadable",
@@ -209,6 +220,9 @@ def look_at(run: RunDir, *, now: float | None = None) -> RunSummary | None:
         last_event=None,
         failure=f"the run cannot be read: {printable(reason)}",
         remedy="Mend or remove that folder.",
+        tags=notes.tags,
+        note=notes.note,
+        notes_trouble=notes.trouble,
     )
 
 

@@ -10,7 +10,14 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("home.edit", "e", "edit", "edit", "Edit the selected profile; a recipe is saved as a copy.", rank=4),
         Key("home.new", "n", "new", "new", "Make a profile of your own from a recipe.", rank=5),
         Key("home.filter", "slash", "filter", "find", "Show only what has the words you type.", rank=6),
-        Key("home.duplicate", "d", "duplicate", "copy", "Copy the selected profile into your own folder.", rank=7),
+        Key(
+            "home.duplicate",
+            "d",
+            "duplicate",
+            "copy",
+            "Copy the profile, or that of the run, into your own folder.",
+            rank=7,
+        ),
         Key("home.rename", "r", "rename", "rename", "Give the selected profile another name.", rank=8),
         Key(
             "home.delete", "X,delete", "delete", "delete", "Move the profile or run to the trash (asks first).", rank=9
@@ -21,6 +28,9 @@ SCOPES: dict[str, tuple[Key, ...]] = {
         Key("home.editor", "E", "editor", "editor", "Open the selected profile's file in $EDITOR."),
         Key("home.mark", "space", "mark", "mark", "Mark the run, to compare it with others, or no longer.", rank=12),
         Key("home.compare", "x", "compare", "compare", "Compare the marked runs and the selected one.", rank=8),
+        Key("home.sort", "o", "sort", "sort", "Sort the runs: newest, name, state, loss, steps, size.", rank=12),
+        Key("home.tag", "t", "tag", "tags", "Tag the run; the tags can be found.", rank=12),
+        Key("home.note", "i", "note", "note", "Write a note on the run.", rank=12),
         Key("home.cards", "c", "cards", "cards", "Show what the cards do and who uses them."),
         Key("home.clear", "escape", "clear", "show all", "Show all profiles and runs again.", rank=12),
     ),

@@ -14,10 +14,11 @@ from textual.app import SystemCommand
 from aozora_tui import runs
 from aozora_tui.keymap import SCOPES, bindings
 from aozora_tui.keys.key import Key
+from aozora_tui.run_order import ORDERS
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import Kind
 from aozora_tui.screens.home_lists import DEMO
-from aozora_tui.screens.home_marks import HomeMarks
+from aozora_tui.screens.home_notes import HomeNotes
 from aozora_tui.screens.rows import Rows
 from aozora_tui.screens.words import cut_path, is_live
 from engine.contract import places
@@ -27,13 +28,13 @@ from engine.contract.rundir import RunDir
 if TYPE_CHECKING:
     from engine.contract.check import Checked
 
-_ON_PROFILES = frozenset({"start", "edit", "duplicate", "rename", "editor"})
-_ON_RUNS = frozenset({"mark", "compare"})
+_ON_PROFILES = frozenset({"start", "edit", "rename", "editor"})
+_ON_RUNS = frozenset({"mark", "compare", "sort", "tag", "note"})
 _NOT_TYPING = frozenset(key.action for key in SCOPES["home"]) - {"clear", "switch"}
 TO_BEGIN = "Press {} to start the demo: it builds a small model and trains it to its end."
 
 
-class HomeScreen(HomeMarks):
+class HomeScreen(HomeNotes):
     """Keys act on the entry under the cursor of the list that has the focus."""
 
     BINDINGS = bindings("home")
@@ -42,12 +43,15 @@ class HomeScreen(HomeMarks):
         """What is wrong with the selected run, or what the selected profile is; else where to begin."""
         if self.filter.words and not self.profiles.lines and not self.runs_list.lines:
             shown = self.key_name("home.clear")
-            return f"Nothing has that in its name or its base: {shown} shows everything again.", "warning"
+            return (
+                f"Nothing has that in its name, its base, its tags or its note: {shown} shows everything again.",
+                "warning",
+            )
         if self.marked:
             return self.told_of_marks(), "plain"
         selected = self._selected() if self.runs_list.has_focus else None
-        if selected is not None and selected.failure:
-            return f"{selected.failure}. {selected.remedy}", "warning"
+        if selected is not None and (told := self.told_of(selected))[0]:
+            return told
         if not self._runs.runs:
             return TO_BEGIN.format(self.key_name("home.demo")), "good"
         path = self.profiles.key if self.profiles.has_focus else None
@@ -56,11 +60,11 @@ class HomeScreen(HomeMarks):
         return f"Your profiles are in {cut_path(places.profiles_folder(), 56)}", "plain"
 
     def active_keys(self) -> list[Key]:
-        """Where nothing was done yet the demo comes first."""
-        found = super().active_keys()
-        if not self.first_start:
-            return found
-        return [dataclasses.replace(key, rank=-1) if key.id == "home.demo" else key for key in found]
+        """Where nothing was done yet the demo comes first; of a run only its profile is copied, which is seldom."""
+        ranks = {"home.demo": -1} if self.first_start else {}
+        if self._on_runs:
+            ranks["home.duplicate"] = 13
+        return [dataclasses.replace(key, rank=ranks.get(key.id, key.rank)) for key in super().active_keys()]
 
     def offers(self, action: str) -> bool:
         if self.typing:
@@ -78,6 +82,8 @@ class HomeScreen(HomeMarks):
         if run is not None and not is_live(runs.standing(run)) and self._can_resume(run):
             help = "Start it again from its newest checkpoint."
             yield SystemCommand(f"Resume {run.name}", help, partial(steer.restart, self, run))
+        for order, words in ORDERS.items():
+            yield SystemCommand(f"Sort runs: {words}", "List the runs in that order.", partial(self.sort_by, order))
 
     def action_open(self) -> None:
         if self.runs_list.has_focus:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual import work
 
-from aozora_tui.screens.home_lists import HomeLists
+from aozora_tui.screens.home_order import HomeOrder
 from aozora_tui.screens.home_profiles import GONE
 from aozora_tui.screens.words import cut_path
 from aozora_tui.text import home_path, size
@@ -25,7 +25,7 @@ RUN_KEEPS_NAME = "A run keeps the name of its folder, which commands and checkpo
 RECIPE_STAYS = "A recipe comes with the program: it can be neither renamed nor deleted; {} copies it"
 
 
-class HomeFiles(HomeLists):
+class HomeFiles(HomeOrder):
     """Nothing is overwritten and nothing removed: what is deleted can be put back."""
 
     def __init__(self) -> None:
@@ -43,7 +43,8 @@ class HomeFiles(HomeLists):
 
     def _ask_for_name(self, recipe: Path) -> None:
         from aozora_tui.profile_file import free_path
-        from aozora_tui.screens.ask_name import AskName, wrong_with
+        from aozora_tui.profile_names import wrong_with
+        from aozora_tui.screens.ask_name import AskName
 
         folder = places.profiles_folder()
 
@@ -87,7 +88,8 @@ class HomeFiles(HomeLists):
         if self.is_recipe(path):
             self.say(RECIPE_STAYS.format(self.key_name("home.duplicate")), "warning")
             return
-        from aozora_tui.screens.ask_name import AskName, wrong_with
+        from aozora_tui.profile_names import wrong_with
+        from aozora_tui.screens.ask_name import AskName
 
         def named(name: str | None) -> None:
             if name is not None and name != path.stem:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aozora_tui.run_notes import told
 from aozora_tui.runs import RunSummary
 from aozora_tui.screens.home_profiles import Entry, Facts
 from aozora_tui.screens.rows import GAP, Column, Line
 from aozora_tui.screens.words import cut, state_style, state_text
-from aozora_tui.text import age, printable
+from aozora_tui.text import age, printable, size
 
 WIDE = 96  # columns of a list; from there on there is room for whose a profile is, and for what it covers in numbers
 RUN_COLUMNS = (
@@ -27,7 +28,21 @@ _MOST = (60, 6, 36, 24, 11, 10, 12)
 _READABLE = 16  # columns that a name has at least, as long as others can go: the plan, then what it learns
 _FIRST_TO_GO = (4, 3)
 _NARROW_RUNS = 72
+_TAGS, _SIZE = Column("tags", 20), Column("size", 9, right=True)
 _NARROW_MOST = (24, 0, 20, 13, 11, 9, 12)
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """`room`: columns that a name has."""
+
+    columns: tuple[Column, ...]
+    room: int
+
+    def shows_tags(self, summary: RunSummary) -> bool:
+        """Whether the line has all the tags: in a column of their own, or behind the name where that leaves room."""
+        tags = told(summary.tags)
+        return len(tags) <= _TAGS.width if _TAGS in self.columns else len(summary.name) + 1 + len(tags) <= self.room
 
 
 @dataclass(frozen=True)
@@ -47,43 +62,55 @@ def age_of(summary: RunSummary, now: float) -> str:
     return "" if summary.state == "unreadable" else age(max(seen, 0))
 
 
-def run_line(path: str, summary: RunSummary, seen: str, *, cells: int = len(RUN_COLUMNS)) -> Line:
-    """`path` names the line, `seen` is its age; the first `cells` columns of it."""
-    style = state_style(summary.state)
-    found = (
-        (summary.name, "live" if style == "live" else "plain"),
-        (state_text(summary.state), style),
-        (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
-        (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
-        (seen, "dim"),
-    )
-    return Line(path, found[:cells])
+def run_line(path: str, summary: RunSummary, seen: str, weight: int | None, layout: RunLayout) -> Line:
+    """`path` names the line, `seen` is its age, `weight` its bytes on the disk."""
+    style, tags = state_style(summary.state), told(summary.tags)
+    behind = tags and _TAGS not in layout.columns and layout.shows_tags(summary)
+    cells = {
+        "run": (f"{summary.name} {tags}" if behind else summary.name, "live" if style == "live" else "plain"),
+        "tags": (tags, "dim"),
+        "state": (state_text(summary.state), style),
+        "step": (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
+        "loss": (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
+        "size": (size(weight) if weight is not None else "", "plain"),
+        "age": (seen, "dim"),
+    }
+    return Line(path, tuple(cells[column.title] for column in layout.columns))
 
 
-def run_columns(width: int) -> tuple[Column, ...]:
-    """For a list of `width`: a name is worth more than the loss and the age."""
-    return RUN_COLUMNS if width >= _NARROW_RUNS else RUN_COLUMNS[:3]
+def run_layout(width: int, *, tagged: bool = False, weighed: bool = False) -> RunLayout:
+    """For a list of `width`: a name is worth more than the loss and the age, and where runs are sorted by their size
+    that is worth more than these. `tagged`: some run has a tag."""
+    name, state, step, loss, seen = RUN_COLUMNS
+    if width >= WIDE:
+        columns = (name, *((_TAGS,) if tagged else ()), state, step, loss, *((_SIZE,) if weighed else ()), seen)
+    elif width >= _NARROW_RUNS:
+        columns = (name, state, step, loss, _SIZE if weighed else seen)
+    else:
+        columns = (name, state, _SIZE if weighed else step)
+    # Beside the cursor's sign, a bar to scroll with, and what marks a run.
+    return RunLayout(columns, width - sum(column.width + GAP for column in columns) - 4)
 
 
 class RunLines:
     """Made anew only if they would be other ones: there may be thousands, and they are asked for each second."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[RunSummary, str, Line]] = {}
+        self._made: dict[str, tuple[RunSummary, tuple[str, int | None, RunLayout], Line]] = {}
 
-    def get(self, path: str, summary: RunSummary | None, now: float, *, cells: int = len(RUN_COLUMNS)) -> Line:
-        """`summary` None: it was not read yet. `now` in Unix seconds. The first `cells` columns."""
+    def get(self, path: str, summary: RunSummary | None, now: float, weight: int | None, layout: RunLayout) -> Line:
+        """`summary` None: it was not read yet. `now` in Unix seconds, `weight` in bytes."""
         if summary is None:
-            return unread_run(path, cells=cells)
-        seen, made = age_of(summary, now), self._made.get(path)
-        if made is None or made[0] is not summary or made[1] != seen or len(made[2].cells) != cells:
-            self._made[path] = made = (summary, seen, run_line(path, summary, seen, cells=cells))
+            return unread_run(path, layout)
+        given, made = (age_of(summary, now), weight, layout), self._made.get(path)
+        if made is None or made[0] is not summary or made[1] != given:
+            self._made[path] = made = (summary, given, run_line(path, summary, given[0], weight, layout))
         return made[2]
 
 
-def unread_run(path: str, *, cells: int = len(RUN_COLUMNS)) -> Line:
+def unread_run(path: str, layout: RunLayout) -> Line:
     """One of which only the name is known so far."""
-    return Line(path, ((printable(Path(path).name), "plain"), *((("", "plain"),) * (cells - 1))))
+    return Line(path, ((printable(Path(path).name), "plain"), *((("", "plain"),) * (len(layout.columns) - 1))))
 
 
 def profile_line(known: Known, width: int) -> Line:

@@ -14,8 +14,11 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from aozora_tui.disk_use import DiskUses
 from aozora_tui.keymap import bindings
 from aozora_tui.run_list import Looked, RunList, look
+from aozora_tui.run_notes import told
+from aozora_tui.run_order import ORDERS, Order, ordered
 from aozora_tui.screens.base import AozoraScreen
 from aozora_tui.screens.home_filter import FilterLine
 from aozora_tui.screens.home_lines import (
@@ -27,18 +30,20 @@ from aozora_tui.screens.home_lines import (
     only_name,
     profile_columns,
     profile_line,
-    run_columns,
+    run_layout,
 )
 from aozora_tui.screens.home_profiles import Facts, Shelf, Stamp, facts_of, stamp
 from aozora_tui.screens.home_rows import StillRows
 from aozora_tui.screens.home_shares import Shares
 from aozora_tui.screens.rows import Line, Rows
 from aozora_tui.screens.words import FAINT, counted, is_live, plain
+from aozora_tui.text import printable
 from engine.contract import places
 from engine.contract.rundir import RunDir
 
 DEMO = "demo.toml"
 NOTHING_FOUND = "None has that in its name or its base."
+NO_RUN_FOUND = "None has that in its name, its base, its tags or its note."
 _CHUNK = 25  # files that the thread reads between two looks at whether they are still wanted
 
 
@@ -65,7 +70,9 @@ class HomeLists(AozoraScreen[None]):
         super().__init__()
         self._shelf, self._runs, self._shares = Shelf(), RunList(places.runs_folder()), Shares()
         self._listed: dict[str, list[str]] = {"profiles": [], "runs": []}  # what passes the filter, by the list's id
-        self._run_lines = RunLines()
+        self._run_lines, self._run_layout = RunLines(), run_layout(80)
+        self._order: Order = "newest"
+        self._uses = DiskUses()
         self._reading = self._begun = self._on_runs = False
 
     def body(self) -> Iterable[Widget]:
@@ -133,19 +140,44 @@ class HomeLists(AozoraScreen[None]):
 
     def _show_runs(self) -> None:
         words, now = self.filter.words, self.aozora.clock()
-        self._listed["runs"] = found = [key for key in self._runs.runs if not words or self._run_matches(key, words)]
+        matching = [key for key in self._runs.runs if not words or self._run_matches(key, words)]
+        self._listed["runs"] = found = self._in_order(matching)
         unread = [key for key in self._in_sight("runs") if self._runs.get(key) is None]
         if unread and self._runs.read(unread, now):
-            found = [key for key in found if key in self._runs.runs]
-        rows, columns = self.runs_list, run_columns(self.app.size.width - 2)
-        lines = [self._run_lines.get(key, self._runs.summary(key), now, cells=len(columns)) for key in found]
-        rows.empty_text = self._no_runs() if not self.filter.words else NOTHING_FOUND
-        changed, rows.columns = columns != rows.columns, columns
+            self._listed["runs"] = found = self._in_order(key for key in matching if key in self._runs.runs)
+        by_size = self._order == "size"
+        layout = run_layout(self.app.size.width - 2, tagged=self._runs.has_tags, weighed=by_size)
+        weights = [self._uses.bytes(key) if by_size else None for key in found]
+        lines = [
+            self._run_lines.get(key, self._runs.summary(key), now, weight, layout)
+            for key, weight in zip(found, weights, strict=True)
+        ]
+        rows, self._run_layout = self.runs_list, layout
+        rows.empty_text = self._no_runs() if not self.filter.words else NO_RUN_FOUND
+        changed, rows.columns = layout.columns != rows.columns, layout.columns
         rows.set_lines(self.with_marks(lines))
         if changed:
             rows.refresh()
-        live = len(self._runs.live())
-        self._show_heading("runs", len(self._runs.runs), f"{counted(live, 'run')} live" if live else "")
+        self.head_runs()
+
+    def head_runs(self) -> None:
+        """How many there are, how they are sorted, and what the selected one takes."""
+        live, total = len(self._runs.live()), len(self._runs.runs)
+        sorted_by = f"  {ORDERS[self._order]}" if self._order != "newest" and total else ""
+        self._show_heading("runs", total, f"{counted(live, 'run')} live" if live else "", sorted_by, self.use_told())
+
+    def use_told(self) -> str:
+        """What the selected run takes of the disk, as far as that is known."""
+        return ""
+
+    def _in_order(self, keys: Iterable[str]) -> list[str]:
+        return ordered(
+            keys,
+            self._order,
+            name=lambda key: Path(key).name,
+            summary=self._runs.summary,
+            weight=self._uses.bytes,
+        )
 
     def with_marks(self, lines: Sequence[Line]) -> Sequence[Line]:
         """The lines of runs; marked ones show it."""
@@ -175,10 +207,13 @@ class HomeLists(AozoraScreen[None]):
             rows.refresh()
         self._show_heading("profiles", len(self._shelf.entries), "")
 
-    def _show_heading(self, name: str, total: int, news: str) -> None:
+    def _show_heading(self, name: str, total: int, news: str, sorted_by: str = "", use: str = "") -> None:
         count = f"{len(self._listed[name]):,} of {total:,}" if self.filter.words else f"{total:,}" if total else ""
         text = Content.assemble(
-            name.capitalize(), (f"  {count}", FAINT), (f"   {news}" if news else "", "bold $accent")
+            name.capitalize(),
+            (f"  {count}{sorted_by}", FAINT),
+            (f"   {news}" if news else "", "bold $accent"),
+            (f"   {use}" if use else "", FAINT),
         )
         self.set_line(f"#{name}-heading", text)
 
@@ -207,7 +242,10 @@ class HomeLists(AozoraScreen[None]):
 
     def _run_matches(self, key: str, words: Sequence[str]) -> bool:
         looked = self._runs.get(key)
-        return matches(words, Path(key).name, looked.base if looked else "")
+        if looked is None:
+            return matches(words, Path(key).name)
+        summary = looked.summary
+        return matches(words, Path(key).name, looked.base, told(summary.tags), printable(summary.note))
 
     # -- what nobody has read yet --------------------------------------------------------------------------------------
 
@@ -278,6 +316,7 @@ class HomeLists(AozoraScreen[None]):
         self._show_runs()
         self._show_profiles(fit=True)
         self._share_out()
+        self.rest(over=False)
         self.update_keys()
 
     def on_filter_line_changed(self) -> None:

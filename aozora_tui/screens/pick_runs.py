@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from aozora_tui import runs
-from aozora_tui.compared_runs import is_run
+from aozora_tui.find_run import is_run
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.path_input import PathInput, completions
 from aozora_tui.screens.picker_base import Chooser

@@ -18,6 +18,7 @@ PROTOCOL = 1
 # A longer line might be torn in a pipe (PIPE_BUF).
 LONGEST_LINE = 4096
 STAMP = 24  # bytes that a time and a newline add at most
+_END = 1 << 13  # bytes, in which the newest event mostly is
 # What foreign bytes can make the decoder raise.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -348,9 +349,12 @@ def last_event(path: Path, *, but_not: tuple[type[Event], ...] = (), window: int
     try:
         with _open(path) as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - window))
-            lines = file.read().splitlines()
+            for room in (min(_END, window), window):
+                file.seek(max(0, size - room))
+                lines = reversed(file.read().splitlines())
+                events = (event for line in lines if (event := decode(line)) is not None)
+                if (found := next((event for event in events if not isinstance(event, but_not)), None)) is not None:
+                    return found
     except FileNotFoundError:
-        return None
-    found = (event for line in reversed(lines) if (event := decode(line)) is not None)
-    return next((event for event in found if not isinstance(event, but_not)), None)
+        pass
+    return None

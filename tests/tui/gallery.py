@@ -41,6 +41,8 @@ class View:
 
 VIEWS = (
     View("home", "home"),
+    View("sorted", "home", "home", ("o", "o", "o"), leave=("o", "o", "o")),
+    View("tags", "home", "sorted", ("t",)),
     View("recipes", "home", "home", ("n",)),
     View("help", "home", "home", ("question_mark",)),
     View("failed", "home", "home", ("end", "enter"), leave=("home",)),

@@ -12,7 +12,7 @@ import fake_run
 import sample_runs
 from msgspec import structs
 
-from aozora_tui import settings
+from aozora_tui import run_notes, settings
 from engine.contract import events, places
 from engine.contract.atomic import Entry, header_bytes
 from engine.contract.rundir import RunDir
@@ -76,7 +76,18 @@ def write_runs() -> tuple[RunDir, float]:
     text = "The card ran out of memory at step 32: 11.6 of 11.8 GiB were in use"
     remedy = "Lower data.resolution or train.batch_size, or turn on memory.checkpointing."
     fake_run.add(failed, events.Failed(time=at, code="cuda-memory", text=text, remedy=remedy))
+    _note_on(live, demo)
     return live, now + 7
+
+
+def _note_on(live: RunDir, demo: RunDir) -> None:
+    """Checkpoints whose weight hides what the name of this machine takes in the other files."""
+    for step in ("step-000300", "step-000400"):
+        (live.checkpoints / step).mkdir()
+        with (live.checkpoints / step / "weights.safetensors").open("wb") as file:
+            file.truncate(9_130_000_000)
+    run_notes.change(live, add=("v2", "blue-eyes"), note="the third try: half the rate from step 413 on")
+    run_notes.change(demo, add=("kept",))
 
 
 def write_compared(live: RunDir) -> tuple[RunDir, ...]:

@@ -48,7 +48,8 @@ CHECKED = {
 USED = {
     "differ": ("tab", "down", "x", "u", "tab", "tab", "shift+tab"),
     "curves": ("right", "up", "K", "comma", "less_than_sign", "i", "x", "enter", "5", "escape", "u", "L", "s", "tab"),
-    "home": ("down", "tab", "down", "slash", "p", "o", "backspace", "escape"),
+    "home": ("down", "tab", "down", *["o"] * 6, "slash", "p", "o", "backspace", "escape"),
+    "tags": ("x", "backspace", "slash", "backspace", "escape", "i", "a", "b", "escape"),
     "search": ("backspace", *["down"] * 12, *["backspace"] * 5, *["down"] * 40, *"zz", "escape"),
 }
 
