@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_told_and_never_written_over(run, make):
     notes = run_notes.read(run)
     assert not notes.tags and not notes.note
     assert run.name in notes.trouble and notes.trouble.isprintable() and str(path_of(run)) in run_notes.mend(run)
-    with pytest.raises(ValueError, match="mend that file or take it away"):
+    with pytest.raises(ValueError, match=f"Mend {path_of(run)} or take it away"):
         run_notes.change(run, add=("best",))
     assert os.lstat(path_of(run)) == before
     summary = runs.summary(run, now=fake_run.START)
