@@ -86,6 +86,7 @@ CASES = {
     "stage-major": Case("stage-major", cap=4, before=(square(768),), after=(square(1536),)),
     "stage-major-grouped": Case("stage-major", cap=4.5, options={"group": 4}, before=(square(768),)),
     "stage-major-grouped-staying": Case("stage-major", cap=4.5, options={"group": 4, "staying": 900 << 20}),
+    "stage-major-in-6": Case("stage-major", cap=6, options={"group": 8}),
     "stage-major-grouped-compiled": Case("stage-major", cap=4.5, options={"group": 4, "compiled": True}),
     "plain-attentions": Case(
         "plain", windows=2, micros=4, options={"keep": 0, "trained": "attn"}, before=(square(768),)

@@ -1,13 +1,14 @@
 """What a profile will cost under a plan: device memory, host memory and disk. Bytes; a forecast, not a measurement.
 What of it was measured stands in `calibration`."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 from engine.contract import activations, calibration
-from engine.contract.budget_stages import DEEPEST, DEEPEST_GROUPED, unit_sizes, widest_pair
+from engine.contract.budget_stages import DEEPEST, DEEPEST_GROUPED, together, unit_sizes, widest_pair
 from engine.contract.layers import Layer
 from engine.contract.learning_cost import (
     checkpoint_bytes,
@@ -153,19 +154,27 @@ class Forecaster:
         )
 
     @cached_property
-    def _pair(self) -> int:
-        """Elements of the two widest that follow each other in a sweep, of those that visit the device."""
+    def _swept(self) -> list[int]:
+        """Elements of each that learns, in the order of a sweep."""
         unet = [size for name, size in zip(self._root.tensors, self._root.sizes, strict=True) if name in self._trained]
-        text = list(self.learning.sizes[len(unet) :])
-        large = [size for size in unet + text if size >= calibration.RING_SMALL]
-        return max([*large, *map(sum, pairwise(large))], default=0)
+        return unet + list(self.learning.sizes[len(unet) :])
+
+    @cached_property
+    def _pair(self) -> int:
+        """Elements of the two widest that follow each other, of the sums that visit the device one by one."""
+        return _widest([size for size in self._swept if size >= calibration.RING_SMALL])
+
+    @cached_property
+    def _groups(self) -> int:
+        """Of the two widest groups of neighbours: so masters and moments visit it."""
+        return _widest(together(self._swept, calibration.TOGETHER))
 
     def _places(self, resident: _Resident) -> int:
         """For what visits in an update, as far as nothing lends its memory meanwhile."""
         if self._profile.memory.device == "cpu":
             return 0
         visiting = sum(resting_bytes(self._profile)) + resident.visiting
-        return max(0, visiting * self._pair - resident.lent)
+        return max(0, visiting * self._groups - resident.lent)
 
     @staticmethod
     def _overhead(choice: Choice) -> int:
@@ -192,6 +201,11 @@ class Forecaster:
                 # Gradients wait where the kept activations are gone again.
                 pending = min(calibration.RING_PENDING, self._size * self.learning.parameters)
                 return calibration.RING_ACTIVATIONS * picture + max(kept, pending)
+
+
+def _widest(sizes: Sequence[int]) -> int:
+    """Of one, or of two that follow each other."""
+    return max([*sizes, *map(sum, pairwise(sizes))], default=0)
 
 
 def forecast(

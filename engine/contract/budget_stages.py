@@ -34,6 +34,18 @@ def widest_pair(sizes: Mapping[str, int]) -> int:
     return max([*alone, *(first + second for first, second in pairwise(alone))], default=0)
 
 
+def together(sizes: Iterable[int], most: int) -> list[int]:
+    """Elements of what visits the card in one go: as many tensors as `most` has room for, a larger one alone."""
+    groups: list[int] = []
+    for size in sizes:
+        begin = -(-groups[-1] // ALIGNED) * ALIGNED if groups else most
+        if begin + size > most:
+            groups.append(size)
+        else:
+            groups[-1] = begin + size
+    return groups
+
+
 def _parts(sizes: Iterable[tuple[str, int]], deepest: int) -> dict[str, list[int]]:
     """By attention, where each of its parts ends: cut evenly, as the plan does it."""
     lengths: dict[str, int] = {}

@@ -19,6 +19,7 @@ KEPT_INPUTS = 27.2
 RING_SLOTS, RING_SLOT_BYTES = 4, 16 * MIB
 RING_PENDING = 64 * MIB
 RING_SMALL = 1 << 16  # elements
+TOGETHER = 1 << 23  # elements of masters and moments that visit the card at a time, if tensors are not larger
 
 # Stage-major. Activations of the greediest unit: half of a deep attention, and where units are smaller a shallow one.
 # What comes and goes beside it or has a fixed address: the widest hidden state, skip, output and gradients. What

@@ -79,15 +79,35 @@ class Learner:
         self._optimizer.begin_step()
         if self._average:
             self._average.begin_step()
+        try:
+            self._sweep(gradient, rates, clip * scale, ratios)
+            self._write_whole(ratios)
+            if self._average:
+                for name in self.resting & self._moved:  # the average goes on towards where they came to rest
+                    self._average.update(name, self._masters.read(name))
+        finally:
+            self._masters.settle()
+        return Written(clip < 1.0, ratios.read())
+
+    def _sweep(
+        self,
+        gradient: Callable[[str, str | None], Tensor],
+        rates: Callable[[str], float],
+        scale: float,
+        ratios: Ratios,
+    ) -> None:
         names = self.learning()
         for name, then in zip(names, [*names[1:], None], strict=True):
-            mean = gradient(name, then).mul_(clip * scale)
+            mean = gradient(name, then).mul_(scale)
             master = self._masters.read(name, then)
             change = self._optimizer.update(name, master, mean, rates(name))
             if not self._optimizer.whole:
                 ratios.add(name, change, master)
                 self._keep(name, master)
             del mean, master  # before the next ones are made: of the widest tensor, 50 MiB each
+
+    def _write_whole(self, ratios: Ratios) -> None:
+        """What an optimizer makes of all gradients at once, if it is one that does."""
         ready = self._optimizer.finish_step()
         finite = [torch.isfinite(master).all() for master in ready.values()]
         if finite and not bool(torch.stack(finite).all()):  # one host read
@@ -95,11 +115,6 @@ class Learner:
         for name, master in ready.items():
             ratios.add(name, length(master - self._masters.read(name)), master)
             self._keep(name, master)
-        if self._average:
-            for name in self.resting & self._moved:  # the average goes on towards where they came to rest
-                self._average.update(name, self._masters.read(name))
-        self._masters.settle()
-        return Written(clip < 1.0, ratios.read())
 
     def weights(self) -> Mapping[str, Tensor]:
         return _Lazily(self.parameters, self._masters.copy)

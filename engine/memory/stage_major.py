@@ -70,8 +70,11 @@ class StageMajorPlan(OnLearner):
         self._cut, self._conditioner = cut(unet, deepest=deepest), conditioner
         self._group, self._window, self._tick = group, window, tick
         self._dtype = next(unet.parameters()).dtype
-        parameters = only(trained, unet, conditioner)
+        learning = only(trained, unet, conditioner)
         units = self._cut.parameters()
+        # As they lie in host memory, which they leave with their neighbours.
+        order = [name for parameters in units.values() for name, _ in parameters if name in learning]
+        parameters = {name: learning[name] for name in dict.fromkeys([*order, *learning])}
         if residency is not None:
             self._residency = residency(units, parameters, device)
         elif device.type == "cpu":
@@ -116,9 +119,12 @@ class StageMajorPlan(OnLearner):
     def update(self, rates: Callable[[str], float], *, max_grad_norm: float, damping: float = 1.0) -> Written:
         assert math.isfinite(self._norm), "only a window that was judged sound is written"
         norm, self._norm = self._norm * damping, math.nan
-        return self._learner.step(
-            self._residency.sum, rates, norm=norm, max_grad_norm=max_grad_norm, scale=damping / self._samples
-        )
+        try:
+            return self._learner.step(
+                self._residency.sum, rates, norm=norm, max_grad_norm=max_grad_norm, scale=damping / self._samples
+            )
+        finally:
+            self._residency.settle()  # sums that nobody asked for may be on their way to where the next ones are made
 
     def reserve(self) -> None:
         self._residency.shelf.reserve(self._window)

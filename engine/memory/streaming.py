@@ -203,7 +203,7 @@ class _Sums:
         self._ends = Ends(sizes, dtype, device)
         every = {name: shape for shapes in self._shapes.values() for name, shape in shapes.items()}
         # An update reads sums by way of the memory in which a window makes them.
-        self.hosted = HostTensors(every, dtype, device, room=self._ends.memory, near=False)
+        self.hosted = HostTensors(every, dtype, device, room=self._ends.memory)
         resting = self.hosted.resting()
         self._laid = {unit: Laid({name: resting[name] for name in each}) for unit, each in self._shapes.items()}
         self.convoy = Convoy(device)

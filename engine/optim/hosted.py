@@ -1,23 +1,22 @@
-"""Named tensors that rest in host memory and visit the device one after another, the next on its way meanwhile."""
+"""Named tensors that rest in host memory and visit the device one after another, the next on their way meanwhile."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from engine.contract.calibration import TOGETHER  # elements; a small copy takes as long as a large one
 from engine.optim.slabs import SLAB, Slabs
 
 ALIGNED = 256  # elements
-NEAR = 1 << 16  # elements; of SDXL's tensors half are smaller, 1.6 million elements in all
 
 
 class HostTensors:
     """Zeros of `shapes` and `dtype` in host memory, all there from the start, or what is `resting` there already; on
-    CUDA memory on the card as well, for any two that follow each other: `room` (of that dtype, for others to use while
-    nothing is fetched), if that is large enough. What is `near` stays on the card: the smallest tensors, if they do not
-    rest already.
+    CUDA memory on the card as well, for any two groups of neighbours that follow each other: `room` (of that dtype, for
+    others to use while nothing is fetched), if that is large enough.
 
     What `fetch` returns is the caller's, to be read and changed on the current stream, until the next `fetch` or until
     it is given to `store`. `pinned` says whether copies run beside the computation; page-locked memory can be refused.
@@ -31,49 +30,36 @@ class HostTensors:
         *,
         resting: Mapping[str, Tensor] | None = None,
         room: Tensor | None = None,
-        near: bool = True,
     ) -> None:
         slabs = Slabs(page_locked=device.type == "cuda")
-        # A small copy takes as long as a large one.
-        near = near and device.type == "cuda" and resting is None
-        stays = {name for name, shape in shapes.items() if near and shape.numel() < NEAR}
-        travels = {name: shape for name, shape in shapes.items() if name not in stays}
-        self._near = {name: torch.zeros(shapes[name], dtype=dtype, device=device) for name in stays}
-        self._resting = laid_out(travels, dtype, slabs) if resting is None else resting
+        self._resting = laid_out(shapes, dtype, slabs) if resting is None else resting
         self.pinned = slabs.page_locked
-        self._names = tuple(shapes)
         self._after = dict(zip(shapes, list(shapes)[1:], strict=False))
         self._visits: _Visits | None = None
         if device.type == "cuda":
-            total = widest_pair(shape.numel() for shape in travels.values())
+            groups = neighbours(self._resting)
+            total = widest_pair(group.size for group in groups)
             if room is None or len(room) < total:
                 room = torch.empty(total, dtype=dtype, device=device)
-            self._visits = _Visits(room)
+            self._visits = _Visits(groups, room)
 
     def after(self, name: str) -> str | None:
         """The name that follows in the order of `shapes`, the order in which they are best fetched."""
         return self._after.get(name)
 
     def fetch(self, name: str, then: str | None = None) -> Tensor:
-        """`name` on the device; on a CPU the resting tensor itself. `then`, if it rests here, starts on its way: it is
-        needed next."""
-        if name in self._near:
-            return self._near[name]
+        """`name` on the device; on a CPU the resting tensor itself. With `then`, which is needed next, its neighbours
+        come with it, and those behind them start on their way: until it has settled, nobody else may use the room."""
         if self._visits is None:
             return self._resting[name]
-        visitor = self._visits.fetch(name, self._resting[name])
-        while then in self._near:  # the next that has to come is one of those behind it
-            then = self._after.get(then)
-        if then is not None and then in self._resting and then != name:
-            self._visits.prefetch(then, self._resting[then])
-        return visitor
+        return self._visits.fetch(name, then).view(self._resting[name].shape)
 
     def store(self, name: str, tensor: Tensor) -> None:
         """`tensor` (same shape and dtype) becomes the resting value; it must not be changed any more."""
-        resting = self._near[name] if name in self._near else self._resting[name]
+        resting = self._resting[name]
         assert tensor.shape == resting.shape and tensor.dtype == resting.dtype, name
-        if self._visits is not None and name not in self._near:
-            self._visits.store(name, tensor, resting)
+        if self._visits is not None:
+            self._visits.store(name, tensor)
         elif tensor.data_ptr() != resting.data_ptr():
             resting.copy_(tensor)
 
@@ -85,7 +71,7 @@ class HostTensors:
     def resting(self) -> Mapping[str, Tensor]:
         """The tensors where they rest, settled. They may be read and changed until the next `fetch`."""
         self.settle()
-        return {name: self._near[name] if name in self._near else self._resting[name] for name in self._names}
+        return self._resting
 
 
 def laid_out(shapes: Mapping[str, torch.Size], dtype: torch.dtype, slabs: Slabs) -> dict[str, Tensor]:
@@ -132,22 +118,72 @@ class End:
         return aligned(elements) + aligned(others) > len(self.memory)
 
 
+@dataclass(eq=False)
+class Group:
+    """Tensors side by side in host memory: `resting` is all of them, flat, and `places` says where each is."""
+
+    resting: Tensor
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    following: "Group | None" = None
+
+    @property
+    def size(self) -> int:
+        return self.resting.numel()
+
+    def only(self, name: str) -> "Group":
+        begin, end = self.places[name]
+        return Group(self.resting[begin:end], {name: (0, end - begin)})
+
+
+def neighbours(resting: Mapping[str, Tensor]) -> list[Group]:
+    """In their order, as many together as lie together and have no more than TOGETHER elements."""
+    groups: list[Group] = []
+    for name, tensor in resting.items():
+        assert tensor.is_contiguous(), name
+        if not (groups and _joined(groups[-1], name, tensor)):
+            groups.append(Group(tensor.view(-1), {name: (0, tensor.numel())}))
+    for group, following in pairwise(groups):
+        group.following = following
+    return groups
+
+
+def _joined(group: Group, name: str, tensor: Tensor) -> bool:
+    """Whether `tensor` has been taken into the group: it lies right behind it."""
+    begin = int(tensor.storage_offset() - group.resting.storage_offset())
+    end = begin + tensor.numel()
+    same = tensor.untyped_storage().data_ptr() == group.resting.untyped_storage().data_ptr()
+    if not same or begin != aligned(group.size) or end > TOGETHER:
+        return False
+    group.places[name] = begin, end
+    group.resting = group.resting.as_strided((end,), (1,))
+    return True
+
+
 @dataclass
 class _Slot:
     end: End
     filled: torch.cuda.Event
-    held: int = 0  # elements
-    name: str | None = None  # whose value it holds, unchanged; None: anybody's
+    group: Group | None = None  # whose values it holds
+    lent: set[str] = field(default_factory=set)  # may have been changed, and are not what `store` said
+    stored: list[tuple[int, int]] = field(default_factory=list)  # what the host does not know yet
+
+    @property
+    def held(self) -> int:
+        return self.group.size if self.group is not None else 0
+
+    def piece(self, begin: int, end: int) -> Tensor:
+        return self.end.of(self.held)[begin:end]
 
 
 class _Visits:
-    """Two slots on the card, and a stream for each direction, so that one tensor leaves while the next arrives.
+    """Two slots on the card, and a stream for each direction, so that one group leaves while the next is changed.
 
     Waiting for all that a stream was given is no coarser than waiting for one copy: with two slots, the one to be
-    filled is the one that was stored last.
+    filled is the one that was changed last.
     """
 
-    def __init__(self, memory: Tensor) -> None:
+    def __init__(self, groups: Iterable[Group], memory: Tensor) -> None:
+        self._group = {name: group for group in groups for name in group.places}
         self._device = memory.device
         self._arriving = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._leaving = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
@@ -156,47 +192,88 @@ class _Visits:
         memory.record_stream(self._leaving)
         self._slots = [_Slot(End(memory, far), torch.cuda.Event()) for far in (False, True)]  # type: ignore[no-untyped-call]
 
-    def fetch(self, name: str, resting: Tensor) -> Tensor:
-        self._slots.reverse()
-        slot, _ = self._slots  # the one not fetched last: what was prefetched is there
-        if slot.name != name:
-            self._fill(slot, name, resting)
-        slot.name = None  # the caller may change it: from now on only a store says what `name` is
+    def fetch(self, name: str, then: str | None) -> Tensor:
+        group = self._group[name]
+        if then is None and all(slot.group is not group for slot in self._slots):
+            group = group.only(name)
+        slot = self._at_hand(group)
+        if name in slot.lent:  # the host's value is asked for, not what a caller made of it
+            self._fill(slot, group)
         # The update must not read before the copy has arrived.
         torch.cuda.current_stream(self._device).wait_event(slot.filled)
-        return slot.end.of(resting.numel()).view(resting.shape)
+        slot.lent.add(name)
+        if then is not None and (following := self._group.get(then)) is not None:
+            self._prefetch(following if following is not group else group.following)
+        return slot.piece(*group.places[name])
 
-    def prefetch(self, name: str, resting: Tensor) -> None:
-        near, slot = self._slots
-        if not slot.end.meets(resting.numel(), near.held):
-            self._fill(slot, name, resting)
-
-    def store(self, name: str, tensor: Tensor, resting: Tensor) -> None:
-        # The update must have written the tensor before it is copied.
-        self._leaving.wait_stream(torch.cuda.current_stream(self._device))
-        for slot in self._slots:
-            if slot.name == name:  # stored without a fetch: what was prefetched is old, and may be on its way still
-                slot.name = None
-                self._leaving.wait_stream(self._arriving)
-        with torch.cuda.stream(self._leaving):
-            resting.copy_(tensor, non_blocking=True)
-        # A tensor that is no slot may be freed at once by the caller; its memory must not be reused before the copy.
-        tensor.record_stream(self._leaving)
+    def store(self, name: str, tensor: Tensor) -> None:
+        group = self._group[name]
+        place = group.places[name]
+        slot = next((slot for slot in self._slots if slot.group is group), None)
+        if slot is None:
+            self._send(tensor.reshape(-1), group.resting[slice(*place)])
+            # It may be freed at once by the caller; its memory must not be reused before the copy.
+            tensor.record_stream(self._leaving)
+            return
+        here = slot.piece(*place)
+        if tensor.data_ptr() != here.data_ptr():
+            # Not before what was prefetched has arrived.
+            torch.cuda.current_stream(self._device).wait_event(slot.filled)
+            here.copy_(tensor.reshape(-1))
+        slot.lent.discard(name)
+        begin, end = place
+        if slot.stored and aligned(slot.stored[-1][1]) == begin:
+            begin, _ = slot.stored.pop()  # they leave in one copy, and what lies between them is nobody's
+        slot.stored.append((begin, end))
 
     def settle(self) -> None:
         for slot in self._slots:
-            slot.name = None  # the resting tensors may be changed next
+            self._empty(slot)  # the resting tensors may be changed next
         # Nobody may write to the resting tensors while they are still being read ...
         self._arriving.synchronize()
         # ... nor read them before what was stored is there.
         self._leaving.synchronize()
 
-    def _fill(self, slot: _Slot, name: str, resting: Tensor) -> None:
+    def _at_hand(self, group: Group) -> _Slot:
+        """The slot that holds the group, which is then the first."""
+        first, second = self._slots
+        if first.group is group:
+            return first
+        self._slots.reverse()
+        if second.group is not group:
+            if second.end.meets(group.size, first.held):
+                self._empty(first)
+            self._fill(second, group)
+        return second
+
+    def _prefetch(self, group: Group | None) -> None:
+        first, second = self._slots
+        if group is None or group in (first.group, second.group) or second.end.meets(group.size, first.held):
+            return
+        self._fill(second, group)
+
+    def _fill(self, slot: _Slot, group: Group) -> None:
+        self._empty(slot)
         # The update that was given this slot may still be reading and writing it ...
         self._arriving.wait_stream(torch.cuda.current_stream(self._device))
-        # ... or its result may still be leaving from it; and the host's copy of `name` must be there to be read.
+        # ... or its result may still be leaving from it; and the host's copy of `group` must be there to be read.
         self._arriving.wait_stream(self._leaving)
+        slot.group = group
         with torch.cuda.stream(self._arriving):
-            slot.end.of(resting.numel()).copy_(resting.view(-1), non_blocking=True)
+            slot.piece(0, group.size).copy_(group.resting, non_blocking=True)
         slot.filled.record(self._arriving)
-        slot.name, slot.held = name, resting.numel()
+
+    def _empty(self, slot: _Slot) -> None:
+        """What was stored in it starts on its way to the host."""
+        if slot.group is not None:
+            for begin, end in slot.stored:
+                self._send(slot.piece(begin, end), slot.group.resting[begin:end])
+        slot.group = None
+        slot.lent.clear()
+        slot.stored.clear()
+
+    def _send(self, tensor: Tensor, resting: Tensor) -> None:
+        # The update must have written the tensor before it is copied.
+        self._leaving.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._leaving):
+            resting.copy_(tensor, non_blocking=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.contract import budget_stages
-from engine.contract.budget_stages import unit_sizes, widest_pair
+from engine.contract.budget_stages import together, unit_sizes, widest_pair
 from engine.contract.layers import tree
 from engine.memory.stage_major import DEEPEST, DEEPEST_GROUPED
 from engine.memory.units import cut
@@ -36,3 +36,8 @@ def test_neighbours_are_counted_together():
 def test_only_what_is_counted_weighs():
     sizes = [("conv_in.weight", 300), ("conv_in.bias", 10), ("conv_out.bias", 4)]
     assert unit_sizes(sizes, {"conv_in.bias"}) == {"embeddings": 0, "conv_in": 256, "out": 0}
+
+
+def test_neighbours_go_together_as_far_as_there_is_room_for_them():
+    assert together([100, 100, 700, 5000, 1, 256, 256], most=1024) == [256 + 100, 700, 5000, 512 + 256]
+    assert together([], most=1024) == [] and together([2000], most=1024) == [2000]

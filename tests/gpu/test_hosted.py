@@ -16,6 +16,7 @@ SIZES = {
     "tiny": [(), (3,), (5, 7), (1,)],
     "one": [(1000, 1000)],
     "mixed": [(4096, 4096), (3,), (2048, 2048), (17, 5, 3, 3), (4096, 2048), (1,), (3000, 1111)],
+    "groups": [(700, 1000), (1000,), (3, 5), (2_000_000,), (), (3_000_001,), (77,), (2048, 2049), (5,)] * 3,
 }
 
 
@@ -68,6 +69,62 @@ def test_what_is_changed_at_rest_or_stored_from_elsewhere_is_what_arrives():
         tensors.store("t2", torch.full(shapes["t2"], float(value), device="cuda"))  # freed at once
         torch.full(shapes["t2"], -1.0, device="cuda")  # wants the same memory
         assert bool((tensors.fetch("t2", then="t0") == value).all())
+
+
+def test_neighbours_come_in_one_copy():
+    tensors = HostTensors(named(SIZES["groups"]), torch.float32, torch.device("cuda"))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for name in named(SIZES["groups"]):
+            tensors.store(name, tensors.fetch(name, then=tensors.after(name)).add_(1))
+        resting = tensors.resting()
+    copies = {row.key: row.count for row in profile.key_averages() if "Memcpy" in row.key}
+    assert sum(count for key, count in copies.items() if "HtoD" in key) <= 6, copies
+    assert sum(count for key, count in copies.items() if "DtoH" in key) <= 6, copies
+    assert all(bool((tensor == 1).all()) for tensor in resting.values())
+
+
+def test_some_of_many_and_others_at_each_turn():
+    """As when layers rest: whoever is left out keeps its value, though its neighbours come and go."""
+    shapes = named(SIZES["groups"])
+    on_card, expected = (HostTensors(shapes, torch.float32, torch.device(device)) for device in ("cuda", "cpu"))
+    for turn in range(12):
+        names = [name for at, name in enumerate(shapes) if (at * 7 + turn) % 5 > turn % 4]
+        for tensors in (on_card, expected):
+            for name, then in zip(names, [*names[1:], None], strict=True):
+                visitor = tensors.fetch(name, then)
+                if visitor.is_cuda:
+                    torch.cuda._sleep(300_000)
+                tensors.store(name, visitor.mul_(0.5).add_(turn))
+    for name, tensor in expected.resting().items():
+        assert torch.equal(on_card.resting()[name], tensor), name
+
+
+def test_what_was_changed_and_not_stored_is_forgotten():
+    shapes = named(SIZES["groups"])
+    tensors = HostTensors(shapes, torch.float32, torch.device("cuda"))
+    for _ in range(3):
+        for name in shapes:
+            assert not tensors.fetch(name, then=tensors.after(name)).add_(1).sub_(1).any()
+            tensors.fetch(name, then=tensors.after(name)).fill_(7)
+            assert not tensors.fetch(name).any(), name
+    assert not any(bool(tensor.any()) for tensor in tensors.resting().values())
+
+
+def test_the_room_is_others_once_it_has_settled_and_after_one_was_read_alone():
+    shapes = named(SIZES["groups"])
+    room = torch.empty(50_000_000, device="cuda")
+    tensors = HostTensors(shapes, torch.float32, torch.device("cuda"), room=room)
+    for value in range(4):
+        for name in list(shapes)[:7]:  # the next ones are on their way when it ends
+            tensors.store(name, tensors.fetch(name, then=tensors.after(name)).fill_(value))
+        tensors.settle()
+        room.fill_(-1)
+        assert bool((tensors.fetch("t3") == value).all())
+        room.fill_(-2)
+        assert bool((tensors.fetch("t3") == value).all()) and bool((tensors.fetch("t4") == value).all())
+        room.fill_(-3)
+    assert all(bool((tensors.resting()[name] == 3).all()) for name in list(shapes)[:7])
+    assert room.data_ptr() <= tensors.fetch("t0").data_ptr() < room.data_ptr() + room.nbytes
 
 
 @pytest.mark.parametrize("moments", ["fp32", "bf16"])
