@@ -10,6 +10,7 @@ is measured too: (batch, height, width) in latents.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,9 +106,10 @@ def main() -> None:
         sys.stdout.write(json.dumps(measure(CASES[asked.one], small=asked.small)) + "\n")
         return
     found: dict[str, Any] = {"card": _card()}
+    as_a_run_has_it = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", **os.environ}
     for name in asked.cases or CASES:
         again = [sys.executable, "-m", "scripts.benchmarks", "--one", name, *(["--small"] if asked.small else [])]
-        done = subprocess.run(again, capture_output=True, text=True, check=False)
+        done = subprocess.run(again, capture_output=True, text=True, check=False, env=as_a_run_has_it)
         last = done.stdout.strip().rpartition("\n")[2]
         found[name] = json.loads(last) if done.returncode == 0 else {"failed": done.stderr[-1500:]}
         sys.stdout.write(f"{name}: {json.dumps(found[name])}\n")
