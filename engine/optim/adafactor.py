@@ -75,8 +75,8 @@ class Adafactor:
         else:
             self._scale_factored(name, update)
         if moving is None:
-            rms = norm([length(piece_of(update, part)) for part in pieces(update)]) / update.numel() ** 0.5
-            update.div_((rms / self.settings.clip_threshold).clamp_(min=1.0))
+            least = self.settings.clip_threshold * update.numel() ** 0.5
+            update.div_(norm([length(piece_of(update, part)) for part in pieces(update)]).div_(least).clamp_(min=1.0))
         return self._write(name, master, update, lr, moving)
 
     def finish_step(self) -> Mapping[str, Tensor]:
@@ -132,12 +132,14 @@ class Adafactor:
 
     def _scale_factored(self, name: str, update: Tensor) -> None:
         rows, columns = self._state[name]["rows"], self._state[name]["columns"]
-        row_means, column_sums = torch.empty_like(rows), torch.zeros_like(columns)
+        row_means, column_sums = torch.empty_like(rows), None
         for part in pieces(update):
             square = piece_of(update, part).square().add_(EPS)
             torch.mean(square, 1, out=piece_of(row_means, part))
-            column_sums += square.sum(0)
+            sums = square.sum(0)
+            column_sums = sums if column_sums is None else column_sums.add_(sums)
             del square  # before the next piece's is made
+        assert column_sums is not None
         rows.lerp_(row_means, 1 - self._kept(name))
         columns.lerp_(column_sums / update.shape[0], 1 - self._kept(name))
         # Not of the quotient: beside gradients of 1e8 a row without any would be 0 there, and 0/0 all of them.

@@ -41,6 +41,6 @@ def join(hi: Tensor, lo: Tensor) -> Tensor:
 
 def join_into(hi: Tensor, lo: Tensor, master: Tensor) -> None:
     """The same into a tensor that is there, all of them contiguous."""
-    bits = master.view(-1).view(torch.int32)
-    bits.copy_(hi.view(-1).view(torch.int16))
-    bits.bitwise_left_shift_(16).add_(lo.view(-1))
+    flat = master.view(-1)
+    flat.copy_(hi.view(-1))  # exact: its 16 bits, and 16 zeros behind them
+    flat.view(torch.int32).add_(lo.view(-1))
