@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from textual.app import SystemCommand
-from textual.events import Event, Key, Paste
+from textual.events import Event, Key, Paste, Resize
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar
+from textual.widget import Widget
 
 from aozora_tui import runs
 from aozora_tui.around import Around
@@ -87,6 +89,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         self.engine_command = engine_command
         self.recipes = recipes or places.shipped_profiles_folder()
         self.around = Around(self)
+        self._focus_before: dict[Screen[Any], Widget] = {}
         self.register_theme(THEME)
         if not os.environ.get("TEXTUAL_THEME"):
             # Nothing is parsed or drawn yet that would have to be again, as after a change of the theme.
@@ -159,7 +162,7 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
         screen, keys = self.screen, self.settings.keys
         typing = isinstance(screen, AozoraScreen) and screen.typing
         quits = isinstance(event, Key) and event.key in keys.listed("app.quit")
-        if self.size.width < WIDTHS[1][0] or self.size.height < HEIGHTS[1][0]:
+        if self._is_too_small(self.size):
             if quits and isinstance(event, Key) and not (typing and is_text(event.key)):
                 self.action_leave()
             return False
@@ -169,6 +172,27 @@ class AozoraApp(DrawingApp, inherit_bindings=False):
             if event.key == "ctrl+c" and not quits and not (taken and taken.binding.id):  # Textual's own copies text
                 screen.say(f"{keys.name_while_typing('app.quit')} quits: ctrl+c is none of its keys any more")
         return True
+
+    def on_resize(self, event: Resize) -> None:
+        """What cannot be seen lets go of the focus: it is given back with the room, to panels too."""
+        if self._is_too_small(event.size):
+            for screen in self.screen_stack:
+                if screen.focused is not None:
+                    self._focus_before[screen] = screen.focused
+        elif self._focus_before:
+            self.call_after_refresh(self._give_focus_back)
+
+    def _give_focus_back(self) -> None:
+        if self._is_too_small(self.size):
+            return
+        for screen, widget in self._focus_before.items():
+            if screen.is_mounted and screen.focused is None and widget.is_mounted:
+                screen.set_focus(widget, scroll_visible=False)
+        self._focus_before.clear()
+
+    @staticmethod
+    def _is_too_small(size: Size) -> bool:
+        return size.width < WIDTHS[1][0] or size.height < HEIGHTS[1][0]
 
     def tick(self) -> None:
         """Once a second. Only the top screen hears of it: nothing is repainted behind a panel."""

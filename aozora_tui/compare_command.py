@@ -44,7 +44,16 @@ def compare(context: Context) -> int:
 def _lines(compared: "Sequence[ComparedRun]", names: "Sequence[str]") -> list[str]:
     """The finals, then what the profiles differ in; `*` is the best of its row."""
     from aozora_tui import text
-    from aozora_tui.compared_finals import differing, final, in_words, name_of, other_losses, rows, shared
+    from aozora_tui.compared_finals import (
+        differing,
+        final,
+        in_words,
+        name_of,
+        no_setting_differs,
+        other_losses,
+        rows,
+        shared,
+    )
 
     upto = shared(compared)
     finals = [final(each, name, upto) for each, name in zip(compared, names, strict=True)]
@@ -63,5 +72,5 @@ def _lines(compared: "Sequence[ComparedRun]", names: "Sequence[str]") -> list[st
     if not settings:
         table.pop()
     lines = text.table([[text.printable(cell) for cell in row] for row in table])
-    said = ["" if settings or len(compared) < 2 else "no setting differs", other_losses(settings)]
+    said = ["" if settings else no_setting_differs(compared), other_losses(settings)]
     return [*lines, *(line for line in said if line)]

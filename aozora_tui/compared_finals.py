@@ -70,6 +70,14 @@ class Row(Struct, frozen=True, kw_only=True):
     best: tuple[int, ...] = ()
 
 
+def no_setting_differs(compared: Sequence[ComparedRun]) -> str:
+    """What is said where no difference was found: it takes two profiles to know."""
+    if len(compared) < 2:
+        return ""
+    known = sum(each.profile is not None for each in compared)
+    return "no setting differs" if known > 1 else "whether settings differ is not known: profiles cannot be read"
+
+
 def shared(compared: Sequence[ComparedRun]) -> Shared | None:
     """None unless there are at least two that have trained."""
     begun = [each for each in compared if len(each.state.history.steps)]

@@ -12,7 +12,6 @@ from aozora_tui.text import age, duration, printable, rate, sentence
 from engine.contract.rundir import LIVE_STATES
 
 Part = tuple[str, str]  # text, and a style: "", bold, faint, good, warning, bad, live
-SILENT_SECONDS = 300.0
 RECENT_STEPS = 240
 GIB = 2**30
 _WORD_STYLES = {"finished": "good", "failed": "bad", "crashed": "bad", "paused": "warning", "elsewhere": "warning"}
@@ -56,8 +55,7 @@ def _what(state: RunState, title: str, word: Standing, now: float) -> list[Part]
         parts.append((f"  step {state.step:,}/{state.steps:,}", ""))
     if word in LIVE_STATES and state.eta is not None:
         parts.append((f"  {duration(state.eta)} left", ""))
-    silent = now - state.last_time
-    if word in LIVE_STATES and word != "paused" and state.last_time and silent > SILENT_SECONDS:
+    if word in LIVE_STATES and word != "paused" and (silent := state.silent(now)) is not None:
         parts.append((f"  silent for {age(silent)}", "warning"))
     return parts
 

@@ -18,6 +18,8 @@ from engine.contract.health import Finding, Watch
 
 PACE_STEPS = 32
 LAST_NOTES = 200
+SILENT_SECONDS = 300.0  # that a checkpoint on a slow disk may take
+SILENT_LEAST, SILENT_STEPS = 120.0, 6
 
 NoteKind = Literal["plain", "good", "warning", "error"]
 
@@ -109,6 +111,15 @@ class RunState:
     def micros_done(self) -> int:
         """How many micro-batches of the step it is in are finished."""
         return self.micro.micro if self.micro is not None and self.micro.step > self.step else 0
+
+    def silent(self, now: float) -> float | None:
+        """For how long nothing was heard, if that is longer than any step and what comes between steps takes. `now` and
+        the answer in seconds."""
+        usual = SILENT_SECONDS
+        if self.phase == "train" and self.pace is not None:
+            usual = min(max(SILENT_LEAST, SILENT_STEPS * self.pace), SILENT_SECONDS)
+        silent = now - self.last_time
+        return silent if self.last_time and silent > usual else None
 
     @property
     def share(self) -> float | None:

@@ -307,5 +307,7 @@ def _trouble(run: RunDir, state: State, recent: Sequence[events.AnyEvent]) -> tu
         return (failed.text, failed.remedy) if failed else ("", "")
     if state == "crashed":
         text = "the engine ended without a word: killed, out of memory, or the power was cut"
+        if newest_checkpoint(run) is None:
+            return text, f"It had saved no checkpoint: `aozora-tui resume {run.name}` begins it again."
         return text, f"`aozora-tui resume {run.name}` goes on from its last checkpoint."
     return "", ""

@@ -189,7 +189,9 @@ def clone(context: Context) -> int:
     if args.json:
         say(to_json({"run": run.name, "profile": str(made)}))
     else:
-        say(f"{made}: `aozora-tui train {made.stem}` starts it")
+        import shlex
+
+        say(f"{made}: `aozora-tui train {shlex.quote(made.stem)}` starts it")
     return 0
 
 

@@ -98,8 +98,18 @@ def updates(
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of equally many cells as lines, columns as wide as their widest cell, nothing after the last."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(columns(cell) for cell in column) for column in zip(*rows, strict=True)]
+    filled = [[cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return ["  ".join(row).rstrip() for row in filled]
+
+
+def columns(text: str) -> int:
+    """That it takes in a terminal, where some characters are two wide."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def folded(text: str, width: int, *, indent: str = "  ") -> list[str]:

@@ -113,7 +113,7 @@ class CardPanel(Vertical):
             seen = [y for x, y in zip(times, ys, strict=True) if y == y and x >= windows[name][0]]
             top = (tops.get(column) or 100.0 * per) / per
             y_range = (min([WARM if name == "celsius" else 0.0, *seen]), max([top, *seen]))
-            note = f"{min(seen):.3g} to {max(seen):.3g}, mostly {statistics.median(seen):.3g}" if seen else ""
+            note = _extent(seen) if seen else ""
             self.query_one(f"#{name}", Trail).show(times, ys, x_range=windows[name], y_range=y_range, note=note)
 
     def _lines(self, selector: str, lines: Sequence[Content]) -> None:
@@ -141,3 +141,8 @@ def _as_shown(card: Card) -> tuple[object, ...]:
     used = None if reading.memory_used is None else round(reading.memory_used / GIB, 1)
     watts = None if reading.power is None else round(reading.power)
     return card.lost, reading.utilisation, used, watts, reading.temperature
+
+
+def _extent(seen: Sequence[float]) -> str:
+    least, most = f"{min(seen):.3g}", f"{max(seen):.3g}"
+    return f"always {least}" if least == most else f"{least} to {most}, median {statistics.median(seen):.3g}"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aozora_tui.compared_finals import Row, differing, final, in_words, name_of, other_losses, rows, shared
+from aozora_tui.compared_finals import (
+    Row,
+    differing,
+    final,
+    in_words,
+    name_of,
+    no_setting_differs,
+    other_losses,
+    rows,
+    shared,
+)
 from aozora_tui.compared_runs import ComparedRun
 from aozora_tui.screens.data_page import Parts, ending, paragraph
 from aozora_tui.screens.words import cut, middle
@@ -91,7 +101,8 @@ def table(compared: Sequence[ComparedRun], names: Sequence[str], first: int, wid
         lines += paragraph(f"! {said}", width, "attention", indent="  ") if (said := other_losses(settings)) else []
         lines.append(())
     heading = f"{len(settings)} settings differ" if len(settings) != 1 else "1 setting differs"
-    lines.append(((heading if settings else "No setting differs" if len(compared) > 1 else "", "head"),))
+    none = no_setting_differs(compared)
+    lines.append(((heading if settings else none[:1].upper() + none[1:], "head"),))
     for setting in settings:
         values = [
             in_words(value) if each.profile is not None else "?"

@@ -238,9 +238,9 @@ def ending(text: str, room: int) -> str:
 
 def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
     """Lines of at most `width` cells, the later ones indented. Folded between words; a word that is longer is broken,
-    and so are scripts that put no blanks between words."""
+    and so are scripts that put no blanks between words. `5 %` stays whole."""
     lines, line = [], ""
-    for word in text.split(" "):
+    for word in text.replace(" %", "\N{NO-BREAK SPACE}%").split(" "):
         joined = f"{line} {word}" if line else word
         if cell_len(joined) <= width:
             line = joined
@@ -249,7 +249,8 @@ def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
             lines.append(line)
         *broken, line = chop_cells((indent if lines else "") + word, max(width, 4)) or [""]
         lines += broken
-    return [*lines, line] if line.strip() or not lines else lines
+    lines += [line] if line.strip() or not lines else []
+    return [each.replace("\N{NO-BREAK SPACE}%", " %") for each in lines]
 
 
 def paragraph(text: str, width: int, style: str = "", *, indent: str = "") -> list[Parts]:

@@ -12,6 +12,7 @@ from aozora_tui.screens.home_profiles import Entry, Facts
 from aozora_tui.screens.rows import GAP, Column, Line
 from aozora_tui.screens.words import cut, state_style, state_text
 from aozora_tui.text import age, printable, size
+from aozora_tui.widgets.scale import short
 
 WIDE = 96  # columns of a list; from there on there is room for whose a profile is, and for what it covers in numbers
 RUN_COLUMNS = (
@@ -71,11 +72,16 @@ def run_line(path: str, summary: RunSummary, seen: str, weight: int | None, layo
         "tags": (tags, "dim"),
         "state": (state_text(summary.state), style),
         "step": (f"{summary.step:,}/{summary.steps:,}" if summary.steps else "", "plain"),
-        "loss": (f"{summary.loss:.4f}" if summary.loss is not None else "", "plain"),
+        "loss": (_loss(summary.loss) if summary.loss is not None else "", "plain"),
         "size": (size(weight) if weight is not None else "", "plain"),
         "age": (seen, "dim"),
     }
     return Line(path, tuple(cells[column.title] for column in layout.columns))
+
+
+def _loss(loss: float) -> str:
+    """Half a number is a wrong number: a loss that has run away is shortened."""
+    return f"{loss:.4f}" if abs(loss) < 100 else short(loss)
 
 
 def run_layout(width: int, *, tagged: bool = False, weighed: bool = False) -> RunLayout:

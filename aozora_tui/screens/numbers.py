@@ -34,7 +34,7 @@ class NumbersScreen(AozoraScreen[None]):
         super().__init__()
         self.run_dir, self.state = run, state
         self._read = read
-        self.top = 0
+        self.top = self._below = 0
 
     def body(self) -> Iterable[Widget]:
         yield Static(id="numbers", markup=False)
@@ -59,6 +59,10 @@ class NumbersScreen(AozoraScreen[None]):
     def action_page(self, by: int) -> None:
         self.action_scroll(by * max(self._height() - 1, 1))
 
+    def offers(self, action: str) -> bool:
+        """Pages where there are any."""
+        return self._below > 0 or self.top > 0 if action == "page" else super().offers(action)
+
     def _height(self) -> int:
         return max(self.query_one("#numbers").size.height, 1)
 
@@ -77,6 +81,10 @@ class NumbersScreen(AozoraScreen[None]):
         self.top = min(self.top, max(len(lines) - self._height(), 0))
         self.set_line("#numbers", Content("\n").join(lines[self.top : self.top + self._height()]))
         below = len(lines) - self.top - self._height()
+        if (below > 0) != (self._below > 0):
+            self._below = below
+            self.update_keys()
+        self._below = below
         more = f"  {below} lines below" if below > 0 else ""
         self.set_title((f"{self.run_dir.name}  ", "bold"), f"health and numbers{more}")
 

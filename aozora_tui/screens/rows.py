@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.events import Click, Resize
@@ -164,7 +165,8 @@ class Rows(ScrollView, can_focus=True):
         for column, (text, style) in zip(self.columns, cells, strict=True):
             room = column.width or max(width - 1 - fixed, 4)
             shown = cut(printable(text), room)
-            padded = f"{shown:>{room}}" if column.right else f"{shown:<{room}}"
+            blanks = " " * (room - cell_len(shown))
+            padded = blanks + shown if column.right else shown + blanks
             segments.append(Segment(padded + " " * GAP, self._style(style, over)))
         return Strip(segments).adjust_cell_length(width, self._style("plain", over))
 

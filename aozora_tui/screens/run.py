@@ -21,7 +21,7 @@ from aozora_tui.run_state import Note
 from aozora_tui.screens import steer
 from aozora_tui.screens.base import AozoraScreen, Kind
 from aozora_tui.screens.meters import Meters, on_card
-from aozora_tui.screens.run_words import note_line, outcome
+from aozora_tui.screens.run_words import newest, note_line, outcome
 from aozora_tui.screens.words import cut, is_live, plain, state_style, state_text
 from aozora_tui.terminal import ascii_only
 from aozora_tui.text import age, duration, rate
@@ -33,7 +33,6 @@ from engine.contract.rundir import CommandName, RunDir, State
 
 SMOOTHINGS = (0.9, 0.97, 0.99, 0.0)
 LOG_LINES = 50
-SILENT_SECONDS = 300
 TEXT_STYLES = {"live": "bold $accent", "good": "$success", "attention": "$warning", "bad": "bold $error", "plain": ""}
 CONTROLS = {"stop", "save_now", "sample_now", "pause", "rate"}
 
@@ -109,7 +108,7 @@ class RunScreen(AozoraScreen[None]):
             self._show_words()
         if arrived:
             self._show_curves()
-            self.rest(over=False)
+        self.rest(over=False)  # also without news: that there is none may be it
         self._show_lines()
         self._show_meters()
 
@@ -128,9 +127,24 @@ class RunScreen(AozoraScreen[None]):
         """Whether the run is well, where it can still be helped."""
         findings = self.state.findings if is_live(self.word) else ()
         if not findings:
-            return "", "plain"
-        more = f" ({len(findings) - 1} more: {self.key_name('run.health')})" if len(findings) > 1 else ""
-        return f"{findings[-1].text}. {findings[-1].remedy}{more}", "warning"
+            return (said, "warning") if (said := self._silence()) else ("", "plain")
+        worst = max(findings, key=lambda finding: (finding.level == "danger", finding.time))
+        # First, for a narrow screen cuts the end.
+        among = f"{len(findings)} findings ({self.key_name('run.health')}): " if len(findings) > 1 else ""
+        return f"{among}{worst.text}. {worst.remedy}", "warning"
+
+    def _silence(self) -> str:
+        """Of an engine whose process is there and says nothing; "" of any other."""
+        silent = self._silent()
+        if silent is None:
+            return ""
+        log, stop = self.key_name("run.log"), self.key_name("run.stop")
+        usual = f"; a step took {duration(self.state.pace)}" if self.state.pace else ""
+        return f"No word from the engine for {age(silent)}{usual}. {log} shows its log, {stop} stops it"
+
+    def _silent(self) -> float | None:
+        live = is_live(self.word) and self.word != "paused"
+        return self.state.silent(self.aozora.clock()) if live else None
 
     def offers(self, action: str) -> bool:
         """A key that can do nothing now is not offered."""
@@ -261,8 +275,7 @@ class RunScreen(AozoraScreen[None]):
             parts.append(f"  step {state.step:,}/{state.steps:,}")
         if is_live(self.word) and state.eta is not None:
             parts.append(f"  {duration(state.eta)} left")
-        silent = self.aozora.clock() - state.last_time
-        if is_live(self.word) and self.word != "paused" and state.last_time and silent > SILENT_SECONDS:
+        if (silent := self._silent()) is not None:
             parts.append((f"  silent for {age(silent)}", "$warning"))
         self.set_title(*parts)
         self.set_line("#progress", self._progress(width - 2))
@@ -323,7 +336,7 @@ class RunScreen(AozoraScreen[None]):
 
     def _show_words(self) -> None:
         notes, log = self.query_one("#notes", Static), self.query_one("#log-tail", Static)
-        shown = list(self.state.notes)[-max(notes.size.height, 1) :]
+        shown = newest(self.state.notes, max(notes.size.height, 1))
         width = notes.size.width
         lines = [note_line(note, width) for note in shown]
         self.set_line("#notes", Content("\n").join(lines) if lines else Content.styled("Nothing yet.", "dim"))

@@ -33,7 +33,7 @@ class HealthScreen(AozoraScreen[None]):
         super().__init__()
         self.run_dir, self.state = run, state
         self._read = read
-        self.top = 0
+        self.top = self._below = 0
 
     def body(self) -> Iterable[Widget]:
         yield Static(id="health", markup=False)
@@ -63,6 +63,10 @@ class HealthScreen(AozoraScreen[None]):
         self.top = 0 if to == 0 else 1 << 30
         self._show()
 
+    def offers(self, action: str) -> bool:
+        """Pages where there are any."""
+        return self._below > 0 or self.top > 0 if action == "page" else super().offers(action)
+
     def _height(self) -> int:
         return max(self.query_one("#health").size.height, 1)
 
@@ -71,6 +75,10 @@ class HealthScreen(AozoraScreen[None]):
         self.top = min(self.top, max(len(lines) - self._height(), 0))
         self.set_line("#health", Content("\n").join(lines[self.top : self.top + self._height()]))
         below = len(lines) - self.top - self._height()
+        if (below > 0) != (self._below > 0):
+            self._below = below
+            self.update_keys()
+        self._below = below
         more = f"  {counted(below, 'line')} below" if below > 0 else ""
         self.set_title((f"{self.run_dir.name}  ", "bold"), f"findings and warnings{more}")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import PurePath
 
 from textual.content import Content
@@ -23,6 +24,8 @@ def outcome(state: RunState, word: State, run: RunDir, width: int, key_name: Cal
     if word == "crashed":
         text = "The engine ended without a word: it was killed, ran out of memory, or the power was cut"
         again, log = key_name("run.resume"), key_name("run.log")
+        if state.checkpoint is None:
+            return _trouble(text, f"It had saved no checkpoint: {again} begins it again; {log} shows the log.")
         return _trouble(text, f"{again} goes on from the last checkpoint; {log} shows the log.")
     if word == "elsewhere":
         return _trouble("This run was started on another machine", "Steer it from there.")
@@ -41,6 +44,22 @@ def made(state: RunState, run: RunDir, width: int) -> Content:
     shown = [(label, middle(path, room - len(more)) + more) for label, path, more in lines]
     parts = [Content.assemble((f"{label}  ", "$success"), printable(text)) for label, text in shown]
     return Content("\n").join(parts)
+
+
+def newest(notes: Iterable[Note], count: int) -> list[Note]:
+    """The last ones, of which several that say the same one after another are one: a warning that comes every minute
+    pushes out nothing else."""
+    found: list[tuple[Note, int]] = []
+    for note in reversed([*notes]):
+        if found and found[-1][0].text == note.text:
+            found[-1] = found[-1][0], found[-1][1] + 1
+        elif len(found) == count:
+            break
+        else:
+            found.append((note, 1))
+    return [
+        note if times == 1 else replace(note, text=f"{times} times: {note.text}") for note, times in reversed(found)
+    ]
 
 
 def note_line(note: Note, width: int) -> Content:

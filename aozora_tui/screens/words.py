@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from aozora_tui.runs import Standing
@@ -67,10 +68,13 @@ def same(shown: object, content: Content) -> bool:
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` characters, the loss shown at the end."""
-    if len(text) <= width:
+    """At most `width` columns of a terminal, the loss shown at the end."""
+    if cell_len(text) <= width:
         return text
-    return (text[: max(width - 1, 0)] + plain("…"))[: max(width, 0)]
+    if text.isascii():
+        return (text[: max(width - 1, 0)] + plain("…"))[: max(width, 0)]
+    # A character of two columns may leave one free.
+    return (set_cell_size(text, max(width - 1, 0)).rstrip(" ") + plain("…"))[: max(width, 0)]
 
 
 def cut_path(path: Path, width: int) -> str:

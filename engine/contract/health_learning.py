@@ -102,10 +102,15 @@ def divergence(past: Past, holds: bool) -> Evidence | None:
     return None
 
 
+def _told(number: float, digits: int = 4) -> str:
+    """Without an exponent as long as anybody can read it."""
+    return f"{number:.{digits}g}" if number < 1000 or number >= 1e9 else f"{number:,.0f}"
+
+
 def _diverged(steps: int, now: float, best: Point) -> Evidence:
     return Evidence(
-        f"the loss diverges: in the last {steps} steps it is about {math.exp(now):.4g}, "
-        f"{math.exp(now - best.loss):.1f} times the best, {math.exp(best.loss):.4g} at step {best.last}",
+        f"the loss diverges: in the last {steps} steps it is about {_told(math.exp(now))}, "
+        f"{_told(math.exp(now - best.loss), 2)} times the best, {_told(math.exp(best.loss))} at step {best.last}",
         "Lower the rate with `aozora-tui lr 0.3`. If it does not come down again, stop, and go on from a checkpoint of "
         "before with a lower optimizer.learning_rate.",
         "danger",

@@ -100,6 +100,11 @@ def with_samples(told: events.Step, *, steps: int = 1000, count: int = 12) -> ev
     return msgspec.structs.replace(told, timesteps=timesteps, losses=tuple(losses))
 
 
+def saved(step: int, *, at: float = START + 50) -> events.Saved:
+    path = f"checkpoints/step-{step:06}"
+    return events.Saved(time=at, kind="checkpoint", step=step, path=path, bytes=1 << 20, seconds=1.0)
+
+
 def trained(
     run: RunDir,
     upto: int,

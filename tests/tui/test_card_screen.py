@@ -98,7 +98,7 @@ async def test_what_the_driver_does_not_support_is_absent_and_the_rest_is_there(
         await opened(app, pilot, Simulated(nvml))
         text = seen.text(app)
         assert "memory n/a" in text and "fan   n/a" in text and "slowed down n/a" in text and "processes   n/a" in text
-        assert "memory GiB  n/a" in text and "power W  n/a" in text and "64 °C" in text and "GPU %  87 to 87" in text
+        assert "memory GiB  n/a" in text and "power W  n/a" in text and "64 °C" in text and "GPU %  always 87" in text
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_of_a_run_that_ended_what_it_told_is_shown_with_and_without_cards_
         await opened(app, pilot, Simulated(nvml), run, below.state, below._take_in)
         text = seen.text(app)
         assert "As the run told 2 h ago, before it ended" in text and "97 %" in text and "180/200 W" in text
-        assert "heat C  50 to 69, mostly 59.5" in text and "torch 11.0, others 0.0" in text
+        assert "heat C  50 to 69, median 59.5" in text and "torch 11.0, others 0.0" in text
         await pilot.press("r")
         await pilot.pause()
         assert "As the run told" not in seen.text(app)

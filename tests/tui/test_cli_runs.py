@@ -7,7 +7,7 @@ import time
 import fake_run
 import pytest
 
-from aozora_tui import cli, run_notes
+from aozora_tui import cli, run_notes, text
 from engine.contract import events, places
 from engine.contract.profile import dump, load, parse, resolved
 
@@ -206,3 +206,13 @@ def test_1000_runs_are_listed_in_half_a_second(call):
         assert len(json.loads(call("runs", "--json", "--sort", order)[1])) == 1000
         seconds.append(time.process_time() - begun)
     assert min(seconds) < 0.5
+
+
+def test_the_command_that_is_named_after_a_clone_can_be_pasted(three, call, tmp_path):
+    three[1].profile.write_text(dump(resolved(parse(TEXT, "")[0], tmp_path)))
+    code, out, _ = call("clone", "cat", "my copy")
+    assert code == 0 and out.rstrip().endswith("my copy.toml: `aozora-tui train 'my copy'` starts it")
+
+
+def test_columns_are_those_of_the_terminal():
+    assert text.table([["\u6c34\u5f69\u753b", "b"], ["abc", "d"]]) == ["\u6c34\u5f69\u753b  b", "abc     d"]

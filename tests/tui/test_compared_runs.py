@@ -5,6 +5,7 @@ import math
 import random
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_run
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 
 from aozora_tui import cli, compared_runs, metrics
 from aozora_tui.averages import LowestAverage
-from aozora_tui.compared_finals import differing, final, in_words, other_losses, rows, shared
+from aozora_tui.compared_finals import differing, final, in_words, no_setting_differs, other_losses, rows, shared
 from aozora_tui.compared_runs import ComparedRun, labels
 from engine.contract import events, places
 from engine.contract.rundir import RunDir
@@ -272,3 +273,11 @@ def test_a_profile_of_another_kind_is_no_profile(tmp_path):
     run.profile.unlink()
     Path(run.profile).mkdir()
     assert loaded(run)[0].profile is None
+
+
+def test_without_two_profiles_nobody_knows_whether_settings_differ():
+    def one(profile):
+        return SimpleNamespace(profile=profile)
+
+    assert no_setting_differs([one({}), one({})]) == "no setting differs"
+    assert "not known" in no_setting_differs([one({}), one(None)]) and no_setting_differs([one({})]) == ""

@@ -6,6 +6,7 @@ from pathlib import Path
 import fake_run
 import pytest
 import seen
+from rich.cells import cell_len
 from test_home import home, own_profile
 from test_home_lists import many, settle, there  # noqa: F401  (fixtures)
 from textual.widgets import Input
@@ -386,3 +387,29 @@ async def test_a_sorted_list_that_stands_still_sends_nothing(there, name):  # no
         await pilot.press("down")
         await settle(pilot)
         assert 0 < app._driver.sent <= 2048
+
+
+async def test_what_was_too_small_for_a_while_has_its_focus_again(three):
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("tab")
+        await settle(pilot)
+        assert app.screen.runs_list.has_focus
+        await pilot.press("i", *"note")
+        for width, height in ((40, 10), (30, 5), (80, 14), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+        await pilot.press(*"d", "enter")
+        await settle(pilot)
+        assert run_notes.read(three[0]).note == "noted" and app.screen.runs_list.has_focus
+
+
+async def test_names_of_wide_characters_keep_the_columns(three):
+    made("\u6c34\u5f69\u753b-20231110-101010", 200, loss=441271.25, weight=5)
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        lines = [line for line in seen.text(app).splitlines() if "-2023" in line and "/100" in line]
+        ends = {cell_len(line[: line.index("/100")]) for line in lines}
+        assert len(lines) == 4 and len(ends) == 1, lines
+        assert any("441.3k" in line for line in lines)

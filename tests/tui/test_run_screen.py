@@ -9,13 +9,16 @@ import pytest
 import seen
 from textual.widgets import Input
 
+from aozora_tui import run_state
 from aozora_tui.app import AozoraApp
-from aozora_tui.run_state import RunState
+from aozora_tui.run_state import Note, RunState
 from aozora_tui.screens.ask import Ask
 from aozora_tui.screens.home import HomeScreen
 from aozora_tui.screens.meters import card_of
 from aozora_tui.screens.run import RunScreen
+from aozora_tui.screens.run_words import newest
 from engine.contract import events, places, rundir
+from engine.contract.health import Finding
 from engine.contract.nvml_reading import Reading
 
 CARD = Reading(
@@ -209,11 +212,16 @@ async def test_a_crash_is_told_from_silence(run):
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert "! crashed" in seen.text(app)
+        assert "It had saved no checkpoint: r begins it again" in seen.words(app)
+        fake_run.add(run, fake_run.saved(3))
+        app.tick()
+        await pilot.pause()
         assert "r goes on from the last checkpoint" in seen.words(app)
         with fake_run.engine_alive(run):
             app.tick()
             await pilot.pause()
             assert "● running" in seen.text(app) and "silent for 1 h" in seen.text(app)
+            assert "! No word from the engine for 1 h; a step took 2" in seen.text(app)
 
 
 async def test_leaving_never_touches_the_engine(run, capsys):
@@ -505,3 +513,39 @@ async def test_a_checkpoint_is_not_offered_before_there_is_anything_to_save(run)
             app.screen.update_keys()
             await pilot.pause()
             assert "w save" in seen.text(app)
+
+
+async def test_the_worst_finding_comes_first_however_narrow_the_screen(run, monkeypatch):
+    fake_run.trained(run, 4)
+    found = (
+        Finding("divergence", "the loss diverges", "Lower the rate.", since_step=2, time=5.0, level="danger"),
+        Finding("overdue", "the last checkpoint is long ago", "Save one.", since_step=3, time=9.0, level="caution"),
+    )
+    monkeypatch.setattr(RunState, "findings", property(lambda self: found))
+    with fake_run.engine_alive(run):
+        app = watching(run)
+        async with app.run_test(size=(80, 24)):
+            assert "! 2 findings (H): the loss diverges. Lower the rate." in seen.text(app)
+
+
+async def test_a_step_that_takes_much_longer_than_others_is_silence(run):
+    fake_run.trained(run, 4)
+    pace = RunState()
+    pace.apply(events.decode_block(run.events.read_bytes())[0])
+    limit = max(run_state.SILENT_LEAST, run_state.SILENT_STEPS * pace.pace)
+    assert pace.silent(pace.last_time + limit - 1) is None and pace.silent(pace.last_time + limit + 1) == limit + 1
+    with fake_run.engine_alive(run):
+        now = [pace.last_time + limit - 1]
+        app = watching(run, clock=lambda: now[0])
+        async with app.run_test(size=(80, 24)) as pilot:
+            assert "No word" not in seen.text(app)
+            now[0] += 2
+            app.tick()
+            await pilot.pause()
+            assert "! No word from the engine for 2 min" in seen.text(app) and "silent for 2 min" in seen.text(app)
+
+
+def test_notes_that_say_the_same_one_after_another_are_one():
+    notes = [Note(float(at), "plain", text) for at, text in enumerate("abbbcb")]
+    assert [(note.time, note.text) for note in newest(notes, 3)] == [(3.0, "3 times: b"), (4.0, "c"), (5.0, "b")]
+    assert [note.text for note in newest(notes, 9)] == ["a", "3 times: b", "c", "b"] and newest([], 3) == []

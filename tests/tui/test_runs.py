@@ -171,8 +171,9 @@ def test_a_crashed_run_is_seen_and_resumed_from_its_checkpoint(profile):
     ended(run)
     summary = runs.summary(run)
     assert summary.state == "crashed"
-    assert f"aozora-tui resume {run.name}" in summary.remedy
+    assert summary.remedy == f"It had saved no checkpoint: `aozora-tui resume {run.name}` begins it again."
     fake_engine.save(run, 2)
+    assert runs.summary(run).remedy == f"`aozora-tui resume {run.name}` goes on from its last checkpoint."
     assert runs.newest_checkpoint(run) == 2
     runs.resume(run, engine_command=engine("--steps", 5))
     ended(run)
