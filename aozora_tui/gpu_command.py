@@ -1,20 +1,9 @@
-"""`aozora-tui gpu`: what the cards do, once or again and again, as text or JSON. Needs neither torch nor Textual."""
+"""`aozora-tui gpu`: what the cards do, once or again and again, as text or JSON. Heavy imports are inside it."""
 
 from __future__ import annotations
 
-import dataclasses
-import threading
-import time
-from collections.abc import Iterator
-from typing import Any
-
-from aozora_tui import card_owners, card_words
-from aozora_tui.card_watch import CardWatch, Seen
-from aozora_tui.commands import to_json
 from aozora_tui.context import Context
 from aozora_tui.terminal import complain, say
-from aozora_tui.text import duration, printable, table
-from engine.contract.nvml_words import GONE
 
 PATIENCE = 10.0  # seconds that the driver has for an answer
 LEAST, USUAL = 0.5, 2.0  # seconds between two answers
@@ -22,6 +11,14 @@ LEAST, USUAL = 0.5, 2.0  # seconds between two answers
 
 def gpu(context: Context) -> int:
     """1 if there is no card that answers."""
+    import threading
+
+    from aozora_tui.card_watch import CardWatch
+    from aozora_tui.commands import to_json
+    from aozora_tui.gpu_report import ask, brief_lines, document, lines
+    from aozora_tui.text import printable
+    from engine.contract.nvml_words import GONE
+
     args = context.args
     watch = CardWatch()
     while True:
@@ -49,42 +46,3 @@ def seconds(written: str) -> float:
     if not LEAST <= found <= 86400:
         raise argparse.ArgumentTypeError(f"{written!r} is no number of seconds from {LEAST} on, as 2")
     return found
-
-
-def ask(watch: CardWatch, patience: float) -> Seen:
-    """A fresh answer, or why there is none."""
-    watch.look()
-    if not watch.wait(patience):
-        return Seen(why_not=card_words.SILENT.format(duration(patience)))
-    return watch.look()
-
-
-def lines(seen: Seen) -> list[str]:
-    """Everything about each card."""
-    engines, found = card_owners.live_runs() if seen.readings else {}, []
-    for reading in seen.readings:
-        version = printable(reading.driver_version or "of an unknown version")
-        found.append(f"{card_words.title(reading)}, driver {version}, {printable(reading.uuid or 'no uuid')}")
-        owned = card_owners.owners((each.pid for each in reading.processes or ()), engines)
-        found += [f"  {label:<12}{text}" for label, text in card_words.lines(reading, owned)]
-    return found
-
-
-def brief_lines(seen: Seen) -> Iterator[str]:
-    """One line a card, with the time."""
-    clock = time.strftime("%H:%M:%S")
-    rows = [[clock, card_words.title(reading), *card_words.brief(reading)] for reading in seen.readings]
-    return iter(table(rows) if rows else ())
-
-
-def document(seen: Seen) -> dict[str, Any]:
-    """`cards` as the driver tells of them, bytes, percent, watts, degrees Celsius and MHz; null is what it does not."""
-    engines, cards = card_owners.live_runs() if seen.readings else {}, []
-    for reading in seen.readings:
-        card = dataclasses.asdict(reading)
-        del card["run_memory"]  # of one process, and none is meant
-        owned = card_owners.owners((each.pid for each in reading.processes or ()), engines)
-        for each in card["processes"] or ():
-            each["run"] = owned[each["pid"]].removeprefix("run ") if each["pid"] in owned else None
-        cards.append(card)
-    return {"time": time.time(), "cards": cards, "problem": seen.why_not}

@@ -7,7 +7,7 @@ import sys
 import fake_run
 import pytest
 
-from aozora_tui import cli, gpu_command
+from aozora_tui import cli, gpu_report
 from aozora_tui.card_watch import CardWatch
 from engine.contract import places
 from tests.engine.fake_nvml import GIB, FakeClock, FakeNvml, connect, nvml_error
@@ -69,7 +69,7 @@ def test_a_driver_that_hangs_is_given_up_with_a_sentence():
             threading.Event().wait()
 
     clock = FakeClock()
-    seen = gpu_command.ask(CardWatch(connect(Hanging(), clock), clock=clock), 0.01)
+    seen = gpu_report.ask(CardWatch(connect(Hanging(), clock), clock=clock), 0.01)
     assert seen.readings == () and "has not answered" in seen.why_not and "nvidia-smi" in seen.why_not
 
 

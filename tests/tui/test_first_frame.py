@@ -52,6 +52,8 @@ sys.exit(cli.main(sys.argv[2:]))
 HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers", "safetensors", "tomlkit", "tomli_w", "pynvml"}
 LATER = {
     "argparse",
+    "aozora_tui.card_watch",
+    "aozora_tui.gpu_report",
     "aozora_tui.profile_file",
     "aozora_tui.screens.ask",
     "aozora_tui.screens.help",
