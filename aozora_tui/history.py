@@ -157,6 +157,8 @@ def _told(name: str, spent: Sequence[Mapping[str, float]]) -> array[float]:
     try:
         return _finite([parts[name] for parts in spent])
     except KeyError:
+        if not any(name in parts for parts in spent):
+            return array("f", [math.nan]) * len(spent)
         return _finite([parts.get(name, math.nan) for parts in spent])
 
 
