@@ -47,7 +47,7 @@ def kept(every: Sequence[Block], keep: int) -> float:
 
 def as_many(every: Sequence[Block], keep: int, share: float) -> int:
     """How many may keep theirs for a picture of `share` of the pixels, where `keep` may for a whole one: what it takes
-    together is no more. None if none may."""
+    together is no more. At least `keep`."""
     most = kept(every, keep)
     return max((count for count in range(keep, len(every) + 1) if kept(every, count) * share <= most), default=keep)
 

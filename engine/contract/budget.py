@@ -87,9 +87,13 @@ class Forecaster:
 
     @property
     def waiting(self) -> int:
-        """Bytes of a step's activations that wait between the units of stage-major."""
-        pictures = self.pixels * self._profile.train.accumulate
-        return round(calibration.WAITING * pictures * self._size / 2)
+        """Bytes of a step's activations that wait between the units of stage-major, and may cross the link."""
+        return round(calibration.WAITING * self._pictures)
+
+    @property
+    def _pictures(self) -> float:
+        """Of a step, as many of 1024 x 1024 in bf16."""
+        return self.pixels * self._profile.train.accumulate * self._size / 2
 
     def under(self, choice: Choice) -> Forecast:
         profile, learning = self._profile, self.learning
@@ -129,6 +133,7 @@ class Forecaster:
 
     def _stages(self, deepest: int) -> _Resident:
         learning, size = self.learning, self._size
+        room = calibration.WAITING_ROOM if deepest == DEEPEST else calibration.WAITING_ROOM_GROUPED
         sizes = list(zip(self._root.tensors, self._root.sizes, strict=True))
         region = widest_pair(unit_sizes(sizes, deepest=deepest))
         sums = widest_pair(unit_sizes(sizes, self._trained, deepest=deepest))
@@ -136,7 +141,7 @@ class Forecaster:
         return _Resident(
             weights=size * (learning.held + region - self._root.parameters),
             sums=4 * (learning.parameters - unet + sums),
-            host=size * self._root.parameters + 4 * unet + self.waiting,
+            host=size * self._root.parameters + 4 * unet + round(room * self._pictures),
             visiting=size + 4,
             lent=size * region + 4 * sums,
         )
@@ -173,8 +178,10 @@ class Forecaster:
         """For what visits in an update, as far as nothing lends its memory meanwhile."""
         if self._profile.memory.device == "cpu":
             return 0
-        visiting = sum(resting_bytes(self._profile)) + resident.visiting
-        return max(0, visiting * self._groups - resident.lent)
+        master, moments = resting_bytes(self._profile)
+        # Who has memory to lend, as stage-major, lends it to weights, to sums and to the halves of a split master.
+        own, lent = (master, 0) if master > 2 else (0, master)
+        return (moments + own) * self._groups + max(0, (lent + resident.visiting) * self._groups - resident.lent)
 
     @staticmethod
     def _overhead(choice: Choice) -> int:

@@ -27,7 +27,10 @@ TOGETHER = 1 << 23  # elements of masters and moments that visit the card at a t
 UNIT_ACTIVATIONS, UNIT_ACTIVATIONS_GROUPED = 375 * MIB, 341 * MIB
 UNIT_BUFFERS = 115 * MIB
 UNIT_SLACK = 0.11 * GIB
-WAITING = 220_000_000  # host memory of a picture between the units
+WAITING = 220_000_000  # bytes of a picture between the units that cross the link
+# Host memory that they take: each unit's input, and what residuals owe; counted on the whole UNet, with units of
+# DEEPEST and of DEEPEST_GROUPED blocks. tests/engine/test_waiting.py counts it again.
+WAITING_ROOM, WAITING_ROOM_GROUPED = 268_100_000, 315_300_000
 STAYING_MARGIN = 0.25 * GIB  # of the card, that activations which may stay on it leave alone
 MOST_TOGETHER = 8  # micro-batches in a group that is chosen, not written
 

@@ -27,7 +27,7 @@ class Recorder(Protocol):
     def tries_first(self) -> bool: ...
 
     def record(self, work: Work) -> Work:
-        """What does `work`; whether it is done now as well is not said. What `work` allocates belongs to the
+        """What does `work`, which is not done now: its inputs need not be there. What `work` allocates belongs to the
         recording, and to all later ones of this recorder: their replays must not interleave."""
         ...
 

@@ -1,5 +1,6 @@
 """The stage-major plan: the whole window passes one unit of the UNet before any of it enters the next, so that the card
-holds two units' weights and one unit's activations, however many micro-batches a window has."""
+holds two units' weights and one unit's activations, however many micro-batches a window has; what waits between units
+stays there as far as it is told to."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -56,7 +56,7 @@ def test_the_stage_major_plan_holds_two_neighbours_and_their_sums(sdxl: Layer, h
     assert (cost.weights, cost.gradients) == (2 * pair, 4 * pair)
     assert cost.optimizer == FACTORED  # what visits in an update comes to the same memory
     plain = forecast(whole(), sdxl, frozenset(sdxl.tensors), header)
-    waiting = 0.22e9 * profile.train.accumulate * profile.train.batch_size
+    waiting = 0.268e9 * profile.train.accumulate * profile.train.batch_size
     assert cost.host - plain.host == pytest.approx(6 * 2_567_463_684 + waiting, rel=0.01)
 
 
@@ -153,6 +153,26 @@ def test_the_disk_that_the_export_takes_follows_its_form(sdxl: Layer, header: He
     assert export_bytes(profile, header, trained) == expected
     cost = forecast(profile, sdxl, trained, header)
     assert cost.disk - cost.export == (profile.save.keep + 1) * cost.checkpoint and cost.export == expected
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "bytes_each"),
+    [
+        ({"kind": "adamw"}, 8),
+        ({"master": "fp32"}, 4),
+        ({"momentum": 0.9}, 2),
+        ({"kind": "adamw", "master": "fp32"}, 12),
+    ],
+)
+def test_moments_and_an_fp32_master_have_room_of_their_own_under_stage_major(
+    sdxl: Layer, header: Header, optimizer: dict, bytes_each: int
+):
+    """The plan lends its memory to weights, sums and the halves of a split master alone."""
+    usual = under("stage-major", group=4)
+    other = msgspec.structs.replace(usual, optimizer=msgspec.structs.replace(usual.optimizer, **optimizer))
+    costs = [forecast(each, sdxl, frozenset(sdxl.tensors), header) for each in (usual, other)]
+    factored = 0 if other.optimizer.kind == "adafactor" else FACTORED
+    assert costs[1].optimizer - costs[0].optimizer == bytes_each * GROUPS - factored
 
 
 # What other settings add to the usual run: Adafactor over a split master in bf16
