@@ -16,13 +16,14 @@ class LowestAverage:
     def __init__(self) -> None:
         self.value: float | None = None
         self.step: int | None = None
-        self._count = self._newest = self._finite = 0
+        self._count = self._finite = self._rewinds = 0
         self._mean = self._weight = 0.0
 
-    def extend(self, steps: Sequence[int], values: Sequence[float]) -> None:
-        """Fold what is new; all of it again, if these do not start with what was folded."""
-        if len(values) < self._count or (self._count and steps[self._count - 1] != self._newest):
+    def extend(self, steps: Sequence[int], values: Sequence[float], rewinds: int) -> None:
+        """Fold what is new; all of it again if some of what was there has become void: `rewinds` is how often."""
+        if rewinds != self._rewinds:
             vars(self).update(vars(LowestAverage()))
+            self._rewinds = rewinds
         for step, value in zip(steps[self._count :], values[self._count :], strict=True):
             if not isfinite(value):
                 continue
@@ -33,4 +34,3 @@ class LowestAverage:
             if self._finite >= WARM and (self.value is None or average < self.value):
                 self.value, self.step = average, step
         self._count = len(values)
-        self._newest = steps[-1] if self._count else 0

@@ -108,7 +108,7 @@ class ComparedRun:
         if block:
             self.state.apply(block)
             columns = self.state.history.steps
-            self.lowest.extend(columns.steps, columns["loss"])
+            self.lowest.extend(columns.steps, columns["loss"], columns.rewinds)
         if self._tail.unreadable:
             many = "1 line" if self._tail.unreadable == 1 else f"{self._tail.unreadable:,} lines"
             self.trouble = f"{many} of its events cannot be read and are left out"

@@ -33,6 +33,8 @@ class LineTail:
     def read(self, limit: int = 1 << 20) -> list[bytes]:
         """The whole lines appended since the last call, about `limit` bytes of them at most; longer ones are left
         out."""
+        if not self.path.is_file():  # a pipe would keep its reader waiting
+            return []
         try:
             with self.path.open("rb") as file:
                 seen = os.fstat(file.fileno())

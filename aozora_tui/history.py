@@ -41,6 +41,7 @@ class Columns:
     steps: array[int] = field(default_factory=lambda: array("q"))
     elapsed: array[float] = field(default_factory=lambda: array("d"))
     values: dict[str, array[float]] = field(default_factory=dict)
+    rewinds: int = 0  # how often entries have become void
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -51,6 +52,7 @@ class Columns:
     def drop_after(self, step: int) -> int:
         """Forget what was observed after `step`; how many entries are left."""
         keep = bisect_right(self.steps, step)
+        self.rewinds += keep < len(self.steps)
         del self.steps[keep:], self.elapsed[keep:]
         for column in self.values.values():
             del column[keep:]

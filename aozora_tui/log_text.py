@@ -34,6 +34,13 @@ _LOUD = re.compile(
 )
 
 
+def _opened(path: Path) -> BinaryIO:
+    """Raises FileNotFoundError if it is not there, OSError for what would keep its reader waiting, as a pipe."""
+    if path.exists() and not path.is_file():
+        raise OSError(None, "it is no file", str(path))
+    return path.open("rb")
+
+
 class Tail:
     """The last lines of a growing file, for a glance: of a long one its beginning is never read."""
 
@@ -43,6 +50,8 @@ class Tail:
 
     def read(self, count: int) -> list[str] | None:
         """The last lines; None if nothing was appended since the last call."""
+        if not self.path.is_file():
+            return None
         try:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -78,7 +87,7 @@ class LogText:
         """Take in at most `limit` of the bytes that were appended; whether anything changed. Raises OSError for what
         cannot be read; a file that is not there is empty."""
         try:
-            with self.path.open("rb") as file:
+            with _opened(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if shrank := size < self.end:
                     self.forget()

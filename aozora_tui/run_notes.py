@@ -4,11 +4,13 @@ The file goes with the folder, to the trash and to other machines; a run that is
 it alone. No Textual.
 """
 
+import fcntl
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -66,10 +68,14 @@ def change(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), 
     """
     if reason := why_not(run):
         raise ValueError(reason)
+    with _alone(run):
+        return _changed(run, frozenset(remove), add, note)
+
+
+def _changed(run: RunDir, taken: Collection[str], add: Iterable[str], note: str | None) -> Notes:
     before = read(run)
     if before.trouble:
         raise ValueError(f"{before.trouble}. {mend(run)}")
-    taken = frozenset(remove)
     tags = tuple(dict.fromkeys(tag for tag in (*before.tags, *add) if tag not in taken))
     if len(tags) > MOST_TAGS:
         raise ValueError(f"{run.name} would have {len(tags)} tags: {MOST_TAGS} at most, take some away")
@@ -82,6 +88,17 @@ def change(run: RunDir, *, add: Iterable[str] = (), remove: Iterable[str] = (), 
 def mend(run: RunDir) -> str:
     """What to do about trouble with the file."""
     return f"Mend {printable(str(run.path / NAME))} or take it away: nothing is written over it"
+
+
+@contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Nobody else changes them meanwhile."""
+    folder = os.open(run.path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def why_not(run: RunDir) -> str:

@@ -144,6 +144,7 @@ def tag(context: Context) -> int:
     """Adds tags and takes tags away; without any it says which there are."""
     from aozora_tui import run_notes
     from aozora_tui.find_run import find
+    from aozora_tui.text import printable
 
     args = context.args
     run = find(args.run)
@@ -155,7 +156,7 @@ def tag(context: Context) -> int:
     if args.json:
         say(to_json(_as_json(run, notes)))
     else:
-        say(" ".join(notes.tags) or f"{run.name} has no tags")
+        say(" ".join(notes.tags) or f"{printable(run.name)} has no tags")
     return 0
 
 
@@ -175,7 +176,7 @@ def note(context: Context) -> int:
     if args.json:
         say(to_json(_as_json(run, notes)))
     else:
-        say(printable(notes.note) or f"{run.name} has no note")
+        say(printable(notes.note or f"{run.name} has no note"))
     return 0
 
 

@@ -38,8 +38,10 @@ def say(text: str) -> bool:
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
-    _write(sys.stderr, text)
+    """One line on stderr. Names in it may be other people's."""
+    from aozora_tui.text import printable
+
+    _write(sys.stderr, "\n".join(map(printable, text.split("\n"))))
 
 
 def fitted(text: str, stream: TextIO | None, *, indent: str) -> list[str]:

@@ -10,10 +10,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
+from aozora_tui.screens.panel import Panel
 from aozora_tui.screens.words import plain
 from engine.contract.problems import Problem
 
@@ -31,7 +32,7 @@ class Answer:
     harmful: bool = False
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Panel[str | None]):
     """Gives the value of the answer, or None for esc."""
 
     BINDINGS = bindings("ask")

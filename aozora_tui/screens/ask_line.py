@@ -7,15 +7,15 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.ask import panel_key
+from aozora_tui.screens.panel import Panel
 from aozora_tui.screens.words import plain, same
 
 
-class AskLine(ModalScreen[str | None]):
+class AskLine(Panel[str | None]):
     """Gives what was typed, or None for esc. `wrong` says what is wrong with that, in a few words, or ""; `about`
     stands below the field, `accept` beside the key that takes the line."""
 

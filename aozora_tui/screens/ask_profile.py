@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.ask import panel_key
+from aozora_tui.screens.panel import Panel
 from aozora_tui.screens.rows import Column, Line, Rows
 from aozora_tui.text import printable
 
@@ -21,7 +21,7 @@ COLUMNS = (Column("profile", 0), Column("", 7))
 _MOVES = {"up": -1, "down": 1, "pageup": -6, "pagedown": 6}
 
 
-class AskProfile(ModalScreen[Path | None]):
+class AskProfile(Panel[Path | None]):
     """Gives the file, ELSEWHERE, or None for esc. Whatever is typed looks for a name; no letter is a command."""
 
     BINDINGS = bindings("ask")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.ask import panel_key
+from aozora_tui.screens.panel import Panel
 from aozora_tui.screens.words import same
 from aozora_tui.text import factor, read_factor
 from aozora_tui.widgets.scale import short
@@ -17,7 +17,7 @@ from aozora_tui.widgets.scale import short
 ABOUT = "1: as scheduled; 0.5: half of it; 0: nothing is learnt. It holds until you change it, in a resumed run too."
 
 
-class AskRate(ModalScreen[float | None]):
+class AskRate(Panel[float | None]):
     """Gives the factor, or None for esc. `planned` is the schedule's rate at the last step, 0 if there was none."""
 
     BINDINGS = bindings("ask")

@@ -103,6 +103,8 @@ class ChartsScreen(AozoraScreen[None]):
 
     def _arrange(self) -> None:
         """A chart for each metric that is seen; the others are taken away."""
+        if not self.is_attached:  # it was closed before it was drawn
+            return
         self.set_class(self.one, "-one")
         grid = self.query_one("#grid", Grid)
         if not self._is_arranged():
@@ -112,6 +114,8 @@ class ChartsScreen(AozoraScreen[None]):
 
     def _arrange_if_needed(self) -> None:
         """What a run tells first makes more charts, or others."""
+        if not self.is_attached:
+            return
         if self._is_arranged():
             self._show()
         else:
@@ -126,6 +130,8 @@ class ChartsScreen(AozoraScreen[None]):
         return [(metric, chart) for metric, chart in drawn if isinstance(chart, Chart | HeatStrip)]
 
     def _show(self) -> None:
+        if not self.is_attached:
+            return
         end = self._end()
         if self.following and self.window is not None and end is not None:
             self.window = (end - (self.window[1] - self.window[0]), end)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.own_keys import Keys
+from aozora_tui.screens.panel import Panel
 
 HEADINGS = {
     "app": "Everywhere",
@@ -40,7 +40,7 @@ HEADINGS = {
 }
 
 
-class Help(ModalScreen[None]):
+class Help(Panel[None]):
     """Scrolls; closed with esc."""
 
     BINDINGS = bindings("help")

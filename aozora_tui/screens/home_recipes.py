@@ -8,19 +8,19 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.ask import panel_key
 from aozora_tui.screens.home_profiles import purpose
+from aozora_tui.screens.panel import Panel
 from aozora_tui.screens.rows import Column, Line, Rows
 from aozora_tui.screens.words import plain, same
 
 _NAMES = 24  # columns
 
 
-class AskRecipe(ModalScreen[Path | None]):
+class AskRecipe(Panel[Path | None]):
     """Gives the recipe's file, or None for esc. The sentence that a recipe begins with stands beside its name, all
     that it says of itself below."""
 

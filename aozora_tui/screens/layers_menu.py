@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from aozora_tui.keymap import bindings
 from aozora_tui.screens.ask import panel_key
 from aozora_tui.screens.layers_lines import percent
 from aozora_tui.screens.layers_model import Chosen, Trees
+from aozora_tui.screens.panel import Panel
 from aozora_tui.screens.rows import Column, Line, Rows
 from engine.contract.layer_kinds import KINDS, PRESETS, Kind
 from engine.contract.layers import human
@@ -31,7 +31,7 @@ class _Sum:
     parameters: int
 
 
-class LayersMenu(ModalScreen[Chosen | None]):
+class LayersMenu(Panel[Chosen | None]):
     """Gives the new choice, or None for esc."""
 
     DEFAULT_CSS = """

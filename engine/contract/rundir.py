@@ -197,6 +197,8 @@ def lock_owner(run: RunDir) -> int | None:
     layout, order = ("qqihh", "mac") if sys.platform == "darwin" else ("hhqqi4x", "linux")
     asked = (0, 0, 0, fcntl.F_WRLCK, 0) if order == "mac" else (fcntl.F_WRLCK, 0, 0, 0, 0)
     try:
+        if not run.lock.is_file():
+            return None
         with run.lock.open("rb") as file:
             answer = struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *asked)))
     except OSError:
@@ -227,6 +229,8 @@ def new_token() -> str:
 def read_info(run: RunDir) -> RunInfo | None:
     """`run.json`, or None while it is not there yet or if it is damaged."""
     try:
+        if not run.info.is_file():  # a pipe would keep its reader waiting
+            return None
         return msgspec.json.decode(run.info.read_bytes(), type=RunInfo)
     except (OSError, *events.UNREADABLE):
         return None

@@ -90,7 +90,7 @@ def test_the_lowest_average_is_the_lowest_of_the_debiased_averages():
     steps = list(range(1, 401))
     found = LowestAverage()
     for end in (0, 7, 50, 51, 400):
-        found.extend(steps[:end], values[:end])
+        found.extend(steps[:end], values[:end], 0)
     finite = [(step, value) for step, value in zip(steps, values, strict=True) if value == value]
     averages = []
     for count in range(33, len(finite) + 1):
@@ -102,14 +102,30 @@ def test_the_lowest_average_is_the_lowest_of_the_debiased_averages():
 
 def test_an_average_begins_anew_after_a_resume_from_an_earlier_step():
     found, again = LowestAverage(), LowestAverage()
-    found.extend(range(1, 101), [0.001] * 100)
+    found.extend(range(1, 101), [0.001] * 100, 0)
     steps, values = [*range(1, 41), *range(41, 90)], [0.5] * 40 + [0.4] * 49
-    found.extend(steps, values)
-    again.extend(steps, values)
+    found.extend(steps, values, 1)
+    again.extend(steps, values, 1)
     assert found.value == again.value > 0.1
     shorter = LowestAverage()
-    shorter.extend([1, 2], [1.0, 1.0])
+    shorter.extend([1, 2], [1.0, 1.0], 0)
     assert shorter.value is None
+
+
+def test_what_a_resume_made_void_is_no_lowest_average(tmp_path):
+    """Also where the void steps and the new ones arrive together, and end where the void ones did."""
+    run = fake_run.make(tmp_path, "res-20231114-221320")
+    at = fake_run.START + 40
+    told = [fake_run.started(run), events.Phase(time=at, name="train", step=0)]
+    told += [fake_run.step(n, at=at + n, loss=0.5 if n <= 50 else 0.01) for n in range(1, 201)]
+    fake_run.add(run, *told)
+    compared = ComparedRun(run, 0)
+    compared.load()
+    assert compared.lowest.value < 0.1
+    again = [fake_run.started(run, step=50, at=at + 300), events.Phase(time=at + 300, name="train", step=50)]
+    fake_run.add(run, *again, *(fake_run.step(n, at=at + 300 + n, loss=0.4) for n in range(51, 201)))
+    compared.follow()
+    assert compared.lowest.value >= 0.4
 
 
 def test_runs_of_different_length_are_measured_where_both_have_been(tmp_path):

@@ -413,3 +413,20 @@ async def test_names_of_wide_characters_keep_the_columns(three):
         ends = {cell_len(line[: line.index("/100")]) for line in lines}
         assert len(lines) == 4 and len(ends) == 1, lines
         assert any("441.3k" in line for line in lines)
+
+
+@pytest.mark.parametrize("then", ["enter", "escape"])
+async def test_keys_typed_ahead_of_a_question_answer_it_once(three, then):
+    app = home()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("tab")
+        await settle(pilot)
+        await pilot.press("t")
+        await pilot.pause()
+        asked = app.screen
+        asked.query_one(Input).value = "best"
+        asked.action_accept()
+        _ = asked.action_accept() if then == "enter" else asked.action_cancel()
+        await settle(pilot)
+        assert isinstance(app.screen, HomeScreen) and run_notes.read(three[0]).tags == ("best",)
+    assert app.return_code in (None, 0)

@@ -1,12 +1,16 @@
 """What a person says of a run: the file, and whatever else may lie there."""
 
 import os
+import subprocess
+import sys
 
 import fake_run
 import msgspec
 import pytest
 
 from aozora_tui import run_notes, runs, trash
+from aozora_tui.follow import LineTail
+from aozora_tui.log_text import LogText
 from aozora_tui.remote import links
 from aozora_tui.run_list import RunList
 from aozora_tui.run_notes import Notes
@@ -180,3 +184,43 @@ def test_a_copy_of_a_run_elsewhere_cannot_be_tagged(run):
 
 def test_the_tags_in_use_are_known_most_used_first():
     assert run_notes.most_used([("b", "a"), ("a",), ("c",), ()]) == ["a", "b", "c"]
+
+
+def test_of_two_that_write_at_once_nobody_loses_a_tag(run):
+    many = [sys.executable, "-c", _ADDS, str(run.path)]
+    others = [subprocess.Popen([*many, letter]) for letter in "ab"]
+    assert [other.wait() for other in others] == [0, 0]
+    assert sorted(run_notes.read(run).tags) == sorted(f"{letter}{at}" for letter in "ab" for at in range(6))
+
+
+_ADDS = """
+import sys
+from pathlib import Path
+from aozora_tui import run_notes
+from engine.contract.rundir import RunDir
+for turn in range(20):
+    for at in range(6):
+        run_notes.change(RunDir(Path(sys.argv[1])), add=(f"{sys.argv[2]}{at}",))
+    if turn < 19:
+        run_notes.change(RunDir(Path(sys.argv[1])), remove=[f"{sys.argv[2]}{at}" for at in range(6)])
+"""
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.lock"])
+def test_a_pipe_in_a_run_keeps_nobody_waiting(run, name):
+    path = run.path / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert rundir.read_info(run) is None or name == "run.lock"
+    assert rundir.lock_owner(run) is None
+
+
+def test_a_log_or_events_that_become_a_pipe_keep_nobody_waiting(run):
+    tail, text = LineTail(run.events), LogText(run.log)
+    tail.read()
+    for path in (run.events, run.log):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    assert tail.read() == []
+    with pytest.raises(OSError, match="it is no file"):
+        text.read()

@@ -319,6 +319,8 @@ async def test_home_costs_no_byte_while_nothing_happens(run):
     with fake_run.engine_alive(run):
         app = watching(None, driver_class=seen.CountingDriver)
         async with app.run_test(headless=False, size=(120, 40)) as pilot:
+            await seen.work_done(app)  # what the selected run takes of the disk
+            await pilot.pause()
             assert await counted(app, pilot) == 0
 
 
