@@ -47,12 +47,12 @@ def _lines(compared: "Sequence[ComparedRun]", names: "Sequence[str]") -> list[st
     from aozora_tui.compared_finals import (
         differing,
         final,
-        in_words,
         name_of,
         no_setting_differs,
         other_losses,
         rows,
         shared,
+        values_of,
     )
 
     upto = shared(compared)
@@ -63,12 +63,7 @@ def _lines(compared: "Sequence[ComparedRun]", names: "Sequence[str]") -> list[st
         table.append([row.label, *cells])
     settings = differing(compared)
     table.append(["SETTING", *("" for _ in names)])
-    for setting in settings:
-        values = [
-            in_words(value) if each.profile is not None else "?"
-            for value, each in zip(setting.values, compared, strict=True)
-        ]
-        table.append([name_of(setting, settings), *values])
+    table.extend([name_of(setting, settings), *values_of(setting, compared)] for setting in settings)
     if not settings:
         table.pop()
     lines = text.table([[text.printable(cell) for cell in row] for row in table])

@@ -169,6 +169,14 @@ def other_losses(settings: Sequence[Setting]) -> str:
     return f"Their losses measure different things: {', '.join(unlike)}" if unlike else ""
 
 
+def values_of(setting: Setting, compared: Sequence[ComparedRun]) -> list[str]:
+    """The setting in each of the runs, in words; "?" where the profile cannot be read."""
+    return [
+        in_words(value) if each.profile is not None else "?"
+        for value, each in zip(setting.values, compared, strict=True)
+    ]
+
+
 def in_words(value: Any) -> str:
     """A plain TOML value in one line."""
     if value is None or value == [] or value == {} or value == "":

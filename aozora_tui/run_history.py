@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from aozora_tui.run_state import RunState
+from aozora_tui.rate_factor import RateFactor
 from engine.contract import events
 from engine.contract.rundir import RunDir
 
@@ -14,13 +14,17 @@ _BLOCK = 1 << 20
 def rate_factor(run: RunDir) -> float:
     """What the schedule's rate is multiplied with by command: it may have been given long ago. 1 if it cannot be
     read."""
-    state = RunState()
-    state.apply(_told(run, b'"steered"', b'"started"'))
-    return state.factor
+    factor = RateFactor()
+    for event in _told(run, b'"steered"', b'"started"'):
+        if isinstance(event, events.Started | events.Steered):
+            factor.apply(event)
+    return factor.now
 
 
 def exports(run: RunDir) -> list[Path]:
     """What the run's last start has finished for others, in order."""
+    from aozora_tui.run_state import RunState  # a list of runs needs no such whole state
+
     state = RunState()
     state.apply(_told(run, b'"export"', b'"started"'))
     return [run.path / path for path in state.exports]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from aozora_tui.history import History
+from aozora_tui.rate_factor import RateFactor
 from aozora_tui.text import duration, scaled, size
 from engine.contract import events
 from engine.contract.events import AnyEvent
@@ -66,7 +66,6 @@ class RunState:
     paused: bool = False
     skipped: int = 0
     damped: int = 0
-    factor: float = 1.0
     planned_lr: float = 0.0
     checkpoint: events.Saved | None = None
     samples: list[events.Sampled] = field(default_factory=list)
@@ -76,10 +75,15 @@ class RunState:
     notes: deque[Note] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
     told: deque[Told] = field(default_factory=lambda: deque(maxlen=LAST_NOTES))
     last_time: float = 0.0
-    _steered: list[events.Steered] = field(default_factory=list)
+    _rate_factor: RateFactor = field(default_factory=RateFactor)
     _damped_note: Note | None = None
     _durations: deque[float] = field(default_factory=lambda: deque(maxlen=PACE_STEPS))
     _step_began: float | None = None
+
+    @property
+    def factor(self) -> float:
+        """What the schedule's rate is multiplied with from now on."""
+        return self._rate_factor.now
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -95,7 +99,9 @@ class RunState:
     def pace(self) -> float | None:
         """The median of the last steps, so that one that waited for the disk does not move the forecast."""
         if self._durations:
-            return statistics.median(self._durations)
+            from statistics import median  # here, because a list of runs asks for no pace
+
+            return median(self._durations)
         if self.last_step is not None and self.started is not None:
             return self.last_step.seconds * self.started.accumulate or None
         return None
@@ -216,9 +222,7 @@ class RunState:
         self.exports.clear()
         self.failed = self.finished = self.micro = self.progress = self.last_step = None
         self.paused, self._step_began = False, None
-        # What was commanded for later steps the engine comes to again, and says so.
-        self._steered = [given for given in self._steered if given.step <= event.step]
-        self.factor = self._steered[-1].factor if self._steered else 1.0
+        self._rate_factor.apply(event)
         self._durations.clear()
         self._note(event, f"resumed from step {event.step}" if resumed else f"started on {event.device}")
 
@@ -260,10 +264,9 @@ class RunState:
         self._damped_note = self.notes[-1]
 
     def _steer(self, event: events.Steered) -> None:
-        self._steered = [*(given for given in self._steered if given.step < event.step), event]
         if event.factor != self.factor:  # a resume says it again
             self._note(event, scaled(event.factor, event.step + 1))
-        self.factor = event.factor
+        self._rate_factor.apply(event)
 
     def _saved(self, event: events.Saved) -> None:
         if event.kind == "export":

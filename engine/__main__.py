@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import gc
 import os
-import socket
 import sys
 import time
 import traceback
@@ -203,7 +202,7 @@ def _describe(run: RunDir, options: argparse.Namespace, settings: Profile) -> Ru
         pid=pid,
         process_start=rundir.process_start(pid),
         boot_id=rundir.boot_id(),
-        host=socket.gethostname(),
+        host=rundir.this_host(),
         protocol=events.PROTOCOL,
         versions={"aozora-tui": __version__} | {name: metadata.version(name) for name in ("torch", "diffusers")},
         created=before.created if before else now,

@@ -9,12 +9,12 @@ from aozora_tui.compared_finals import (
     Row,
     differing,
     final,
-    in_words,
     name_of,
     no_setting_differs,
     other_losses,
     rows,
     shared,
+    values_of,
 )
 from aozora_tui.compared_runs import ComparedRun
 from aozora_tui.screens.data_page import Parts, ending, paragraph
@@ -104,11 +104,8 @@ def table(compared: Sequence[ComparedRun], names: Sequence[str], first: int, wid
     none = no_setting_differs(compared)
     lines.append(((heading if settings else none[:1].upper() + none[1:], "head"),))
     for setting in settings:
-        values = [
-            in_words(value) if each.profile is not None else "?"
-            for each, value in zip(compared, setting.values, strict=True)
-        ]
-        lines.append(_line(Row(label=name_of(setting, settings), cells=tuple(values)), seen, room))
+        row = Row(label=name_of(setting, settings), cells=tuple(values_of(setting, compared)))
+        lines.append(_line(row, seen, room))
     unread = [name for each, name in zip(compared, names, strict=True) if each.profile is None]
     if unread:
         lines += paragraph(f"? its profile cannot be read: {', '.join(unread)}", width, "attention", indent="  ")

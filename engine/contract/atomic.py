@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import math
 import os
 import stat
@@ -134,6 +133,8 @@ def header_bytes(entries: Sequence[Entry], metadata: Mapping[str, str]) -> bytes
 
     The tensors' bytes are to follow in `layout(entries)` order.
     """
+    import json
+
     header: dict[str, object] = {}
     if metadata:
         header["__metadata__"] = dict(sorted(metadata.items()))
