@@ -118,7 +118,7 @@ class ComparedRun:
 def series(compared: ComparedRun, metric: Metric, axis: XAxis, style: str) -> Series:
     """A curve of it, over its own steps, hours or samples."""
     history = compared.state.history
-    across = xs(history, axis, per_step=compared.per_step, of_box=metric.of_box)
+    across = xs(history, axis, per_step=compared.per_step, of=metric.of)
     return Series(str(compared.place), across, values(history, metric), style, smoothed=metric.smoothed)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from aozora_tui.dataset_survey import Placed
@@ -13,6 +13,7 @@ from engine.contract import places
 from engine.contract.atomic import Interrupted
 from engine.contract.buckets import Bucket
 from engine.contract.caption_tokens import CHUNK, Counter, fingerprint, is_short, num_chunks
+from engine.contract.held_out import held_out
 from engine.contract.order import Order, is_dropped
 from engine.contract.sections import Profile
 from engine.contract.tokenizer_files import find_tokenizers
@@ -55,7 +56,7 @@ class Draw:
 
 class Drawing:
     """The order of a run that starts with these pictures, all of which can be decoded. `chunks` are of whole
-    captions."""
+    captions. Raises ValueError if as many are to be held out as there are."""
 
     def __init__(self, profile: Profile, placed: Sequence[Placed], chunks: Sequence[int]) -> None:
         train = profile.train
@@ -63,8 +64,14 @@ class Drawing:
         self.cut = sum(length > self.most_chunks for length in chunks)
         self._accumulate, self._micros = train.accumulate, train.steps * train.accumulate
         self._seed, self._dropout = train.seed, profile.objective.conditional_dropout
-        groups = [(each.bucket, min(length, self.most_chunks)) for each, length in zip(placed, chunks, strict=True)]
-        repeats = [each.picture.repeats for each in placed]
+        pictures = [each.picture for each in placed]
+        looks = [(each.identity.size, each.width, each.height) for each in pictures]
+        held = list(chain.from_iterable(held_out(looks, profile.validation.pictures)))
+        self.held_out = len(held)
+        drawn = sorted(set(range(len(placed))) - set(held))
+        self._places = {index: place for place, index in enumerate(drawn)}
+        groups = [(placed[index].bucket, min(chunks[index], self.most_chunks)) for index in drawn]
+        repeats = [pictures[index].repeats for index in drawn]
         self.order = Order(groups, repeats, seed=train.seed, batch_size=train.batch_size)
         samples: Tally[tuple[Bucket, int]] = Tally()
         for group, times in zip(groups, repeats, strict=True):
@@ -86,9 +93,14 @@ class Drawing:
         """That the run takes."""
         return self._micros / self.order.batches_per_epoch
 
+    def is_held_out(self, index: int) -> bool:
+        return index not in self._places
+
     def draws(self, index: int, count: int) -> tuple[Draw, ...]:
-        """The first of a picture, fewer if the run ends before."""
-        coming = self.order.draws(index, before=self._micros)
+        """The first of a picture, fewer if the run ends before, none if it is held out."""
+        if index not in self._places:
+            return ()
+        coming = self.order.draws(self._places[index], before=self._micros)
         return tuple(
             Draw(
                 micro // self._accumulate + 1,
@@ -102,7 +114,7 @@ class Drawing:
 def plan_draws(
     profile: Profile, placed: Sequence[Placed], vocabulary: Vocabulary, should_stop: Callable[[], bool]
 ) -> Drawing | None:
-    """None without a picture. Raises Interrupted."""
+    """None without a picture. Raises Interrupted, and ValueError as `Drawing`."""
     chunks = []
     for each in placed:
         if should_stop():

@@ -105,12 +105,27 @@ class Box(Columns):
 
 
 @dataclass
+class Checks(Columns):
+    """The loss on pictures that are held out."""
+
+    values: dict[str, array[float]] = field(default_factory=lambda: _floats("validation"))
+
+    def take(self, event: events.Validated, elapsed: float) -> None:
+        """Of a step that is measured again, as after a resume, the newer one counts."""
+        self.drop_after(event.step - 1)
+        self.steps.append(event.step)
+        self.elapsed.append(elapsed)
+        self.values["validation"].extend(_finite([event.loss]))
+
+
+@dataclass
 class History:
     """Everything a run has measured, of which nothing is void: a resume from step k drops what came after k."""
 
     steps: Columns = field(default_factory=lambda: Columns(values=_floats(*_OF_STEPS, *SPENT)))
     samples: Samples = field(default_factory=Samples)
     box: Box = field(default_factory=Box)
+    checks: Checks = field(default_factory=Checks)
     _began: float = 0.0  # Unix seconds that stand for elapsed 0, moved on by every pause between two starts
 
     def begin(self, event: events.Started) -> None:
@@ -136,6 +151,7 @@ class History:
         """Forget the steps after `step`."""
         self.samples.keep(self.steps.drop_after(step))
         self.box.drop_after(step)
+        self.checks.drop_after(step)
 
     def elapsed(self, time: float) -> float:
         """What `elapsed` is at a moment of the present start, in Unix seconds."""

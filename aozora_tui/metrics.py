@@ -10,15 +10,16 @@ from aozora_tui.history import Columns, History
 from engine.contract.rundir import RunDir
 
 XAxis = Literal["step", "hours", "samples"]
+Source = Literal["steps", "box", "checks"]  # the columns of a history
 CLIP_IN_SIGHT = 2.5  # times the longest gradient
 X_AXES: tuple[XAxis, ...] = ("step", "hours", "samples")
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`column` is of the steps' columns, or of the machine's (`of_box`), which are told half a minute apart; `per` is
-    what a number of it is divided by to be in `unit`. `smoothed`: an average says more than the points. `by_timestep`:
-    a strip of shades, of the samples' losses."""
+    """`column` is of the steps' columns, of the machine's (`box`), which are told half a minute apart, or of the looks
+    at held-out pictures (`checks`); `per` is what a number of it is divided by to be in `unit`. `smoothed`: an average
+    says more than the points. `by_timestep`: a strip of shades, of the samples' losses."""
 
     name: str
     title: str
@@ -27,29 +28,35 @@ class Metric:
     per: float = 1.0
     smoothed: bool = False
     by_timestep: bool = False
-    of_box: bool = False
+    of: Source = "steps"
 
 
 METRICS: tuple[Metric, ...] = (
     Metric("loss", "loss", "loss", smoothed=True),
     Metric("grad-norm", "grad norm", "grad_norm", smoothed=True),
     Metric("timesteps", "loss by timestep", "loss", by_timestep=True),
+    Metric("validation", "validation loss", "validation", of="checks"),
     Metric("lr", "learning rate", "lr"),
     Metric("seconds", "s/micro-batch", "seconds", "s"),
     Metric("samples", "samples/s", "samples_per_second"),
     Metric("waiting", "s/step waiting for data", "data", "s"),
     Metric("update", "s/step in the optimizer", "update", "s"),
     Metric("peak", "torch peak GiB", "memory_peak", "GiB", per=float(1 << 30)),
-    Metric("vram", "card's memory GiB", "card_used", "GiB", per=float(1 << 30), of_box=True),
-    Metric("gpu", "card's use %", "utilisation", "%", of_box=True),
-    Metric("power", "card's power W", "power", "W", of_box=True),
-    Metric("heat", "card's heat C", "temperature", "C", of_box=True),
+    Metric("vram", "card's memory GiB", "card_used", "GiB", per=float(1 << 30), of="box"),
+    Metric("gpu", "card's use %", "utilisation", "%", of="box"),
+    Metric("power", "card's power W", "power", "W", of="box"),
+    Metric("heat", "card's heat C", "temperature", "C", of="box"),
 )
 
 
 def columns(history: History, metric: Metric) -> Columns:
     """Where its numbers are, with the step and the time of each."""
-    return history.box if metric.of_box else history.steps
+    return _columns(history, metric.of)
+
+
+def _columns(history: History, of: Source) -> Columns:
+    found: dict[Source, Columns] = {"steps": history.steps, "box": history.box, "checks": history.checks}
+    return found[of]
 
 
 def values(history: History, metric: Metric) -> Sequence[float]:
@@ -58,9 +65,9 @@ def values(history: History, metric: Metric) -> Sequence[float]:
     return column if metric.per == 1 else Scaled(column, per=metric.per)
 
 
-def xs(history: History, axis: XAxis, *, per_step: int, of_box: bool = False) -> Sequence[float]:
-    """Ascending, one for each step, or for each look at the machine; `per_step` samples make a step."""
-    found = history.box if of_box else history.steps
+def xs(history: History, axis: XAxis, *, per_step: int, of: Source = "steps") -> Sequence[float]:
+    """Ascending, one for each step, or for each look at `of`; `per_step` samples make a step."""
+    found = _columns(history, of)
     if axis == "hours":
         return Scaled(found.elapsed, per=3600)
     if axis == "samples":

@@ -22,6 +22,7 @@ PHASES = {
     "compile": "trying the compiler",
     "preflight": "trying everything once",
     "train": "training",
+    "validate": "measuring the loss on held-out pictures",
     "preview": "drawing previews",
     "save": "saving a checkpoint",
     "export": "writing the export",
@@ -197,6 +198,9 @@ def _other(view: View, event: events.AnyEvent) -> list[str]:
             line += f", so its gradient counts x {event.factor:.2g}"
         case events.Steered():
             line = scaled(event.factor, event.step + 1)
+        case events.Validated():
+            of = f"{event.pictures} held-out picture{'' if event.pictures == 1 else 's'}"
+            line = f"validation loss {event.loss:.4f} after step {event.step} (on {of}, in {duration(event.seconds)})"
         case events.Sampled():
             line = f"preview of step {event.step}: {view.folder / event.path}"
         case events.Saved():

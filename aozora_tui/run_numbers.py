@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aozora_tui.history import Columns
 from aozora_tui.run_state import RunState
 from aozora_tui.text import age, duration, home_path, size
 
@@ -60,11 +61,23 @@ def _progress(state: RunState, now: float) -> list[tuple[str, str]]:
         lines.append(("trained for", duration(columns.elapsed[-1])))
         clipped = sum(columns["clipped"][-RECENT:])
         lines.append(("clipped", f"{clipped:.0f} of the last {min(len(columns), RECENT)} steps"))
+    if len(state.history.checks):
+        lines.append(("validation", _validation(state.history.checks)))
     if state.skipped or state.damped:
         lines.append(("passed over", f"{state.skipped} steps skipped, {state.damped} damped"))
     if state.warnings:
         lines.append(("warnings", f"{state.warnings}, whole on the page of findings and warnings"))
     return lines
+
+
+def _validation(checks: Columns) -> str:
+    """The loss on held-out pictures: the newest, the lowest, the first."""
+    losses, steps = checks["validation"], checks.steps
+    best = min(range(len(losses)), key=lambda at: losses[at] if losses[at] == losses[at] else math.inf)
+    said = f"loss {losses[-1]:.4g} at step {steps[-1]:,}"
+    if best < len(losses) - 1:
+        said += f", lowest {losses[best]:.4g} at {steps[best]:,}"
+    return said if best == 0 else f"{said}, {losses[0]:.4g} at {steps[0]:,}"
 
 
 def _time(state: RunState) -> list[tuple[str, str]]:

@@ -168,6 +168,9 @@ class RunState:
             case events.Machine():
                 self.machine = event
                 self.history.box.take(event, self.step, self.history.elapsed(event.time))
+            case events.Validated():
+                self.history.checks.take(event, self.history.elapsed(event.time))
+                self._note(event, f"validation loss {event.loss:.4g} at step {event.step}", "good")
             case events.Planned():
                 self.planned = event
             case events.Epoch():

@@ -155,7 +155,7 @@ class ChartsScreen(AozoraScreen[None]):
         per_step = started.accumulate * started.batch_size if started else 1
         return Series(
             metric.title,
-            metrics.xs(history, self.axis, per_step=per_step, of_box=metric.of_box),
+            metrics.xs(history, self.axis, per_step=per_step, of=metric.of),
             metrics.values(history, metric),
         )
 
@@ -187,10 +187,11 @@ class ChartsScreen(AozoraScreen[None]):
         known = [metric for metric in metrics.shown(history) if not metric.by_timestep]
         # The chosen one first: the last ones may find no room.
         for metric in sorted(known, key=lambda each: each is not self.chosen):
-            at = nearest_index(history.box.elapsed, steps.elapsed[index]) if metric.of_box else index
+            found = metrics.columns(history, metric)
+            at = index if metric.of == "steps" else nearest_index(found.elapsed, steps.elapsed[index])
             if at is None:
                 continue
-            number = metrics.columns(history, metric)[metric.column][at] / metric.per
+            number = found[metric.column][at] / metric.per
             if number == number:
                 parts.append(f"{metric.title} {short(number)}")
         text, room = parts[0], max(self.size.width - 2, 20)

@@ -254,7 +254,8 @@ class DataScreen(DataWork):
     def _show(self, *, anew: bool = False) -> None:
         survey = self.survey
         if survey.finished:
-            state = f"{survey.samples:,} samples an epoch"
+            samples = self.drawing.order.samples_per_epoch if self.drawing is not None else survey.samples
+            state = f"{samples:,} samples an epoch"
         else:
             state = f"scanning {survey.done:,} of {survey.total:,}" if survey.total else "scanning"
         self.set_title(("Data  ", "bold"), f"{counted(len(survey.placed), 'picture')}  {state}")

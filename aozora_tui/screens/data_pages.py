@@ -110,7 +110,10 @@ def _remarks(survey: Survey, profile: Profile, drawing: Drawing | None, width: i
         cut_off = f"{counted(drawing.cut, 'caption')} longer than {profile.data.max_tokens} tokens: the rest is cut"
         said.append((cut_off, "attention"))
     if drawing is not None:
-        said.append((f"An epoch: {survey.samples:,} samples in {drawing.order.batches_per_epoch:,} micro-batches", ""))
+        if drawing.held_out:
+            said.append((f"{counted(drawing.held_out, 'picture')} held out: the run is measured by them", ""))
+        epoch = f"{drawing.order.samples_per_epoch:,} samples in {drawing.order.batches_per_epoch:,} micro-batches"
+        said.append((f"An epoch: {epoch}", ""))
         if drawing.partial:
             of = f"fewer than {profile.train.batch_size}: each is of one bucket"
             said.append((f"{drawing.partial:,} of them hold {of}", "dim"))

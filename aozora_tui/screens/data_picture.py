@@ -29,6 +29,7 @@ class Look:
     failed: str = ""
     tokens: int | None = None
     draws: tuple[Draw, ...] | None = None
+    held_out: bool = False
 
 
 def picture_room(room: tuple[int, int]) -> tuple[int, int]:
@@ -113,6 +114,8 @@ def _drawn(look: Look | None, profile: Profile, drawing: Drawing | None, unknown
     lines: list[Parts] = [(("Drawn", "head"), (f"  with seed {profile.train.seed}, from a new start", "dim"))]
     if drawing is None or look is None or look.draws is None:
         return [*lines, *paragraph(unknown, width, "dim")]
+    if not look.draws and look.held_out:
+        return [*lines, *paragraph("never: it is held out, and the run is measured by it", width, "attention")]
     if not look.draws:
         return [*lines, *paragraph("not once: the run ends before its turn", width, "attention")]
     step_width = max(len(f"{draw.step:,}") for draw in look.draws)

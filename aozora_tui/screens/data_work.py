@@ -75,6 +75,8 @@ class DataWork(AozoraScreen[None]):
             drawing = plan_draws(self.profile, placed, vocabulary, _stopped())
         except TokenizerError as error:
             unknown = f"Not known here: {error}"
+        except ValueError as error:
+            unknown = f"Not known: validation.pictures: {error}"
         except Interrupted:
             return
         self.post_message(self.Came(scan, partial(self.planned, vocabulary, drawing, unknown)))
@@ -92,7 +94,8 @@ class DataWork(AozoraScreen[None]):
             return
         tokens = vocabulary.tokens(placed.picture.caption) if vocabulary else None
         draws = drawing.draws(index, DRAWS) if drawing else None
-        self.post_message(self.Came(scan, partial(self.looked, index, Look(small, failed, tokens, draws))))
+        held = drawing is not None and drawing.is_held_out(index)
+        self.post_message(self.Came(scan, partial(self.looked, index, Look(small, failed, tokens, draws, held))))
 
     @work(thread=True, exclusive=True, group="cache", exit_on_error=False)
     def judge_cache(self, placed: list[Placed], scan: int) -> None:

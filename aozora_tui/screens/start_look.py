@@ -65,6 +65,7 @@ class Look:
     more: tuple[Problem, ...] = ()
     survey: Survey | None = None
     drawing: Drawing | None = None
+    undrawable: str = ""
     exact: bool = False
     has_card: bool = False
 
@@ -100,7 +101,10 @@ def with_pictures(look: Look, path: Path, should_stop: Callable[[], bool]) -> Lo
     if look.profile is None or is_unbuilt(look.profile, path.parent):
         return look
     survey = survey_of(look.profile, path.parent, should_stop)
-    drawing, exact = _drawing(look.profile, survey, path.parent, should_stop)
+    try:
+        drawing, exact = _drawing(look.profile, survey, path.parent, should_stop)
+    except ValueError as error:
+        return replace(look, survey=survey, undrawable=f"validation.pictures: {error}")
     return replace(look, survey=survey, drawing=drawing, exact=exact)
 
 

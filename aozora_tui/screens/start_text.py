@@ -85,6 +85,11 @@ def _pictures(look: Look, profile: Profile) -> Iterator[tuple[str, Content]]:
         text += (
             f"; {drawn} are drawn: {epochs:,.0f} epochs" if epochs >= 9.5 else f"; {drawn} drawn: {epochs:.1f} epochs"
         )
+        if held := look.drawing.held_out:
+            text += f"; {held:,} held out"
+    if look.undrawable:
+        yield "pictures", Content.styled(f"{text}. {look.undrawable}: the run would not start", "$warning")
+        return
     if look.last is not None and look.last.encoded:
         text += f". {look.last.summary.name} has encoded them, except for what is new"
     yield "pictures", Content(f"{text}.")

@@ -22,7 +22,9 @@ _END = 1 << 13  # bytes, in which the newest event mostly is
 # What foreign bytes can make the decoder raise.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-PhaseName = Literal["demo", "scan", "cache", "load", "compile", "preflight", "train", "preview", "save", "export"]
+PhaseName = Literal[
+    "demo", "scan", "cache", "load", "compile", "preflight", "train", "validate", "preview", "save", "export"
+]
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False, tag_field="event", tag=str.lower):
@@ -167,6 +169,17 @@ class Steered(Event, frozen=True, kw_only=True):
     factor: float
 
 
+class Validated(Event, frozen=True, kw_only=True):
+    """The mean loss after `step` on `pictures` that are held out, by the weights that are meant for others: `samples`
+    of timestep and noise, the same each time. Took `seconds`."""
+
+    step: int
+    loss: float
+    pictures: int
+    samples: int
+    seconds: float
+
+
 class Sampled(Event, frozen=True, kw_only=True):
     step: int
     path: str
@@ -230,6 +243,7 @@ AnyEvent = (
     | Skipped
     | Damped
     | Steered
+    | Validated
     | Sampled
     | Saved
     | Paused

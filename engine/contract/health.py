@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.contract import events, health_learning, health_machine
+from engine.contract import events, health_learning, health_machine, health_validation
 from engine.contract.events import Step
 from engine.contract.health_past import BLOCK, Past
 from engine.contract.health_rules import Level, Rule
@@ -35,6 +35,7 @@ RULES: dict[str, Rule] = {
     "health-clipping": health_learning.clipping,
     "health-rate": health_learning.zero_rate,
     "health-skipped": health_learning.skipped,
+    "health-rising": health_validation.rising,
     "health-data": health_machine.starvation,
     "health-heat": health_machine.heat,
     "health-spill": health_machine.spill,
@@ -48,6 +49,7 @@ BY_BLOCKS: dict[int, tuple[str, ...]] = {
     8: ("health-plateau", "health-spikes"),
 }
 BY_LOOKS = ("health-heat", "health-spill", "health-checkpoint")
+BY_CHECKS = ("health-rising",)
 BY_SETTLED_LOOKS = ("health-disk", *BY_LOOKS)  # when no checkpoint is about to be removed
 # What is over with the process, whatever was true of it.
 OF_THE_BOX = frozenset({"health-data", "health-heat", "health-spill", "health-disk", "health-checkpoint"})
@@ -87,6 +89,9 @@ class Watch:
             case events.Skipped():
                 past.skips.append(event)
                 return self._judge(("health-skipped",), event.time)
+            case events.Validated():
+                past.check(event)
+                return self._judge(BY_CHECKS, event.time)
             case events.Saved(kind="checkpoint"):
                 past.save(event)
                 return self._judge(("health-checkpoint",), event.time)

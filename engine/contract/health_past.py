@@ -25,6 +25,7 @@ MOST_OWN = 8  # so many at most are: a run that keeps more fills the disk itself
 # The median of n values spreads so much further than their mean, which spreads 1 / sqrt(n) as far as they do.
 MEDIAN_SPREAD = 1.25
 LAST_MACHINES = 8
+MOST_CHECKS = 1024
 MOST_SKIPS = 16
 
 
@@ -117,6 +118,8 @@ class Past:
     saved_step: int = 0
     saved_at: float = 0.0  # in seconds of training, and so are the gaps between the last checkpoints
     gaps: deque[float] = field(default_factory=lambda: deque(maxlen=5))
+    # (step, loss) of the looks at pictures that are held out
+    checks: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=MOST_CHECKS))
     _step: int = 0
     _trained: float = 0.0
     _saved_since: bool = False  # the last level
@@ -159,6 +162,7 @@ class Past:
         self.blocks = deque((block for block in self.blocks if block.last <= event.step), maxlen=RECENT)
         self.curve.drop_after(event.step)
         self.skips = deque((skip for skip in self.skips if skip.step <= event.step), maxlen=MOST_SKIPS)
+        self._drop_checks(event.step)
         self.machines.clear()
         self.levels.clear()
         self.usual_seconds.clear()
@@ -183,6 +187,14 @@ class Past:
         if self.full_since is None:
             self.usual_seconds.append(block.seconds)
         return block
+
+    def check(self, event: events.Validated) -> None:
+        """Of a step that is measured again the newer look counts."""
+        self._drop_checks(event.step - 1)
+        self.checks.append((event.step, event.loss))
+
+    def _drop_checks(self, after: int) -> None:
+        self.checks = deque((look for look in self.checks if look[0] <= after), maxlen=MOST_CHECKS)
 
     def save(self, event: events.Saved) -> None:
         trained = self.trained

@@ -120,6 +120,7 @@ ONLY_WITH: dict[str, OnlyWith] = {
         lambda profile: profile.memory.plan in ("auto", "plain") or profile.text_encoders.train != "none",
         'without plan = "auto" or "plain", or text encoders that learn',
     ),
+    "validation.every": OnlyWith(lambda profile: profile.validation.pictures > 0, "without validation.pictures"),
     "save.export_format": _EXPORTED,
     "save.export_precision": _EXPORTED,
 }

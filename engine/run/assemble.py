@@ -41,6 +41,7 @@ from engine.run.precision import DTYPES
 from engine.run.preview import Previewer, previewed_weights
 from engine.run.session import Session
 from engine.run.train import Training
+from engine.run.validate import Validator
 
 STEERING = "steering.json"
 
@@ -86,6 +87,7 @@ def assemble(
     preflight.check_disk(session, plan, export_bytes(profile, base.checkpoint.header, trained))
     preflight.rehearse_update(plan)
     previewer = Previewer(session, profile, base.checkpoint, dataset, device, conditioner=reader)
+    validator = Validator(session, profile.objective, dataset, conditioner=reader)
 
     shown = {weights: partial(plan.shown, average=weights != "latest") for weights in previewed_weights(profile)}
 
@@ -101,6 +103,7 @@ def assemble(
         batches=batches,
         clock=Clock() if compiles(profile, device) else None,
         draw=lambda step: previewer.draw(plan.predict, step, shown),
+        validate=partial(validator.measure, plan),
         state=_state(profile, base, dataset),
         device=device,
         step=0,

@@ -48,6 +48,7 @@ CHANGES_WHAT_IS_LEARNT = (
 MAY_CHANGE = (
     "save.",
     "preview.",
+    "validation.every",
     "ema.previews",
     "ema.export",
     "train.max_skipped",

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from engine.contract.items import Captioned
 from engine.contract.sections import TextEncoders
 from engine.contract.text_tensors import TOKEN_EMBEDDING
 from engine.data.batches import Contexts, TokenIds
 from engine.memory.plan import Embedded, Tokens
 from engine.model.conditioner import Conditioner
 from engine.optim.optimizer import Caution
-from engine.run.dataset import Dataset, Prompt
+from engine.run.dataset import Dataset
 
 MOST_KEPT = 0.99  # of second moments: what an encoder sees changes from step to step, and a long memory makes it jump
 
@@ -36,8 +37,8 @@ def cautions(names: Iterable[str], settings: TextEncoders) -> dict[str, Caution]
     }
 
 
-class Previewed:
-    """The conditions of previews on `device`, (77n, C) and (P,): by the `conditioner` as it is at that moment, or
+class Encoded:
+    """Captions and prompts on `device`, (77n, C) and (P,): by the `conditioner` as it is at that moment, or
     without one out of the cache. What may be raised: CacheError."""
 
     def __init__(self, dataset: Dataset, conditioner: Conditioner | None, device: torch.device) -> None:
@@ -46,7 +47,7 @@ class Previewed:
         self._conditioner = conditioner
         self._device = device
 
-    def of(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+    def of(self, prompt: Captioned) -> tuple[Tensor, Tensor]:
         if self._conditioner is None:
             return self._moved(self._dataset.cache.load_text(prompt))
         return self._encoded(self._conditioner, prompt.caption)

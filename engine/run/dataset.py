@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from engine.contract.buckets import Placement, describe, make_buckets, place
 from engine.contract.caption_tokens import CHUNK
 from engine.contract.content_digests import NAME as CONTENTS
 from engine.contract.folder import Skipped, scan, shown
+from engine.contract.held_out import held_out
 from engine.contract.items import DTYPE_NAMES, Captioned, Encoding, Item, data_fingerprint, text_key
 from engine.contract.order import Order
 from engine.contract.rundir import RunDir
@@ -45,7 +47,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that the loop draws from; the pictures and the VAE are not needed any more. `chunks` are the lengths of the
+    """All that the loop draws from; the pictures and the VAE are not needed any more. `held_out` are what the run is
+    measured by and never drawn. `chunks` are the lengths of the
     items' encoded captions, in chunks of 77 tokens, at most `max_chunks`; `words` made them. If `live`, no caption is
     encoded: the text encoders learn, and read the tokens anew every time."""
 
@@ -60,6 +63,7 @@ class Dataset:
     null_condition: NullCondition = "empty_prompt"
     max_chunks: int = 1
     live: bool = False
+    held_out: tuple[Item, ...] = ()
 
     def conditions(self) -> Conditions:
         """How the loop reads captions. Raises CacheError."""
@@ -114,10 +118,11 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
         encoding.encode_words(session, profile, checkpoint, device, cache=cache, texts=texts, words=words)
     if kept is None:
         write_text(path, snapshot.encode(Snapshot(how, items)))
+    drawn, held = _parted(items, profile.validation.pictures)
     return Dataset(
         cache,
-        items,
-        tuple(min(item.chunks, how.max_chunks) for item in items),
+        drawn,
+        tuple(min(item.chunks, how.max_chunks) for item in drawn),
         words,
         empty=prompts[0],
         negative=prompts[1],
@@ -126,7 +131,19 @@ def prepare(session: Session, profile: Profile, checkpoint: Checkpoint, device: 
         null_condition=profile.objective.null_condition,
         max_chunks=how.max_chunks,
         live=live,
+        held_out=held,
     )
+
+
+def _parted(items: tuple[Item, ...], count: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Those that are drawn, and `count` that are held out, of copies one. Raises RunError if none would be drawn."""
+    looks = [(item.identity.size, *item.original) for item in items]
+    try:
+        held = held_out(looks, count)
+    except ValueError as error:
+        raise RunError("validation", f"validation.pictures: {error}", "Lower it, or add pictures.") from error
+    out = frozenset(chain.from_iterable(held))
+    return tuple(item for place, item in enumerate(items) if place not in out), tuple(items[at[0]] for at in held)
 
 
 def rehearsal_batch(dataset: Dataset, batch_size: int) -> Batch:

@@ -25,7 +25,7 @@ from engine.model.single_file import Checkpoint
 from engine.objective.randomness import noise_of
 from engine.objective.sampler import sample, sampler_timesteps
 from engine.objective.target import path_of
-from engine.run.conditions import Previewed
+from engine.run.conditions import Encoded
 from engine.run.dataset import Dataset, Prompt
 from engine.run.session import Session
 
@@ -54,7 +54,7 @@ class Previewer:
         self._dataset = dataset
         self._device = device
         self._path = path_of(profile.objective)
-        self._previewed = Previewed(dataset, conditioner, device)
+        self._previewed = Encoded(dataset, conditioner, device)
 
     @property
     def wanted(self) -> bool:

@@ -43,6 +43,7 @@ class Training:
     pace: Pace
     batches: Batches
     draw: Callable[[int], None]
+    validate: Callable[[int], None]
     state: checkpoint.TrainingState
     device: torch.device
     step: int
@@ -52,6 +53,7 @@ class Training:
     clock: Clock | None = None
     _lookout: Lookout | None = None
     _steered: float = 1.0
+    _validated: int = -1
     _micro_began: float = 0.0
 
     def run(self) -> bool:
@@ -68,6 +70,8 @@ class Training:
                 self._steer()
                 complete = self.step >= settings.train.steps
                 self._save_if_due(ending=complete or bool(session.stopping))
+                if not session.stopping:
+                    self._validate_if_due(ending=complete)
                 if complete or session.stopping:
                     return complete
                 self._preview_if_due()
@@ -260,6 +264,16 @@ class Training:
             loss = float(losses.mean())
             if _is_finite(loss):
                 self.session.emit(events.Micro(step=self.step + 1, micro=micro + 1, loss=loss, seconds=seconds))
+
+    def _validate_if_due(self, *, ending: bool) -> None:
+        """At the start it is the base that is measured. Not twice after the same step, as of a pause."""
+        settings = self.profile.validation
+        comes = ending or self.step == 0 or due(self.step, settings.every)
+        if settings.pictures and comes and self.step != self._validated:
+            self._validated = self.step
+            with contextlib.suppress(StopRequested):
+                self.validate(self.step)
+                self.session.phase("train", self.step)
 
     def _preview_if_due(self) -> None:
         settings = self.profile.preview

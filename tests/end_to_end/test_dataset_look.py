@@ -86,13 +86,15 @@ def test_a_setting_that_encodes_every_picture_again_is_named(place, runs, demo_f
     assert state.pictures.missing == {why: 5} and not state.captions.missing
 
 
-def test_the_draws_are_those_of_the_run(place, runs, demo_folder, demo_checkpoint):
+@pytest.mark.parametrize("held", [0, 2])
+def test_the_draws_are_those_of_the_run(place, runs, demo_folder, demo_checkpoint, held):
     (place / "pictures" / "long.txt").write_text("red star " * 100)
     shutil.copy(next((place / "pictures").glob("*.png")), place / "pictures" / "long.png")
     profile = changed(
         write_profile(place, demo_folder),
         train={"seed": 5, "steps": 6, "accumulate": 3, "batch_size": 2},
         objective={"conditional_dropout": 0.4},
+        validation={"pictures": held},
     )
     placed = surveyed(profile, place)
     drawing = plan_draws(profile, placed, read_vocabulary(profile, place), never)
@@ -106,4 +108,8 @@ def test_the_draws_are_those_of_the_run(place, runs, demo_folder, demo_checkpoin
             dropped = torch.equal(context[: len(null)], null)
             drawn[name].append(Draw(micro // 3 + 1, micro % 3 + 1, dropped))
     assert drawing is not None and {draw.dropped for draws in drawn.values() for draw in draws} == {True, False}
+    never_drawn = {i for i, each in enumerate(placed) if not drawn[str(each.picture.path)]}
+    assert {i for i in range(len(placed)) if drawing.is_held_out(i)} == never_drawn
+    # The long caption is one of a copy, which is held out with its picture.
+    assert len(dataset.held_out) == held and len(never_drawn) == drawing.held_out == held + (held > 0)
     assert {str(each.picture.path): list(drawing.draws(i, 99)) for i, each in enumerate(placed)} == drawn

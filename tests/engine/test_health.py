@@ -123,7 +123,9 @@ def test_steps_without_a_start_are_no_error():
 
 def test_every_code_says_that_it_is_of_health_and_every_rule_is_asked():
     assert all(code.startswith("health-") for code in RULES)
-    asked = {code for codes in (*health.BY_BLOCKS.values(), health.BY_SETTLED_LOOKS) for code in codes}
+    asked = {
+        code for codes in (*health.BY_BLOCKS.values(), health.BY_SETTLED_LOOKS, health.BY_CHECKS) for code in codes
+    }
     assert asked == set(RULES) and asked >= health.OF_THE_BOX
 
 

@@ -80,6 +80,7 @@ BESIDE = [
     ("text_encoders.element_clip = 1.0", ["text_encoders.train = 'both'", *IMPORTED], ["text_encoders.train = 'both'"]),
     ("text_encoders.stop_after = 9", [], ["text_encoders.train = 'both'"]),
     ("ema.warmup = false", [], ["ema.decay = 0.99"]),
+    ("validation.every = 7", [], ["validation.pictures = 2"]),
     ("ema.previews = false", ["ema.decay = 0.99"], ["ema.decay = 0.99", "preview.prompts = ['a']"]),
     ("ema.previews = false", ["preview.prompts = ['a']"], ["ema.decay = 0.99", "preview.prompts = ['a']"]),
     ("ema.previews_of_both = true", ["ema.decay = 0.99"], ["ema.decay = 0.99", "preview.prompts = ['a']"]),

@@ -145,7 +145,27 @@ async def test_a_driver_that_tells_less_has_fewer_charts(run):
     app = AozoraApp(ticking=False)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot, run)
-        assert [metric.name for metric in metrics.shown(screen.state.history) if metric.of_box] == ["vram"]
+        assert [metric.name for metric in metrics.shown(screen.state.history) if metric.of == "box"] == ["vram"]
+
+
+def validated(number, loss):
+    at = fake_run.START + 40 + 26 * number
+    return events.Validated(time=at, step=number, loss=loss, pictures=16, samples=64, seconds=4)
+
+
+async def test_the_loss_on_held_out_pictures_has_a_chart_with_the_same_axes(run):
+    for number in range(0, 400, 50):
+        fake_run.add(run, validated(number, 0.2 - number / 4000))
+    lines = sorted(run.events.read_bytes().splitlines(True), key=lambda line: events.decode(line).time)
+    run.events.write_bytes(b"".join(lines))
+    app = AozoraApp(ticking=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(app, pilot, run)
+        assert [metric.name for metric in screen.seen] == ["loss", "grad-norm", "validation", "lr"]
+        drawn = seen_series(screen, "validation")
+        assert list(drawn.xs) == [*range(0, 400, 50)] and drawn.ys[-1] == pytest.approx(0.2 - 350 / 4000)
+        await pressed(pilot, "right")
+        assert "validation loss 0.1125" in screen.query_one("#readout", Static).content.plain
 
 
 @pytest.mark.parametrize(("clip", "drawn"), [(1.0, True), (0.0, False), (50.0, False)])

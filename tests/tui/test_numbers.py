@@ -60,6 +60,19 @@ def test_progress_time_and_checkpoints(run):
     ]
 
 
+def test_the_loss_on_held_out_pictures_now_at_best_and_at_first(run):
+    fake_run.add(run, fake_run.started(run))
+
+    def said(step, loss):
+        told = events.Validated(time=fake_run.START, step=step, loss=loss, pictures=16, samples=64, seconds=4)
+        fake_run.add(run, told)
+        return lines_of(folded(run), fake_run.START)["progress"]["validation"]
+
+    assert said(0, 0.13) == "loss 0.13 at step 0"
+    assert said(1000, 0.11) == "loss 0.11 at step 1,000, 0.13 at 0"
+    assert said(2000, 0.12) == "loss 0.12 at step 2,000, lowest 0.11 at 1,000, 0.13 at 0"
+
+
 def test_the_epoch_where_the_run_tells_how_long_one_is_and_no_time_but_of_training(run):
     at = fake_run.trained(run, 100)
     state = folded(run)

@@ -99,6 +99,8 @@ def test_everything_else_is_one_plain_line():
         events.Micro(step=1, micro=2, loss=0.5, seconds=1.0),
         events.Saved(kind="checkpoint", step=24, path="checkpoints/step-000024", bytes=6_940_000_000, seconds=3.14),
         events.Sampled(step=24, path="samples/a.png", prompt="a cat", settings={}),
+        events.Validated(step=24, loss=0.12345, pictures=1, samples=4, seconds=71.0),
+        events.Validated(step=25, loss=0.1, pictures=16, samples=64, seconds=3.0),
         events.Skipped(step=25, reason="the loss is not finite", names=("a.png", "b.png")),
         events.Paused(step=25),
         events.Unpaused(step=25),
@@ -107,6 +109,8 @@ def test_everything_else_is_one_plain_line():
     ) == [
         "checkpoint of step 24: /r/checkpoints/step-000024 (6.94 GB in 3.1 s)",
         "preview of step 24: /r/samples/a.png",
+        "validation loss 0.1235 after step 24 (on 1 held-out picture, in 1:11)",
+        "validation loss 0.1000 after step 25 (on 16 held-out pictures, in 3 s)",
         "step 25 skipped: the loss is not finite (a.png, b.png); nothing was changed",
         "paused after step 25: `aozora-tui resume demo-1` lets it go on",
         "goes on after step 25",

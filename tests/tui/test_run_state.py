@@ -43,6 +43,22 @@ def test_replay_and_live_give_the_same(run):
     assert live == folded(run)
 
 
+def test_looks_at_held_out_pictures_are_kept_and_what_a_resume_makes_void_is_not(run):
+    def look(step, loss, at):
+        told = events.Validated(time=fake_run.START + at, step=step, loss=loss, pictures=2, samples=8, seconds=1)
+        fake_run.add(run, told)
+
+    fake_run.add(run, fake_run.started(run))
+    for step in (0, 10, 20):
+        look(step, 0.5 - step / 100, step)
+    fake_run.add(run, fake_run.started(run, step=10, at=fake_run.START + 99))
+    look(10, 0.45, 100)
+    state = folded(run)
+    assert list(state.history.checks.steps) == [0, 10]
+    assert list(state.history.checks["validation"]) == pytest.approx([0.5, 0.45])
+    assert state.notes[-1].text == "validation loss 0.45 at step 10"
+
+
 def test_a_torn_line_is_read_once_it_is_whole(run):
     fake_run.trained(run, 3)
     line = events.encode(fake_run.step(4, at=fake_run.START + 200))

@@ -11,7 +11,7 @@ from engine.contract.sections.common import Point, about
 from engine.contract.sections.inputs import Data, Folder, Model
 from engine.contract.sections.objective import NullCondition, Objective, PredictionType
 from engine.contract.sections.optimizing import Ema, MasterKind, Optimizer
-from engine.contract.sections.outputs import Preview, Save
+from engine.contract.sections.outputs import Preview, Save, Validation
 from engine.contract.sections.pacing import Schedule, TextEncoders
 from engine.contract.sections.training import Layers, Memory, Train
 
@@ -34,6 +34,7 @@ __all__ = [
     "Schedule",
     "TextEncoders",
     "Train",
+    "Validation",
     "about",
 ]
 
@@ -55,5 +56,8 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     ema: Annotated[Ema, about("Average", "A running average of the weights.")] = field(default_factory=Ema)
     memory: Annotated[Memory, about("Memory", "Where things live.")] = field(default_factory=Memory)
+    validation: Annotated[Validation, about("Validation", "The loss on pictures that are held out.")] = field(
+        default_factory=Validation
+    )
     preview: Annotated[Preview, about("Preview", "Pictures while it trains.")] = field(default_factory=Preview)
     save: Annotated[Save, about("Saving", "What is kept.")] = field(default_factory=Save)

@@ -7,6 +7,24 @@ from msgspec import Struct
 from engine.contract.sections.common import about
 
 
+class Validation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The loss on pictures that are not trained on."""
+
+    pictures: Annotated[
+        int,
+        about(
+            "Pictures",
+            "So many are held out: never trained on, and the loss on them is measured; 0: none. The same in every run.",
+            "pictures",
+            ge=0,
+            le=10_000,
+        ),
+    ] = 0
+    every: Annotated[
+        int, about("Every", "Steps between looks; 0: only at the start and the end.", "steps", ge=0, le=10_000_000)
+    ] = 100
+
+
 class Preview(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pictures drawn by the model while it trains."""
 
