@@ -54,6 +54,20 @@ def test_every_plan_trains_the_demo_to_the_same_losses(tmp_path: Path, demo_fold
         assert losses == pytest.approx(found[0], rel=0.02)
 
 
+def test_every_plan_measures_the_same_loss_on_held_out_pictures(tmp_path: Path, demo_folder: Path):
+    copy_pictures(demo_folder, tmp_path / "pictures")
+    profile = write_profile(tmp_path, demo_folder, steps=2, precision="bf16")
+    found = []
+    for memory in PLANS:
+        held = {"validation": {"pictures": 2, "every": 1}, "memory": {"device": "cuda", **memory}}
+        run = run_here(changed(profile, **held), tmp_path / "runs")
+        told = of_type(run, events.Validated)
+        assert [event.step for event in told] == [0, 1, 2]
+        found.append([event.loss for event in told])
+    for losses in found[1:]:
+        assert losses == pytest.approx(found[0], rel=0.01)
+
+
 def test_the_engine_computes_beside_the_default_stream():
     use(CARD)
     stream = torch.cuda.current_stream()
