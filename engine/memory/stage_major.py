@@ -148,7 +148,7 @@ class StageMajorPlan(OnLearner):
             micros.append(asked.micro)
             judges.append(asked.losses)
         travellers, context, pooled = self._set_out(grouped(micros, self._group))
-        recordings = self._work.recordings(traveller.shape for traveller in travellers)
+        recordings = self._work.recordings({each.shape: each.latents.numel() for each in travellers})
         for traveller in travellers:
             traveller.recordings = recordings.get(traveller.shape)
         micros.clear()  # their inputs wait with the travellers now
