@@ -70,6 +70,7 @@ class StageMajorPlan(OnLearner):
             deepest = DEEPEST if group == 1 else DEEPEST_GROUPED
         self._cut, self._conditioner = cut(unet, deepest=deepest), conditioner
         self._group, self._window, self._tick = group, window, tick
+        self._largest = 0  # micro-batches of a group that came
         self._dtype = next(unet.parameters()).dtype
         learning = only(trained, unet, conditioner)
         units = self._cut.parameters()
@@ -133,9 +134,11 @@ class StageMajorPlan(OnLearner):
     def cheaper(self) -> str | None:
         if self._residency.shelf.send_all():
             return ON_THE_HOST
-        if self._group == 1:
+        # Half of what did not suffice: a group that no window has filled yet cannot have been too much.
+        came = min(self._group, self._largest or self._group)
+        if came == 1:
             return None
-        self._group //= 2
+        self._group = self._largest = came // 2
         self._work.forget()
         return f"group = {self._group}"
 
@@ -147,7 +150,9 @@ class StageMajorPlan(OnLearner):
             self._tick()
             micros.append(asked.micro)
             judges.append(asked.losses)
-        travellers, context, pooled = self._set_out(grouped(micros, self._group))
+        groups = grouped(micros, self._group)
+        self._largest = max([self._largest, *(len(group.members) for group in groups)])
+        travellers, context, pooled = self._set_out(groups)
         recordings = self._work.recordings({each.shape: each.latents.numel() for each in travellers})
         for traveller in travellers:
             traveller.recordings = recordings.get(traveller.shape)

@@ -110,3 +110,21 @@ def test_smaller_groups_let_go_of_the_memory_of_larger_ones():
     for seed in range(2):
         plan.gradient(window(MIXED[:1] * 4, seed=seed), ignore)
     assert 0 < sum(piece.numel() for piece in plan._work._arena._pieces.values()) <= before / 2
+
+
+def test_of_a_picture_of_few_pixels_less_is_kept_at_once():
+    net = sdxl_like(3)
+    plan = RingPlan(net, names(net), adamw, keep=15, as_many=lambda keep, _: 17 if keep >= 5 else keep)
+    plan.gradient(window(SHORT[:1]), ignore)
+    assert plan._keeping == 17 and plan.cheaper() == 'plan = "resident"'  # with 5 it would still be 17
+    plan.gradient(window(SHORT[:1]), ignore)
+    assert plan._keeping == 0
+
+
+def test_groups_that_never_came_are_not_halved_one_by_one():
+    plan = staged(8)
+    plan.gradient(window([(1, 8, 8)]), ignore)
+    assert plan.cheaper() is None  # a picture alone is no smaller in smaller groups
+    plan = staged(8)
+    plan.gradient(window([(1, 8, 8)] * 3), ignore)
+    assert [plan.cheaper(), plan.cheaper()] == ["group = 1", None]
