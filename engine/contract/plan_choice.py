@@ -133,7 +133,7 @@ def _families(profile: Profile, forecaster: Forecaster) -> Iterator[list[Choice]
     if named in ("auto", "fast") and count:
         written = memory.keep if named == "fast" else 0
         yield [Choice("fast", keep=keep) for keep in ([written] if written else range(count, 0, -1))]
-    if named in ("auto", "resident"):
+    if named in ("auto", "resident") or (named == "fast" and not count):  # which is told as a problem elsewhere
         yield [Choice("resident")]
     if named in ("auto", "stage-major"):
         accumulate = profile.train.accumulate
