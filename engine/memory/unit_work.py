@@ -47,7 +47,7 @@ class UnitWork:
         self._recorder, self._device = recorder, device
         self._arena = Arena(device)
         self._kept: Kept[Recordings] = Kept(RECORDED)
-        self._warm = False
+        self.warm = False
         self._tried: set[Hashable] = set()
         self._standing: Standing | None = None  # where others of its make have stood, when work was recorded there
 
@@ -57,7 +57,7 @@ class UnitWork:
         of small shapes that are rare: to record one takes seconds."""
         if self._recorder is None:
             return {}
-        if not self._warm:
+        if not self.warm:
             for shape, size in shapes.items():
                 self._kept.note(shape, size=size)
             return {}
@@ -67,7 +67,7 @@ class UnitWork:
 
     def came_back(self, shapes: Iterable[Hashable]) -> None:
         """A window of groups of these `shapes` is through."""
-        self._warm = True
+        self.warm = True
         self._tried.update(shapes)
 
     def forget(self) -> None:
