@@ -103,6 +103,8 @@ def choose(profile: Profile, forecaster: Forecaster, room: Room, rates: Rates) -
         reason = "is the fastest" if likely == fastest else "is simpler than any faster one"
         fits = f"fits {_gib(room.card)} GiB of the card: it needs {_gib(cost.device)}"
         why = f"{cost.choice} {reason} that {fits}" if memory.plan == "auto" else f"{cost.choice} {fits}"
+        if cost.choice.staying:
+            why += f", {_gib(cost.choice.staying)} of it for activations that stay on the card"
         if cost.choice.group > 1:
             why += "; the time is that with full groups"
         return Chosen(cost, step, why)

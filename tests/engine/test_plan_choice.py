@@ -258,3 +258,11 @@ def test_fast_without_transformer_blocks_is_told_by_its_field_and_costs_what_res
     assert choose(profile, costs, Room(80 * GIB), FAST_CARD).choice == Choice("resident")
     problem = too_many_kept(profile, len(costs.blocks))
     assert problem is not None and problem.path == "memory.plan" and "no transformer blocks" in problem.text
+
+
+def test_what_stays_on_the_card_is_said(sdxl: Layer, header: Header):
+    profile = whole(plan="stage-major", group=4, limit=5.0)
+    chosen = choose(profile, forecaster(profile, sdxl, header), Room(5 * GIB), FAST_CARD)
+    assert chosen.choice.staying and "of it for activations that stay on the card" in chosen.why
+    profile = whole(plan="stage-major", group=4)
+    assert "stay" not in choose(profile, forecaster(profile, sdxl, header), Room(5 * GIB), FAST_CARD).why
