@@ -224,7 +224,7 @@ def _execute(session: "Session", settings: Profile) -> int:
         import torch
 
         from engine.data.cache import CacheError
-        from engine.run.errors import LESS_MEMORY, RunError
+        from engine.run.errors import LESS_HOST_MEMORY, LESS_MEMORY, RunError
         from engine.run.job import execute
 
     try:
@@ -238,6 +238,11 @@ def _execute(session: "Session", settings: Profile) -> int:
     except torch.OutOfMemoryError as error:
         _log_traceback()
         session.emit(events.Failed(code="out-of-memory", text=f"the card is full: {error}"[:600], remedy=LESS_MEMORY))
+        return FAILED
+    except MemoryError as error:
+        _log_traceback()
+        text = str(error) or "the host has too little memory"
+        session.emit(events.Failed(code="host-memory", text=text[:600], remedy=LESS_HOST_MEMORY))
         return FAILED
     except (ValueError, OSError) as error:
         _log_traceback()

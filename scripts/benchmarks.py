@@ -11,6 +11,7 @@ is measured too: (batch, height, width) in latents.
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -70,6 +71,17 @@ class Case:
     after: tuple[Shape, ...] = ()
     profile: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    buckets: tuple[Shape, ...] = ()  # instead of `shape`, the earlier ones more often
+
+
+# Of a folder of photographs at a resolution of 1024, as 64 divides the sides.
+BUCKETS: tuple[Shape, ...] = tuple(
+    (1, height // 8, width // 8)
+    for width, height in (
+        (832, 1216), (1216, 832), (1024, 1024), (896, 1152), (1152, 896), (768, 1344), (1344, 768), (704, 1408),
+        (960, 1088),
+    )
+)  # fmt: skip
 
 
 def square(side: int, batch: int = 1) -> Shape:
@@ -88,6 +100,12 @@ CASES = {
     "stage-major-grouped": Case("stage-major", cap=4.5, options={"group": 4}, before=(square(768),)),
     "stage-major-grouped-staying": Case("stage-major", cap=4.5, options={"group": 4, "staying": 900 << 20}),
     "stage-major-in-6": Case("stage-major", cap=6, options={"group": 8}),
+    "stage-major-nine-buckets-16": Case(
+        "stage-major", windows=12, cap=4.5, options={"group": 4}, buckets=BUCKETS, after=BUCKETS[:1]
+    ),
+    "stage-major-nine-buckets-64": Case(
+        "stage-major", micros=64, windows=8, cap=4.5, options={"group": 4}, buckets=BUCKETS, after=BUCKETS[:1]
+    ),
     "stage-major-grouped-compiled": Case("stage-major", cap=4.5, options={"group": 4, "compiled": True}),
     "plain-attentions": Case(
         "plain", windows=2, micros=4, options={"keep": 0, "trained": "attn"}, before=(square(768),)
@@ -141,11 +159,23 @@ def measure(case: Case, *, small: bool) -> dict[str, Any]:
     torch.cuda.synchronize()
     found: dict[str, Any] = {"ready after s": round(time.monotonic() - began, 1)}
     memory = {str(shape): peak(plan, window(2 * group, shape)) for shape in case.before}
-    found |= timed(case, plan, partial(window, case.micros, case.shape))
+    found |= timed(
+        case, plan, partial(mixed, case, window) if case.buckets else partial(window, case.micros, case.shape)
+    )
     if case.profile:
         found["ms a sample by kernel"] = by_kernel(plan, window(4, case.shape), samples=4 * case.shape[0])
     memory |= {str(shape): peak(plan, window(2 * group, shape)) for shape in case.after}
     return found | {"memory at other shapes": memory}
+
+
+_DRAWS = random.Random(1)
+
+
+def mixed(case: Case, window: Callable[[int, Shape], list[Judged]]) -> list[Judged]:
+    """The bucket number n is drawn 1/n as often as the first."""
+    often = [1 / number for number in range(1, len(case.buckets) + 1)]
+    drawn = _DRAWS.choices(case.buckets, often, k=case.micros)
+    return [asked for shape in drawn for asked in window(1, shape)]
 
 
 def make_plan(case: Case, unet: Any, device: torch.device) -> Plan:

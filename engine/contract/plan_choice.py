@@ -103,6 +103,8 @@ def choose(profile: Profile, forecaster: Forecaster, room: Room, rates: Rates) -
         reason = "is the fastest" if likely == fastest else "is simpler than any faster one"
         fits = f"fits {_gib(room.card)} GiB of the card: it needs {_gib(cost.device)}"
         why = f"{cost.choice} {reason} that {fits}" if memory.plan == "auto" else f"{cost.choice} {fits}"
+        if cost.choice.staying:
+            why += f", {_gib(cost.choice.staying)} of it for activations that stay on the card"
         if cost.choice.group > 1:
             why += "; the time is that with full groups"
         return Chosen(cost, step, why)
@@ -133,7 +135,7 @@ def _families(profile: Profile, forecaster: Forecaster) -> Iterator[list[Choice]
     if named in ("auto", "fast") and count:
         written = memory.keep if named == "fast" else 0
         yield [Choice("fast", keep=keep) for keep in ([written] if written else range(count, 0, -1))]
-    if named in ("auto", "resident"):
+    if named in ("auto", "resident") or (named == "fast" and not count):  # which is told as a problem elsewhere
         yield [Choice("resident")]
     if named in ("auto", "stage-major"):
         accumulate = profile.train.accumulate

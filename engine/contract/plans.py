@@ -42,8 +42,11 @@ def within(choice: Choice, accumulate: int) -> Choice:
 
 
 def too_many_kept(profile: Profile, blocks: int) -> Problem | None:
-    """`blocks`: how many transformer blocks the base has."""
+    """Also `fast` where nothing can be kept. `blocks`: how many transformer blocks the base has."""
     memory = profile.memory
+    if memory.plan == "fast" and not blocks:
+        text = 'is "fast", but the base has no transformer blocks that could keep their activations'
+        return Problem("memory.plan", text, 'Write "resident", which is the same without them, or "auto".')
     if memory.plan != "fast" or memory.keep <= blocks:
         return None
     text = f"is {memory.keep}, but the base has {blocks} transformer blocks"

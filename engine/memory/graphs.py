@@ -17,6 +17,9 @@ Work = Callable[[], None]
 
 T = TypeVar("T")
 
+_OFTEN = 2  # times that something small has to be asked for before it is made
+_GROWN = 32 << 20  # bytes of torch's cache that graphs cannot use, which recording puts up with
+
 
 class Recorder(Protocol):
     """What records work that reads nothing back to the host. With `tries_first` work of each kind has to be done once
@@ -41,6 +44,7 @@ class CudaRecorder:
         if torch.cuda.current_stream(device) == torch.cuda.default_stream(device):
             raise ValueError("nothing can be recorded on the default stream")
         self._device = device
+        self._reserved = 0  # bytes after the last recording
         self._pool = torch.cuda.graph_pool_handle()
         # torch forgets a pool when its last graph goes, and then knows its handle no more.
         self._anchor = self.record(lambda: torch.zeros(1, device=device))
@@ -48,8 +52,10 @@ class CudaRecorder:
     def record(self, work: Callable[[], object]) -> Work:
         # A graph that was dropped may still run.
         torch.cuda.synchronize(self._device)
-        # What was not recorded has left memory in torch's cache that graphs cannot use.
-        torch.cuda.empty_cache()
+        # What was not recorded has left memory in torch's cache that graphs cannot use. To give it back takes
+        # longer than to record a unit: only where there is more than after the last recording.
+        if torch.cuda.memory_reserved(self._device) > self._reserved + _GROWN:
+            torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         # thread_local: what other threads ask of the card meanwhile, as the one that reads ahead, does no harm.
         graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -60,6 +66,7 @@ class CudaRecorder:
                 graph.capture_end()
             raise
         graph.capture_end()
+        self._reserved = torch.cuda.memory_reserved(self._device)
         replay: Work = graph.replay
         return replay
 
@@ -72,6 +79,7 @@ class Kept(Generic[T]):
         self._most = most
         self._made: dict[Hashable, T] = {}
         self._asked: Counter[Hashable] = Counter()
+        self._sizes: dict[Hashable, int] = {}
         self._passing: T | None = None
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -88,9 +96,55 @@ class Kept(Generic[T]):
         self._made[key] = made
         return made
 
+    def often(self, key: Hashable, make: Callable[[], T], *, size: int) -> T | None:
+        """None for what is to go without: what is small, and rarely asked for. What it needs then comes on top, which
+        is why what is more than half as large as the largest goes first, and never without."""
+        self._sizes[key] = size
+        half = max(self._sizes.values()) / 2
+        if size > half:
+            return self._large(key, make, half)
+        self._asked[key] += 1
+        if key in self._made:
+            return self._made[key]
+        if self._asked[key] < _OFTEN:
+            return None
+        if len(self._made) >= self._most:
+            going = self._first_to_go(half)
+            if self._sizes[going] > half or not self._displaces(key, going):
+                return None
+            del self._made[going]
+        made = self._made[key] = make()
+        return made
+
+    def note(self, key: Hashable, *, size: int) -> None:
+        """It would have been asked for."""
+        self._sizes[key] = size
+        self._asked[key] += 1
+
     def drop(self) -> None:
         self._made.clear()
+        self._sizes.clear()
         self._passing = None
+
+    def _large(self, key: Hashable, make: Callable[[], T], half: float) -> T:
+        self._asked[key] += 1
+        if key in self._made:
+            return self._made[key]
+        self._passing = made = make()
+        if len(self._made) >= self._most:
+            going = self._first_to_go(half)
+            if self._sizes[going] > half and not self._displaces(key, going):
+                return made
+            del self._made[going]
+        self._made[key] = made
+        return made
+
+    def _first_to_go(self, half: float) -> Hashable:
+        return min(self._made, key=lambda key: (self._sizes[key] > half, self._asked[key]))
+
+    def _displaces(self, key: Hashable, going: Hashable) -> bool:
+        """By far, or two that are equally frequent would take turns, each of which costs seconds."""
+        return self._asked[key] > 2 * self._asked[going]
 
 
 class Arena:

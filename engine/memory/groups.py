@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 
@@ -20,17 +21,23 @@ class Group:
 
 def grouped(window: Sequence[MicroBatch], most: int) -> list[Group]:
     """Up to `most` of one shape and caption length together, in the order in which they appear: a function of the
-    window alone, or a sum would depend on the card's load. In order of their first members; with 1, the window's."""
-    open_: dict[object, list[int]] = {}
-    together: list[list[int]] = []
+    window alone, or a sum would depend on the card's load. What is left over comes in powers of two, so that few shapes
+    come again and again. In order of their first members; with 1, the window's."""
+    alike: dict[object, list[int]] = {}
     for number, micro in enumerate(window):
-        key = _shape(micro)
-        members = open_.get(key)
-        if members is None or len(members) == most:
-            members = open_[key] = []
-            together.append(members)
-        members.append(number)
+        alike.setdefault(_shape(micro), []).append(number)
+    together: list[list[int]] = []
+    for members in alike.values():
+        ends = [0, *accumulate(_counts(len(members), most))]
+        together += [members[begin:end] for begin, end in pairwise(ends)]
+    together.sort()
     return [_group(members, [window[number] for number in members]) for members in together]
+
+
+def _counts(number: int, most: int) -> list[int]:
+    """Of so many alike, how many come together."""
+    left = number % most
+    return [most] * (number // most) + [1 << bit for bit in reversed(range(left.bit_length())) if left >> bit & 1]
 
 
 def _shape(micro: MicroBatch) -> object:

@@ -56,6 +56,7 @@ class RingPlan(OnLearner):
         self._keeping, self._as_many = keep, as_many
         self.name = "fast" if keep else "resident"
         self._keep = keep
+        self._shape: torch.Size | None = None  # of the latents that came last
         self._unet, self._conditioner = unet, conditioner
         parameters = only(trained, unet, conditioner)
         first = next(iter(parameters.values()))
@@ -111,7 +112,10 @@ class RingPlan(OnLearner):
     def cheaper(self) -> str | None:
         if not self._keep:
             return None
+        before = self._keep_for(self._shape)
         self._keep = max(0, self._keep - FEWER)
+        while self._keep and self._keep_for(self._shape) >= before:  # all of them, in a picture of few pixels
+            self._keep = max(0, self._keep - FEWER)
         self._micro_step.forget()
         return f"keep = {self._keep}" if self._keep else 'plan = "resident"'
 
@@ -137,8 +141,13 @@ class RingPlan(OnLearner):
                 ring.replayed(answer.noted, last=last)
         return answer.losses, host
 
+    def _keep_for(self, shape: torch.Size | None) -> int:
+        """Blocks, for latents of this shape."""
+        return self._as_many(self._keep, shape) if self._keep and shape is not None else self._keep
+
     def _recompute_for(self, shape: torch.Size) -> None:
-        keep = self._as_many(self._keep, shape) if self._keep else 0
+        self._shape = shape
+        keep = self._keep_for(shape)
         if keep != self._keeping:
             recompute(self._unet, keep=keep)
             self._keeping = keep

@@ -216,7 +216,7 @@ class _Memory:
         self._making = Slabs(page_locked=page_locked)
         self._slabs: list[Tensor] = []
         self._at, self._used = 0, 0
-        self._taken, self._before = 0, 0  # bytes, of this window and of the one before
+        self._taken, self._before = 0, 0  # bytes, of this window and of the last that took any
 
     def take(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         size = math.prod(shape) * dtype.itemsize
@@ -235,4 +235,6 @@ class _Memory:
 
     def restart(self) -> None:
         self._at, self._used = 0, 0
-        self._taken, self._before = 0, self._taken
+        if self._taken:  # or it was nothing but told twice
+            self._before = self._taken
+        self._taken = 0

@@ -70,6 +70,7 @@ class StageMajorPlan(OnLearner):
             deepest = DEEPEST if group == 1 else DEEPEST_GROUPED
         self._cut, self._conditioner = cut(unet, deepest=deepest), conditioner
         self._group, self._window, self._tick = group, window, tick
+        self._largest = 0  # micro-batches of a group, of a window that is under way or was given up
         self._dtype = next(unet.parameters()).dtype
         learning = only(trained, unet, conditioner)
         units = self._cut.parameters()
@@ -92,12 +93,13 @@ class StageMajorPlan(OnLearner):
     def gradient(self, window: Iterable[Judged], computed: Callable[[int, Tensor], None]) -> WindowGradient:
         """All micro-batches are drawn first; `computed` follows when all have been answered. A loss that is not finite
         ends the window before anything goes backward."""
-        self._samples, self._norm = 0, math.nan
+        self._samples, self._norm, self._largest = 0, math.nan, 0
         self._collector.restart()
         try:
             losses = self._gradient(window, computed)
             reached = all(map(math.isfinite, losses))
             outcome = judged(losses, self._collector.norm() / len(losses) if reached else math.nan)
+            self._largest = 0
         finally:
             self._rest()
         if outcome.sound:
@@ -133,9 +135,12 @@ class StageMajorPlan(OnLearner):
     def cheaper(self) -> str | None:
         if self._residency.shelf.send_all():
             return ON_THE_HOST
-        if self._group == 1:
+        # Half of what did not suffice, which was no larger than the groups of the window that was given up.
+        came = min(self._group, self._largest or self._group)
+        # Of a picture alone smaller groups save nothing but what was recorded for larger ones.
+        if self._group == 1 or (came == 1 and not self._work.warm):
             return None
-        self._group //= 2
+        self._group, self._largest = max(1, came // 2), 0
         self._work.forget()
         return f"group = {self._group}"
 
@@ -147,8 +152,10 @@ class StageMajorPlan(OnLearner):
             self._tick()
             micros.append(asked.micro)
             judges.append(asked.losses)
-        travellers, context, pooled = self._set_out(grouped(micros, self._group))
-        recordings = self._work.recordings(traveller.shape for traveller in travellers)
+        groups = grouped(micros, self._group)
+        self._largest = max(len(group.members) for group in groups)
+        travellers, context, pooled = self._set_out(groups)
+        recordings = self._work.recordings({each.shape: each.latents.numel() for each in travellers})
         for traveller in travellers:
             traveller.recordings = recordings.get(traveller.shape)
         micros.clear()  # their inputs wait with the travellers now

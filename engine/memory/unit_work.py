@@ -47,21 +47,27 @@ class UnitWork:
         self._recorder, self._device = recorder, device
         self._arena = Arena(device)
         self._kept: Kept[Recordings] = Kept(RECORDED)
-        self._warm = False
+        self.warm = False
         self._tried: set[Hashable] = set()
         self._standing: Standing | None = None  # where others of its make have stood, when work was recorded there
 
-    def recordings(self, shapes: Iterable[Hashable]) -> Mapping[Hashable, Recordings]:
-        """By shape of the window's groups; none until a window has come back step by step, while libraries load what
-        they need. For a recorder that tries first, of shapes that came back in one."""
-        if self._recorder is None or not self._warm:
+    def recordings(self, shapes: Mapping[Hashable, int]) -> Mapping[Hashable, Recordings]:
+        """By shape of the window's groups, which have so many elements each; none until a window has come back step by
+        step, while libraries load what they need. For a recorder that tries first, of shapes that came back in one. Not
+        of small shapes that are rare: to record one takes seconds."""
+        if self._recorder is None:
             return {}
-        tried = (shape for shape in shapes if not self._recorder.tries_first or shape in self._tried)
-        return {shape: self._kept.get(shape, Recordings) for shape in dict.fromkeys(tried)}
+        if not self.warm:
+            for shape, size in shapes.items():
+                self._kept.note(shape, size=size)
+            return {}
+        tried = {s: size for s, size in shapes.items() if not self._recorder.tries_first or s in self._tried}
+        found = {shape: self._kept.often(shape, Recordings, size=size) for shape, size in tried.items()}
+        return {shape: recordings for shape, recordings in found.items() if recordings is not None}
 
     def came_back(self, shapes: Iterable[Hashable]) -> None:
         """A window of groups of these `shapes` is through."""
-        self._warm = True
+        self.warm = True
         self._tried.update(shapes)
 
     def forget(self) -> None:

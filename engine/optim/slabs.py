@@ -12,7 +12,8 @@ SLAB = 1 << 30  # bytes
 
 class Slabs:
     """Makes them. `page_locked` says whether all so far are; after the first refusal none is asked for any more.
-    `refused`: whether that happened to any in this process, which whoever starts a run has to tell."""
+    `refused`: whether that happened to any in this process, which whoever starts a run has to tell. Raises MemoryError
+    where there is not even memory of the other kind."""
 
     refused: ClassVar[bool] = False
 
@@ -32,4 +33,8 @@ class Slabs:
             except RuntimeError:  # the system's limit of locked memory
                 self.page_locked = False
                 Slabs.refused = True
-        return make(elements, dtype=dtype)
+        try:
+            return make(elements, dtype=dtype)
+        except RuntimeError as error:  # torch's word for it
+            size = elements * dtype.itemsize / (1 << 30)
+            raise MemoryError(f"the host has too little memory for {size:.1f} GiB more") from error

@@ -59,7 +59,7 @@ def execute(session: Session, profile: Profile) -> None:
             training.objective,
             batch_size=batch_size,
             step=step,
-            together=taken.choice.group if device.type == "cuda" else 1,
+            together=taken.rehearsed,
         )
         complete = training.run()
         step = training.step

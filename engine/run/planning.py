@@ -19,8 +19,11 @@ from engine.run.session import Session
 
 @dataclass(frozen=True)
 class Taken:
+    """`rehearsed`: of how many micro-batches together the card is shown its fullest."""
+
     choice: Choice
     planned: events.Planned
+    rehearsed: int = 1
 
 
 def take_plan(session: Session, profile: Profile, base: Base, device: torch.device) -> Taken:
@@ -47,7 +50,7 @@ def take_plan(session: Session, profile: Profile, base: Base, device: torch.devi
     event = msgspec.structs.replace(
         event, needs=chosen.cost.device, room=max(0, may_use), step_seconds=chosen.step or 0.0, rates=rates.source
     )
-    return Taken(chosen.choice, event)
+    return Taken(chosen.choice, event, rehearsed(profile, chosen.choice, forecaster.waiting))
 
 
 def _on_processor(profile: Profile, base: Base, host: int | None) -> Taken:
@@ -59,6 +62,13 @@ def _on_processor(profile: Profile, base: Base, host: int | None) -> Taken:
     cost = forecaster.under(choice)
     _require_host(profile, cost, cost.device + cost.host, host)
     return Taken(choice, _planned(cost, f"{choice}, on the processor"))
+
+
+def rehearsed(profile: Profile, choice: Choice, waiting: int) -> int:
+    """Whole groups, and as many as it takes for what may stay on the card to do so. `waiting` bytes are a step's."""
+    most = profile.train.accumulate
+    pictures = -(-choice.staying * most // max(1, waiting))
+    return min(most, choice.group * max(1, -(-pictures // choice.group)))
 
 
 def free_bytes(device: torch.device) -> int:

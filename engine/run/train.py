@@ -148,7 +148,7 @@ class Training:
         self._micro_began = began
         try:
             window, gradient = self._gradient(windows)
-        except (CacheError, RunError, torch.OutOfMemoryError):
+        except (CacheError, RunError, MemoryError, torch.OutOfMemoryError):
             self._keep_what_is_learnt()
             raise
         if not gradient.sound:

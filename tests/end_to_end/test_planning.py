@@ -9,10 +9,11 @@ import torch
 
 from engine.contract import events, host_memory, rundir
 from engine.contract.check import check_machine
+from engine.contract.plans import Choice
 from engine.contract.rundir import RunDir
 from engine.run.base import open_base
 from engine.run.errors import RunError
-from engine.run.planning import Taken, take_plan
+from engine.run.planning import Taken, rehearsed, take_plan
 from tests.end_to_end.harness import FEW, all_events, changed, of_type, run_here, session_in, write_profile
 
 GIB = 1 << 30
@@ -122,3 +123,11 @@ def test_a_full_card_is_refused_with_what_each_plan_needs(place: Path, demo_fold
     assert found.choice.plan == "resident"
     (warned,) = of_type(run, events.Warned)
     assert warned.code == "tight-memory" and "the run may use" in warned.text
+
+
+@pytest.mark.parametrize(
+    ("group", "staying", "expected"), [(1, 0, 1), (4, 0, 4), (4, 500, 8), (1, 500, 5), (4, 1600, 16), (4, 9999, 16)]
+)
+def test_what_stays_on_the_card_is_rehearsed(place: Path, demo_folder: Path, group: int, staying: int, expected: int):
+    profile = changed(write_profile(place, demo_folder), train={"accumulate": 16})
+    assert rehearsed(profile, Choice("stage-major", group=group, staying=staying), waiting=1600) == expected

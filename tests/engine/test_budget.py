@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.contract import calibration
 from engine.contract.activations import blocks, share_kept
 from engine.contract.budget import GIB, Forecast, forecast
 from engine.contract.budget_stages import unit_sizes, widest_pair
@@ -18,6 +19,7 @@ from engine.contract.profile import load
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Profile
 from engine.contract.unet_names import unet_names
+from engine.memory.ring import SLOTS, Sizes
 from tests.engine.sdxl import published
 
 ROOT = Path(__file__).parents[2]
@@ -313,3 +315,10 @@ def test_two_exports_take_twice_the_disk(sdxl: Layer, header: Header):
     both = costs(sdxl, header, ema={"decay": 0.99, "export": "both"})
     assert both.export == 2 * one.export and both.disk == one.disk + one.export
     assert costs(sdxl, header, ema={"export": "both"}).export == one.export
+
+
+def test_the_rings_constants_are_the_forecasts():
+    sizes = Sizes()
+    theirs = SLOTS, 4 * sizes.chunk, sizes.pending, sizes.small
+    ours = calibration.RING_SLOTS, calibration.RING_SLOT_BYTES, calibration.RING_PENDING, calibration.RING_SMALL
+    assert theirs == ours

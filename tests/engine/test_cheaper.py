@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.memory import shelf
 from engine.memory.graphs import Recorder
 from engine.memory.plain import PlainPlan
 from engine.memory.plan import Plan
@@ -13,6 +14,7 @@ from engine.memory.ring_plan import RingPlan
 from engine.memory.stage_major import StageMajorPlan
 from engine.memory.streaming import Streamed
 from engine.optim.adamw import AdamW, AdamWSettings
+from engine.optim.slabs import Slabs
 from tests.engine.tiny_sdxl import MIXED, SHORT, Again, names, sdxl_like, window
 
 CPU = torch.device("cpu")
@@ -110,3 +112,44 @@ def test_smaller_groups_let_go_of_the_memory_of_larger_ones():
     for seed in range(2):
         plan.gradient(window(MIXED[:1] * 4, seed=seed), ignore)
     assert 0 < sum(piece.numel() for piece in plan._work._arena._pieces.values()) <= before / 2
+
+
+def test_of_a_picture_of_few_pixels_less_is_kept_at_once():
+    net = sdxl_like(3)
+    plan = RingPlan(net, names(net), adamw, keep=15, as_many=lambda keep, _: 17 if keep >= 5 else keep)
+    plan.gradient(window(SHORT[:1]), ignore)
+    assert plan._keeping == 17 and plan.cheaper() == 'plan = "resident"'  # with 5 it would still be 17
+    plan.gradient(window(SHORT[:1]), ignore)
+    assert plan._keeping == 0
+
+
+def test_groups_that_never_came_are_not_halved_one_by_one():
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    for count, like in ((1, None), (3, "group = 1"), (4, "group = 2")):
+        plan = staged(8)
+        with pytest.raises(torch.OutOfMemoryError):
+            plan.gradient(window([(1, 8, 8)] * count), full)
+        assert plan.cheaper() == like  # a picture alone is no smaller in smaller groups
+
+
+def test_memory_is_reserved_also_after_activations_went_to_the_host(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shelf, "SLAB", 1 << 16)
+    net = sdxl_like(2)
+    staying = partial(Streamed, staying=1 << 20)
+    plan = StageMajorPlan(net, names(net), adamw, device=CPU, window=64, residency=staying)
+    plan.gradient(window(MIXED[:1]), ignore)
+    assert plan.cheaper() == "all activations in host memory"
+    plan.reserve()
+    memory = plan._residency.shelf._memory
+    assert sum(map(len, memory._slabs)) >= 64 * memory._before > 0
+
+
+def test_host_memory_that_is_refused_is_told_as_such(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(MemoryError, match=r"too little memory for 2\.0 GiB more"):
+        Slabs(page_locked=False).empty(1 << 30, torch.bfloat16)

@@ -7,10 +7,10 @@ import pytest
 
 from engine.contract.budget import GIB, Forecaster
 from engine.contract.card_rates import Rates, rates_of
-from engine.contract.layers import Layer, read_layers, select
+from engine.contract.layers import Layer, read_layers, select, tree
 from engine.contract.places import shipped_profiles_folder
 from engine.contract.plan_choice import NothingFitsError, Room, card_room, choose, on_processor
-from engine.contract.plans import Choice
+from engine.contract.plans import Choice, too_many_kept
 from engine.contract.profile import load
 from engine.contract.safetensors_header import Header
 from engine.contract.sections import Memory, Profile
@@ -247,3 +247,22 @@ def test_half_a_gib_of_what_is_free_is_left_and_a_limit_holds():
     assert card_room(Memory(), 12 * GIB) == round(11.5 * GIB)
     assert card_room(Memory(limit=8.0), 12 * GIB) == 8 * GIB
     assert card_room(Memory(limit=24.0), 12 * GIB) == 12 * GIB
+
+
+def test_fast_without_transformer_blocks_is_told_by_its_field_and_costs_what_resident_does(sdxl: Layer, header: Header):
+    bare = tree(
+        (name, size) for name, size in zip(sdxl.tensors, sdxl.sizes, strict=True) if "transformer_blocks" not in name
+    )
+    profile = whole(plan="fast")
+    costs = Forecaster(profile, bare, frozenset(bare.tensors), header)
+    assert choose(profile, costs, Room(80 * GIB), FAST_CARD).choice == Choice("resident")
+    problem = too_many_kept(profile, len(costs.blocks))
+    assert problem is not None and problem.path == "memory.plan" and "no transformer blocks" in problem.text
+
+
+def test_what_stays_on_the_card_is_said(sdxl: Layer, header: Header):
+    profile = whole(plan="stage-major", group=4, limit=5.0)
+    chosen = choose(profile, forecaster(profile, sdxl, header), Room(5 * GIB), FAST_CARD)
+    assert chosen.choice.staying and "of it for activations that stay on the card" in chosen.why
+    profile = whole(plan="stage-major", group=4)
+    assert "stay" not in choose(profile, forecaster(profile, sdxl, header), Room(5 * GIB), FAST_CARD).why

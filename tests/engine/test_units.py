@@ -121,3 +121,12 @@ def test_groups_are_of_one_shape_and_caption_length_in_the_order_of_the_window()
     assert three[1].sizes == (1, 1, 1) and three[2].sizes == (2,)
     assert torch.equal(three[1].micro.noisy_latents[1:2], micros[3].noisy_latents)
     assert torch.equal(three[1].micro.network_time[2:], micros[5].network_time)
+
+
+def test_what_groups_leave_over_comes_in_powers_of_two():
+    micros = [asked.micro for asked in window([(1, 8, 8)] * 4 + [(1, 8, 16)] + [(1, 8, 8)] * 7)]
+    alike = [micro for micro in micros if micro.condition.prompt_embeds.shape[1] == 7]
+    for most, sizes in ((4, [4, 4, 2, 1]), (5, [5, 5, 1]), (8, [8, 2, 1]), (16, [8, 2, 1]), (1, [1] * 11)):
+        groups = [group.members for group in grouped(alike, most)]
+        assert [len(members) for members in groups] == sizes, most
+        assert [number for members in groups for number in members] == list(range(11))

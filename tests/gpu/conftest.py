@@ -1,8 +1,12 @@
 """What tests on a card have in common."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # as a run has it, before torch is there
+
 import torch
 
 
