@@ -121,7 +121,7 @@ def follow(
     def take(told: Sequence[Told]) -> bool:
         nonlocal view
         for line, event in told:
-            said = [line.decode("utf-8", "replace")] if json and events.is_json(line) else []
+            said = [line.decode("utf-8", "replace")] if json and events.is_whole(line) else []
             if event is not None and not json:
                 view, said = plain.fold(view, event)
             if not all(write(text) for text in said if not isinstance(event, events.Failed) or json):

@@ -17,6 +17,7 @@ from aozora_tui.text import age, duration, home_path, size
 RECENT = 100  # steps that "now" is of
 DRAIN_SECONDS = 4 * 3600.0  # of the last, that the disk is judged by: a checkpoint more or less counts little in them
 GIB = float(1 << 30)
+NEVER = 1e9  # seconds, thirty years: no clock shows what is further away
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ def _progress(state: RunState, now: float) -> list[tuple[str, str]]:
         lines.append(("epoch", f"{done:.2f} of {whole:.2f}, each of {state.epoch.samples:,} samples"))
     if state.eta is not None:
         lines.append(("left", f"{duration(state.eta)} of training; caching, previews and saving come on top"))
-        lines.append(("done at", f"{_clock(now + state.eta, now)}, if it trains all the time"))
+        if state.eta < NEVER:
+            lines.append(("done at", f"{_clock(now + state.eta, now)}, if it trains all the time"))
     if len(columns):
         lines.append(("trained for", duration(columns.elapsed[-1])))
         clipped = sum(columns["clipped"][-RECENT:])

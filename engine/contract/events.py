@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 PROTOCOL = 1
 # A longer line might be torn in a pipe (PIPE_BUF).
@@ -22,6 +22,15 @@ _END = 1 << 13  # bytes, in which the newest event mostly is
 # What foreign bytes can make the decoder raise.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+# Wider than any run, and narrow enough for whoever counts on with them: a line beyond is no event of ours.
+Time = Annotated[float, Meta(ge=0, le=1e11)]  # Unix seconds, until the year 5138
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+Number = Annotated[float, Meta(ge=-1e39, le=1e39)]  # whatever fp32 holds
+Amount = Annotated[float, Meta(ge=0, le=1e39)]
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+Several = Annotated[int, Meta(ge=1, le=10**6)]
+Bytes = Annotated[int, Meta(ge=0, le=10**18)]
+
 PhaseName = Literal[
     "demo", "scan", "cache", "load", "compile", "preflight", "train", "validate", "preview", "save", "export"
 ]
@@ -30,22 +39,22 @@ PhaseName = Literal[
 class Event(Struct, frozen=True, kw_only=True, gc=False, tag_field="event", tag=str.lower):
     """`time` is Unix seconds, filled in by the writer."""
 
-    time: float = 0.0
+    time: Time = 0.0
 
 
 class Started(Event, frozen=True, kw_only=True):
     """A start or a resume: points after `step` in the same file are void."""
 
-    protocol: int
+    protocol: Count
     run: str
     token: str
-    step: int
-    steps: int
-    accumulate: int
-    batch_size: int
+    step: Count
+    steps: Count
+    accumulate: Several
+    batch_size: Several
     plan: str
-    parameters_trained: int
-    parameters_total: int
+    parameters_trained: Count
+    parameters_total: Count
     device: str
 
 
@@ -56,51 +65,51 @@ class Planned(Event, frozen=True, kw_only=True):
 
     plan: str
     checkpointing: bool
-    keep: int
-    group: int
+    keep: Count
+    group: Count
     why: str
-    host: int
-    needs: int = 0
-    room: int = 0
-    step_seconds: float = 0.0
+    host: Bytes
+    needs: Bytes = 0
+    room: Bytes = 0
+    step_seconds: Seconds = 0.0
     rates: str = ""
-    staying: int = 0
+    staying: Bytes = 0
 
 
 class Epoch(Event, frozen=True, kw_only=True):
     """How long an epoch of this start is: every picture once for each of its repeats."""
 
-    samples: int
-    micro_batches: int
+    samples: Count
+    micro_batches: Count
 
 
 class Phase(Event, frozen=True, kw_only=True):
     name: str
-    step: int | None = None
+    step: Count | None = None
 
 
 class Compiled(Event, frozen=True, kw_only=True):
     """Blocks were compiled, for the first time or for a shape that asked for it. `seconds` are part of the phase, or of
     the step, in which they were spent."""
 
-    seconds: float
+    seconds: Seconds
 
 
 class Progress(Event, frozen=True, kw_only=True):
     phase: str
-    done: int
-    total: int
+    done: Bytes
+    total: Bytes
     unit: str
-    rate: float | None = None
+    rate: Amount | None = None
 
 
 class Micro(Event, frozen=True, kw_only=True):
     """At most two a second: a sign of life inside a long window. Micro-batch `micro`, from 1, of the coming `step`."""
 
-    step: int
-    micro: int
-    loss: float
-    seconds: float
+    step: Count
+    micro: Count
+    loss: Number
+    seconds: Seconds
 
 
 class Step(Event, frozen=True, kw_only=True):
@@ -109,19 +118,19 @@ class Step(Event, frozen=True, kw_only=True):
     is the RMS of the change over the RMS of the weights, by group (`unet`, `text_encoder`, ...). `spent` are seconds of
     the step: "data" is standing still for want of it, "learn" forward and backward, "update" the rest."""
 
-    step: int
-    loss: float
-    lr: float
-    grad_norm: float
+    step: Count
+    loss: Number
+    lr: Number
+    grad_norm: Amount
     clipped: bool
-    seconds: float
-    samples_per_second: float
-    memory_peak: int
-    memory_reserved: int
-    timesteps: tuple[int, ...] = ()
-    losses: tuple[float, ...] = ()
-    updates: dict[str, float] = {}
-    spent: dict[str, float] = {}
+    seconds: Seconds
+    samples_per_second: Amount
+    memory_peak: Bytes
+    memory_reserved: Bytes
+    timesteps: tuple[Count, ...] = ()
+    losses: tuple[Number, ...] = ()
+    updates: dict[str, Number] = {}
+    spent: dict[str, Number] = {}
 
 
 class Machine(Event, frozen=True, kw_only=True):
@@ -131,24 +140,24 @@ class Machine(Event, frozen=True, kw_only=True):
     engine's own part of the host's. `disk_free`: where the run folder lies."""
 
     card: str = ""
-    card_used: int = 0
-    card_total: int = 0
-    utilisation: int | None = None
-    power: float | None = None
-    power_limit: float | None = None
-    temperature: int | None = None
-    temperature_limit: int | None = None
+    card_used: Bytes = 0
+    card_total: Bytes = 0
+    utilisation: Count | None = None
+    power: Amount | None = None
+    power_limit: Amount | None = None
+    temperature: Count | None = None
+    temperature_limit: Count | None = None
     throttled: tuple[str, ...] = ()
-    run_memory: int = 0
-    host_used: int = 0
-    host_total: int = 0
-    disk_free: int = 0
+    run_memory: Bytes = 0
+    host_used: Bytes = 0
+    host_total: Bytes = 0
+    disk_free: Bytes = 0
 
 
 class Skipped(Event, frozen=True, kw_only=True):
     """A window whose loss or gradient was not finite: no weight, moment or counter changed."""
 
-    step: int
+    step: Count
     reason: str
     names: tuple[str, ...]
 
@@ -156,32 +165,32 @@ class Skipped(Event, frozen=True, kw_only=True):
 class Damped(Event, frozen=True, kw_only=True):
     """A spike: the loss of `step` was above `limit`, so its gradient was scaled by `factor`."""
 
-    step: int
-    loss: float
-    limit: float
-    factor: float
+    step: Count
+    loss: Number
+    limit: Number
+    factor: Number
 
 
 class Steered(Event, frozen=True, kw_only=True):
     """From after `step` on the learning rate is the schedule's times `factor`, by command."""
 
-    step: int
-    factor: float
+    step: Count
+    factor: Number
 
 
 class Validated(Event, frozen=True, kw_only=True):
     """The mean loss after `step` on `pictures` that are held out, by the weights that are meant for others: `samples`
     of timestep and noise, the same each time. Took `seconds`."""
 
-    step: int
-    loss: float
-    pictures: int
-    samples: int
-    seconds: float
+    step: Count
+    loss: Number
+    pictures: Count
+    samples: Count
+    seconds: Seconds
 
 
 class Sampled(Event, frozen=True, kw_only=True):
-    step: int
+    step: Count
     path: str
     prompt: str
     settings: dict[str, Any]
@@ -189,18 +198,18 @@ class Sampled(Event, frozen=True, kw_only=True):
 
 class Saved(Event, frozen=True, kw_only=True):
     kind: Literal["checkpoint", "export"]
-    step: int
+    step: Count
     path: str
-    bytes: int
-    seconds: float
+    bytes: Bytes
+    seconds: Seconds
 
 
 class Paused(Event, frozen=True, kw_only=True):
-    step: int
+    step: Count
 
 
 class Unpaused(Event, frozen=True, kw_only=True):
-    step: int
+    step: Count
 
 
 class Refused(Event, frozen=True, kw_only=True):
@@ -224,9 +233,9 @@ class Failed(Event, frozen=True, kw_only=True):
 
 
 class Finished(Event, frozen=True, kw_only=True):
-    step: int
+    step: Count
     reason: Literal["finished", "stopped"]
-    seconds: float
+    seconds: Seconds
     export: str | None = None
 
 
@@ -254,8 +263,15 @@ AnyEvent = (
     | Finished
 )
 
+
+class _Tagged(Struct):
+    event: Any = None
+
+
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _encoder = msgspec.json.Encoder()
+_tagged = msgspec.json.Decoder(_Tagged)
+_TAGS = [kind.__struct_config__.tag for kind in get_args(AnyEvent)]
 
 
 def encode(event: Event) -> bytes:
@@ -290,7 +306,7 @@ def decode_block(block: bytes) -> tuple[list[AnyEvent], int]:
         except UNREADABLE:
             lines = [line for line in block.splitlines() if line.strip()]
             events = [event for line in lines if (event := decode(line)) is not None]
-            return events, sum(not is_json(line) for line in lines) if len(events) < len(lines) else 0
+            return events, sum(not is_whole(line) for line in lines) if len(events) < len(lines) else 0
 
 
 @contextmanager
@@ -305,13 +321,16 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def is_json(line: bytes) -> bool:
-    """Whether the line is whole: tells a torn one from an event of a later protocol."""
+def is_whole(line: bytes) -> bool:
+    """Whether the line is an event of ours or of a later protocol: neither torn, nor one of ours with numbers that no
+    run has."""
     try:
-        msgspec.json.decode(line)
+        tag = _tagged.decode(line).event
+    except msgspec.ValidationError:  # JSON, and no object
+        return True
     except UNREADABLE:
         return False
-    return True
+    return tag not in _TAGS or decode(line) is not None
 
 
 def _open(path: Path) -> BinaryIO:

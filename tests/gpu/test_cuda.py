@@ -22,7 +22,6 @@ pytestmark = [
 FULL_SIZE = """
 [model]
 base = "{folder}/random-sdxl.safetensors"
-tokenizer = "{demo}/tokenizer"
 [data]
 resolution = 1024
 cache = "{folder}/cache"

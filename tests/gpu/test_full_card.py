@@ -40,14 +40,22 @@ def test_a_recorder_goes_on_after_a_recording_that_found_no_memory():
 
 
 class Watched(CudaRecorder):
+    """With `is_full` no memory is left while something is recorded, and all of it in between: what needs more than was
+    recorded before fails in the recording, nowhere else."""
+
     failed = 0
+    is_full = False
 
     def record(self, work: Callable[[], object]) -> Work:
+        if self.is_full:
+            _leave(0)
         try:
             return super().record(work)
         except torch.OutOfMemoryError:
             self.failed += 1
             raise
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def _plain(unet, names, recorder: CudaRecorder) -> Plan:
@@ -71,11 +79,11 @@ def test_a_window_whose_recording_found_the_card_full_is_right_when_it_comes_aga
     for plan in undisturbed, disturbed:
         plan.gradient(_window()[:first], _ignore)  # step by step
     expected = undisturbed.gradient(_window(), _ignore)
-    _leave(4 << 20)
+    recorder.is_full = True
     with pytest.raises(torch.OutOfMemoryError):
         disturbed.gradient(_window(), _ignore)
     assert recorder.failed == 1
-    torch.cuda.set_per_process_memory_fraction(1.0)
+    recorder.is_full = False
     for _ in range(2):
         found = disturbed.gradient(_window(), _ignore)
         # bf16 on a card is not the same twice; a gradient lost or doubled would be another norm altogether.

@@ -34,7 +34,6 @@ GIB = 1 << 30
 PROFILE = """
 [model]
 base = "{folder}/random-sdxl.safetensors"
-tokenizer = "{demo}/tokenizer"
 [data]
 cache = "{folder}/cache"
 [[data.folders]]
@@ -60,8 +59,8 @@ def base(folder: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def words(base: Checkpoint, demo_folder: Path) -> Tokenizers:
-    return load_tokenizers(demo_folder, base)
+def words(base: Checkpoint) -> Tokenizers:
+    return load_tokenizers(None, base)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,10 @@ def figures() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path, demo_folder: Path, figures: dict[str, object]) -> RunDir:
+def run(folder: Path, figures: dict[str, object]) -> RunDir:
     """One step over the whole UNet, its checkpoint and its export, the export's own memory watched."""
     profile = folder / "one-step.toml"
-    profile.write_text(PROFILE.replace("{folder}", str(folder)).replace("{demo}", str(demo_folder)))
+    profile.write_text(PROFILE.replace("{folder}", str(folder)))
     watching: list[PeakOfOwnMemory] = []
 
     def watch(event: events.Event) -> None:
