@@ -99,7 +99,8 @@ def write_atomically(
     except OSError as error:
         _remove(temporary)
         if error.errno in _NO_SPACE and not isinstance(error, NoSpaceError):
-            raise NoSpaceError(error.errno, _disk_full(target)) from error
+            text = _too_large(target) if error.errno == errno.EFBIG else _disk_full(target)
+            raise NoSpaceError(error.errno, text) from error
         raise
     except BaseException:
         _remove(temporary)
@@ -211,6 +212,13 @@ def _mode(target: Path) -> int | None:
 def _remove(temporary: Path) -> None:
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
+
+
+def _too_large(target: Path) -> str:
+    return (
+        f"{target.name} became larger than a file in {target.parent} may be, by a limit of the shell (`ulimit -f`) or "
+        "of the file system; nothing was changed; lift the limit and try again"
+    )
 
 
 def _disk_full(target: Path) -> str:

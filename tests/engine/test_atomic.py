@@ -1,4 +1,5 @@
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
 
     with pytest.raises(NoSpaceError, match="filled up while model was being written"):
         write_atomically(tmp_path / "model", fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_on_the_size_of_files_is_not_told_as_a_full_disk(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(NoSpaceError, match=r"larger than a file in .* may be, by a limit of the shell"):
+            write_text(tmp_path / "model", "x" * (1 << 17))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 
