@@ -22,8 +22,9 @@ Better = Literal["lower", "higher", ""]
 
 class Final(Struct, frozen=True, kw_only=True):
     """One run. `loss` is the last step's, `loss_median` that of the last 100 steps, `loss_shared` the same up to where
-    all of the runs have come, `loss_lowest` the lowest of the running average (0.97) with its step. `seconds` of
-    training, `samples` drawn, `memory_peak` in bytes by torch. None where the run does not tell."""
+    all of the runs have come, `loss_lowest` the lowest of the running average (0.97) with its step, `validation` the
+    lowest loss on held-out pictures with its step. `seconds` of training, `samples` drawn, `memory_peak` in bytes by
+    torch. None where the run does not tell."""
 
     name: str
     folder: str
@@ -38,6 +39,8 @@ class Final(Struct, frozen=True, kw_only=True):
     loss_shared: float | None
     loss_lowest: float | None
     loss_lowest_step: int | None
+    validation: float | None
+    validation_step: int | None
     grad_norm: float | None
     samples_per_second: float | None
     memory_peak: float | None
@@ -96,6 +99,9 @@ def final(compared: ComparedRun, name: str, upto: Shared | None) -> Final:
     if upto is not None:
         shared_step = upto.amount if upto.unit == "step" else upto.amount // compared.per_step
     peak = max(columns["memory_peak"], default=0.0)
+    checks = compared.state.history.checks
+    looks = zip(checks["validation"], checks.steps, strict=True)
+    validation, validation_step = min((look for look in looks if isfinite(look[0])), default=(None, None))
     return Final(
         name=name,
         folder=str(compared.run.path),
@@ -110,6 +116,8 @@ def final(compared: ComparedRun, name: str, upto: Shared | None) -> Final:
         loss_shared=_median_until(columns.steps, columns["loss"], shared_step),
         loss_lowest=compared.lowest.value,
         loss_lowest_step=compared.lowest.step,
+        validation=validation,
+        validation_step=validation_step,
         grad_norm=_median(columns["grad_norm"][-RECENT:]),
         samples_per_second=_median(columns["samples_per_second"][:: max(len(columns) // PROBED, 1)]),
         memory_peak=peak if isfinite(peak) and peak > 0 else None,
@@ -128,6 +136,9 @@ def rows(finals: Sequence[Final], upto: Shared | None) -> list[Row]:
         "-" if each.loss_lowest is None else f"{short(each.loss_lowest)} at {each.loss_lowest_step:,}"
         for each in finals
     ]
+    validated = [
+        "-" if each.validation is None else f"{short(each.validation)} at {each.validation_step:,}" for each in finals
+    ]
     made = [
         _row("state", [each.state for each in finals]),
         _row("steps", [f"{each.step:,} of {each.steps:,}" if each.steps else "-" for each in finals]),
@@ -137,6 +148,7 @@ def rows(finals: Sequence[Final], upto: Shared | None) -> list[Row]:
         _numbers("loss, last 100", [each.loss_median for each in finals], "lower"),
         _numbers("loss, last step", [each.loss for each in finals], ""),
         _row("lowest average", lowest, _best([each.loss_lowest for each in finals], "lower")),
+        _row("best validation", validated, _best([each.validation for each in finals], "lower")),
         _numbers("grad norm", [each.grad_norm for each in finals], ""),
         _numbers("samples/s", [each.samples_per_second for each in finals], "higher"),
         _numbers("torch peak GiB", [each.memory_peak and each.memory_peak / GIB for each in finals], "lower"),

@@ -141,6 +141,19 @@ def test_runs_of_different_length_are_measured_where_both_have_been(tmp_path):
     assert said["loss, last 100"].best == (0,) and said["loss, step 150"].best == ()
 
 
+def test_the_lowest_loss_on_held_out_pictures_is_in_the_table(tmp_path):
+    first, second = (trained(tmp_path, f"{name}-20231114-221320", 120) for name in ("cat", "dog"))
+    for run, losses in ((first, (0.13, 0.11, 0.12)), (second, (0.14, 0.125))):
+        for number, loss in enumerate(losses):
+            told = {"step": 40 * number, "loss": loss, "pictures": 2, "samples": 8, "seconds": 1}
+            fake_run.add(run, events.Validated(time=fake_run.START + 9000 + number, **told))
+    compared = loaded(first, second)
+    upto = shared(compared)
+    finals = [final(each, each.run.name, upto) for each in compared]
+    (row,) = [row for row in rows(finals, upto) if row.label == "best validation"]
+    assert row.cells == ("0.1100 at 40", "0.1250 at 40") and row.best == (0,)
+
+
 def test_steps_of_unequal_size_are_measured_at_equal_samples(tmp_path):
     plain, double = trained(tmp_path, "plain", 300), fake_run.make(tmp_path, "double")
     fake_run.add(double, msgspec.structs.replace(fake_run.started(double), batch_size=2))
